@@ -1,0 +1,29 @@
+"""How fast do digits collapse, and what holds them?  (Shumailov et al. 2024; Gerstgrasser et al., arXiv:2404.01413)
+
+    genloss run digits
+"""
+
+from functools import partial
+
+from generators.nets.mlp import MLP
+from generators.vae import VAE
+from simulator import Chain, Dataset, Sweep
+from simulator.probes import Diet, Diversity, Downstream, Fidelity
+from simulator.recipe import Accumulate, Mix, Replace, Select
+
+chain = Chain(
+    source=Dataset.digits(),
+    generator=VAE(hidden=(128, 128), beta=0.1),
+    recipe=Select((Replace(), Accumulate(), Mix(real=0.2, size=1000), Mix(real=1.0, size=1000)), 0),
+    probes={
+        "diversity": Diversity(),
+        "fidelity": Fidelity(),
+        "diet": Diet(),
+        "downstream": Downstream(partial(MLP, hidden=(64,))),
+    },
+    real=1000,
+    rows=1000,
+)
+sweep = Sweep(chain, "recipe.index", {"replace": 0, "accumulate": 1, "20 % real": 2, "real only": 3})
+generations = 10
+replicates = 4

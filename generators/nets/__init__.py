@@ -1,0 +1,1 @@
+"""Modules only: networks that know nothing of pools, chains or losses."""

@@ -1,0 +1,113 @@
+"""Training by gradient steps, as begin / advance / finish: the fit of every neural generator.
+
+`advance` is one compiled call of a fixed number of optimizer steps.  `fit` composes the three under `lax.scan`, so it
+vmaps over chains; `run` drives `advance` from the host, which gives progress and an early word on a loss gone wrong.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from simulator.pool import Pool, Rows, draw, take
+from simulator.types import Array, GenlossError, Key, Params
+
+
+@struct.dataclass
+class Training:
+    """A fit in flight."""
+
+    params: Params
+    average: Params  # exponential moving average of params
+    optimizer: Any
+    key: Key
+    call: Array  # [] int32: calls of `advance` done
+    loss: Array  # [] mean loss per row over the last call, in the units of the loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(abc.ABC):
+    """A generator fitted by Adam on minibatches drawn in proportion to weight, with warm-up and cosine decay.
+
+    A final class gives `loss` and the protocol's `init` and `sample`.
+    """
+
+    steps: int = 600  # optimizer steps per generation
+    batch: int = 128  # rows per step
+    learning_rate: float = 3e-3  # peak of the cosine schedule
+    warmup: float = 0.05  # share of the steps in which the rate rises to its peak
+    average: float = 0.99  # decay of the moving average of weights that is sampled from; 0 takes the last weights
+    clip: float = 1.0  # largest norm of a gradient
+    chunk: int = 100  # optimizer steps per compiled call
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "chunk"):
+            if getattr(self, name) < 1:
+                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 1.")
+        if self.steps % min(self.chunk, self.steps):
+            raise GenlossError(f"`steps` ({self.steps}) must be a multiple of `chunk` ({self.chunk}).")
+        if not self.learning_rate > 0:
+            raise GenlossError(f"`learning_rate` is {self.learning_rate} and must be above 0.")
+
+    @abc.abstractmethod
+    def loss(self, key: Key, params: Params, rows: Rows) -> Array:
+        """Mean loss over a batch of rows, []."""
+
+    @abc.abstractmethod
+    def init(self, key: Key) -> Params: ...
+
+    def prepare(self, params: Params, pool: Pool) -> Params:
+        """What is fitted in closed form, before the steps: nothing, unless a final class says otherwise."""
+        return params
+
+    @property
+    def calls(self) -> int:
+        """Calls of `advance` that make a fit."""
+        return self.steps // min(self.chunk, self.steps)
+
+    def begin(self, key: Key, params: Params, pool: Pool) -> Training:
+        params = self.prepare(params, pool)
+        return Training(params, params, self._optimizer().init(params), key, jnp.int32(0), jnp.float32(0))
+
+    def advance(self, pool: Pool, training: Training) -> Training:
+        """`chunk` optimizer steps."""
+        chunk = min(self.chunk, self.steps)
+        key = jax.random.fold_in(training.key, training.call)
+        index = draw(key, pool.weight, (chunk, self.batch))  # [chunk, batch]
+        optimizer = self._optimizer()
+
+        def step(carry: tuple[Params, Params, Any], x: tuple[Array, Array]) -> tuple[Any, Array]:
+            params, average, state = carry
+            i, chosen = x
+            rows = take(pool.rows, chosen)  # leaves [batch, ...], in their storage type until here
+            loss, gradient = jax.value_and_grad(lambda p: self.loss(jax.random.fold_in(key, i), p, rows))(params)
+            update, state = optimizer.update(gradient, state, params)
+            params = optax.apply_updates(params, update)
+            # The average forgets its start faster at first, so that short fits are not held back by it.
+            done = training.call * chunk + i
+            rate = jnp.minimum(self.average, (1 + done) / (10 + done))
+            average = jax.tree.map(lambda a, p: rate * a + (1 - rate) * p, average, params)
+            return (params, average, state), loss
+
+        carry = (training.params, training.average, training.optimizer)
+        (params, average, state), losses = jax.lax.scan(step, carry, (jnp.arange(chunk), index))
+        return Training(params, average, state, training.key, training.call + 1, losses.mean())
+
+    def finish(self, training: Training) -> tuple[Params, dict[str, Array]]:
+        return training.average, {"loss": training.loss}
+
+    def fit(self, key: Key, params: Params, pool: Pool) -> tuple[Params, dict[str, Array]]:
+        training = self.begin(key, params, pool)
+        advance = lambda carry, _: (self.advance(pool, carry), None)  # noqa: E731
+        return self.finish(jax.lax.scan(advance, training, None, length=self.calls)[0])
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        warm = int(self.warmup * self.steps)
+        rate = optax.schedules.warmup_cosine_decay_schedule(0.0, self.learning_rate, warm, self.steps)
+        return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))

@@ -1,0 +1,215 @@
+"""One generation as one pure function: eat, learn, speak, be measured, be remembered."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simulator import recipe as recipes
+from simulator.pool import REAL, SYNTHETIC, Pool, Rows, count, take
+from simulator.recipe import Accumulate
+from simulator.types import (
+    Array,
+    Generator,
+    GenlossError,
+    Key,
+    Params,
+    Probe,
+    Recipe,
+    Record,
+    Source,
+    State,
+    View,
+)
+
+_STREAM = 2**32 - 1  # folded into the root key to open the chain's stream of real rows; generations fold in 0, 1, ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chain:
+    """A whole collapse experiment: where rows come from, who learns, what it eats, how it is measured.
+
+    Generation 0 is fitted on real rows only.  The chain is compared by identity, so one object is compiled once.
+    """
+
+    source: Source
+    generator: Generator
+    recipe: Recipe = Accumulate()
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    real: int = 1000  # real rows at generation 0
+    rows: int = 1000  # synthetic rows each generation writes
+    fresh: int = 0  # new real rows per generation
+    held_out: int = 1000  # held-out real rows that probes compare with, at most
+    start: Literal["scratch", "previous", "base"] = "scratch"  # each fit begins at new, the last, or the first weights
+
+    def __post_init__(self) -> None:
+        for name, low in (("real", 1), ("rows", 1), ("fresh", 0), ("held_out", 1)):
+            if getattr(self, name) < low:
+                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least {low}.")
+        if self.start not in ("scratch", "previous", "base"):
+            raise GenlossError(f"`start` is '{self.start}' and must be scratch, previous or base.")
+        self._check_supply(1)
+        recipes.check(self.recipe, self)
+
+    def _check_supply(self, generations: int) -> None:
+        if hasattr(self.source, "check"):
+            self.source.check(self.real + self.fresh * (generations - 1))  # pyright: ignore[reportAttributeAccessIssue]
+
+    # What the configuration implies.
+
+    @functools.cached_property
+    def model(self) -> Generator:
+        """The generator, its shapes taken from the source's rows where it leaves them open."""
+        if hasattr(self.generator, "shaped"):
+            with jax.ensure_compile_time_eval():
+                return self.generator.shaped(self.reference)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.generator
+
+    @functools.cached_property
+    def reference(self) -> Rows:
+        """Held-out real rows, leaves [<= held_out, ...]: one yardstick for all chains and generations."""
+        test = getattr(getattr(self.source, "split", None), "test", None)
+        n = self.held_out if test is None else min(self.held_out, count(test))
+        with jax.ensure_compile_time_eval():
+            return self.source.draw(jax.random.key(0), n, held_out=True)
+
+    @property
+    def block(self) -> int:
+        """Rows a generation adds to the pool."""
+        return self.rows + self.fresh
+
+    def kept(self, generations: int) -> int:
+        """Generations the pool has room for; older ones, which the recipe cannot reach, are overwritten."""
+        reach = recipes.horizon(self.recipe, self)
+        return generations if reach is None else min(generations, reach)
+
+    # The loop.
+
+    def init(self, key: Key, generations: int) -> State:
+        """The state before the first fit, with room in the pool for what `generations` fits can use."""
+        if generations < 1:
+            raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
+        self._check_supply(generations)
+        stream = jax.random.fold_in(key, _STREAM)
+        rows = jax.tree.map(_strong, self.source.draw(stream, self.real))
+        params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
+        self._check_rows(rows, params)
+        pool = Pool.of(rows, self.real + self.kept(generations) * self.block)
+        return State(jnp.int32(0), params, pool, stream)
+
+    def _check_rows(self, rows: Rows, params: Params) -> None:
+        written = jax.eval_shape(lambda p: self.model.sample(jax.random.key(0), p, self.real), params)
+        shape = functools.partial(jax.tree.map, lambda a: (a.shape, a.dtype))
+        if shape(written) != shape(jax.eval_shape(lambda: rows)):
+            raise GenlossError(
+                f"The source serves rows {_describe(rows)} and the generator writes {_describe(written)}; "
+                "they must agree in names, shapes and types."
+            )
+
+    def step(self, key: Key, state: State, fresh: Rows | None = None) -> tuple[State, Record]:
+        """One generation.  `key` is `fold_in(root, t)`; `fresh` is `serve(state.key, t)`, drawn here if not given."""
+        state, diet = self.eat(key, state, self.serve(state.key, state.t) if fresh is None else fresh)
+        params, info = self.model.fit(key_for(key, "fit"), self.first(key, state), diet)
+        synthetic = self.speak(key, params)
+        record = self.measure(key, state.t, params, diet, synthetic, info)
+        return self.remember(state, params, synthetic), record
+
+    def serve(self, stream: Key, t: Array) -> Rows | None:
+        """The fresh real rows of generation t, leaves [fresh, ...]; there are none at generation 0."""
+        if not self.fresh:
+            return None
+        skip = self.real + jnp.maximum(t - 1, 0) * self.fresh
+        return self.source.draw(stream, self.fresh, skip=skip)  # pyright: ignore[reportCallIssue]
+
+    def take_in(self, state: State, fresh: Rows | None) -> State:
+        """The state with this generation's fresh rows in its block."""
+        if fresh is None:
+            return state
+        placed = state.pool.place(self.slot(state.t, state.pool.capacity), fresh, REAL, state.t)
+        return state.replace(pool=jax.tree.map(lambda new, old: jnp.where(state.t > 0, new, old), placed, state.pool))
+
+    def eat(self, key: Key, state: State, fresh: Rows | None) -> tuple[State, Pool]:
+        """Takes in fresh rows and weighs everything kept: the state, and the diet."""
+        state = self.take_in(state, fresh)
+        self.guard(state.pool)
+        shown = state.pool.weighed(jnp.ones(state.pool.capacity))
+        return state, shown.weighed(self.recipe(key_for(key, "eat"), state.t, shown))
+
+    def guard(self, pool: Pool) -> None:
+        """Raises where a real row of the pool is a held-out row.  Inside a compiled step nothing can be looked at."""
+        if hasattr(self.source, "guard") and not isinstance(pool.weight, jax.core.Tracer):
+            real = np.asarray(pool.real)  # [..., capacity]
+            rows = jax.tree.map(lambda a: np.asarray(a)[real], pool.rows)
+            self.source.guard(rows)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def first(self, key: Key, state: State) -> Params:
+        """The parameters a fit begins at."""
+        if self.start == "previous":
+            return state.params
+        return self.model.init(_params_key(state.key) if self.start == "base" else key_for(key, "init"))
+
+    def speak(self, key: Key, params: Params) -> Rows:
+        return self.model.sample(key_for(key, "sample"), params, self.rows)
+
+    def measure(
+        self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows, info: Mapping[str, Any]
+    ) -> Record:
+        view = View(t, params, diet, synthetic, self.reference, self.model)
+        key = key_for(key, "measure")
+        found: dict[str, Any] = {"fit": {"mass": diet.weight.sum(), **info}}
+        for i, (name, probe) in enumerate(self.probes.items()):
+            found[name] = probe(jax.random.fold_in(key, i), view)
+        return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
+
+    def remember(self, state: State, params: Params, synthetic: Rows) -> State:
+        start = self.slot(state.t, state.pool.capacity) + self.fresh
+        pool = state.pool.place(start, synthetic, SYNTHETIC, state.t)
+        return State(state.t + 1, params, pool, state.key)
+
+    def slot(self, t: Array, capacity: int) -> Array:
+        """First slot of generation t's block: fresh rows, then synthetic ones.  Blocks form a ring."""
+        return self.real + (t % ((capacity - self.real) // self.block)) * self.block
+
+    def ceiling(self, key: Key) -> Record:
+        """What the probes say of real rows in place of synthetic ones: the value a perfect generator would reach.
+
+        The diet and the sample are disjoint real rows where the source has enough of them.
+        """
+        stream = jax.random.fold_in(key, _STREAM)
+        extra = self.rows
+        if (size := getattr(self.source, "size", None)) is not None and not getattr(self.source, "reuse", False):
+            extra = min(self.rows, size - self.real)
+        n = self.real + max(extra, 0)
+        rows = self.source.draw(stream, n)
+        diet = Pool.of(take(rows, jnp.arange(self.real)))
+        sample = take(rows, jnp.arange(max(0, n - self.rows), n)) if n >= self.rows else rows
+        params = self.model.init(_params_key(stream))
+        return self.measure(key, jnp.int32(0), params, diet, sample, {})
+
+
+_KEYS = ("eat", "init", "fit", "sample", "measure")
+
+
+def key_for(key: Key, what: str) -> Key:
+    """The key of one part of a generation, from the generation's key."""
+    return jax.random.fold_in(key, _KEYS.index(what))
+
+
+def _params_key(stream: Key) -> Key:
+    return jax.random.fold_in(stream, _STREAM)
+
+
+def _strong(leaf: Any) -> Array:
+    """The same array without a weak type, which would make the second step another trace than the first."""
+    leaf = jnp.asarray(leaf)
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+
+def _describe(rows: Rows) -> str:
+    return str(jax.tree.map(lambda a: f"{a.dtype}{list(a.shape[1:])}", rows)).replace("'", "")

@@ -1,0 +1,311 @@
+"""Driving a chain: as one scan, as an ensemble, or from the host with a checkpoint per generation."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simulator import spec
+from simulator.chain import Chain, key_for
+from simulator.pool import Pool
+from simulator.store import Store
+from simulator.sweep import Sweep
+from simulator.types import Array, GenlossError, Key, Record, State
+
+
+def simulate(chain: Chain, key: Key, generations: int) -> Record:
+    """All generations as one compiled `lax.scan`; leaves of the record are [generations, ...].
+
+    May itself be vmapped over `key`.  The same chain object is compiled once for every number of generations.
+    """
+    return _simulate(chain, key, generations)
+
+
+def _scan(chain: Chain, key: Key, generations: int) -> Record:
+    state = chain.init(key, generations)
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(generations))  # [generations]
+    return jax.lax.scan(lambda s, k: chain.step(k, s), state, keys)[1]
+
+
+_simulate = functools.partial(jax.jit, static_argnums=(0, 2))(_scan)
+
+
+def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: int) -> Record:
+    """`simulate` for every value of `grid` and every key, as one program; leaves are [grid, keys, generations, ...].
+
+    `grid` is an array or a pytree of arrays [grid, ...]; `make(value)` returns the chain at one value, which may sit
+    anywhere no shape depends on.  All values see the same keys: common random numbers.
+    """
+    grid = jax.tree.map(jnp.asarray, grid)
+
+    def one(value: Any, key: Key) -> Record:
+        return _scan(make(value), key, generations)
+
+    return jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(grid, keys)
+
+
+@dataclass
+class Progress:
+    """What a run reports while it goes on."""
+
+    done: int  # generations finished
+    generations: int  # to do in all
+    record: Record | None  # the last finished generations, leaves [(settings, replicates,) chunk, ...]; None: none yet
+    part: float = 0.0  # share of the generation in flight that is done
+    seconds: dict[str, float] = field(default_factory=dict)  # train, sample, measure, save: spent on this report
+
+
+def run(
+    chain: Chain | Sweep,
+    key: Key,
+    generations: int,
+    store: Store | str | PathLike[str] | None = None,
+    *,
+    replicates: int | None = None,
+    every: int = 1,
+    report: Callable[[Progress], None] | None = None,
+) -> Record:
+    """Runs a chain, or a whole sweep, from the host, with a checkpoint after every `every` generations.
+
+    Leaves of the record are [generations, ...] for one chain, [replicates, generations, ...] with `replicates`, and
+    [settings, replicates, generations, ...] for a `Sweep`.  Replicate r's root key is `fold_in(key, r)`.
+    With a store, a run that was stopped goes on where its last checkpoint is and equals the uninterrupted run to the
+    bit; a finished one returns at once; more generations extend it.  Raises `GenlossError` where the store holds
+    another run, the diet is empty or the loss is not finite, and `RunFailed` where a checkpoint cannot be written.
+    """
+    if generations < 1:
+        raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
+    if every < 1 or (replicates is not None and replicates < 1):
+        raise GenlossError("`every` and `replicates` must be at least 1.")
+    drive = Drive(chain, key, generations, replicates)
+    if store is None:
+        return drive.go(None, every, report)
+    store = store if isinstance(store, Store) else Store(store)
+    with store.opened(identity(chain, key, replicates, every), generations):
+        return drive.go(store, every, report)
+
+
+def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, every: int = 1) -> dict[str, Any]:
+    """What makes a run this run and no other, in JSON: everything but the number of generations."""
+    sweep = {"path": chain.path, "values": dict(chain.values)} if isinstance(chain, Sweep) else None
+    return {
+        "chain": spec.encode(chain.chain if isinstance(chain, Sweep) else chain),
+        "sweep": spec.encode(sweep),
+        "key": spec.encode(key),
+        "replicates": replicates,
+        "every": every,
+    }
+
+
+class Drive:
+    """The compiled pieces of a run and the loop over them.
+
+    A piece works on one chain; `lift` maps it over the settings and replicates of the run.  A generator that trains
+    by `begin`, `advance`, `finish` is driven through its fit, so that long generations report; any other runs
+    `every` generations as one scan.  `t` is an argument of every piece, not read from the state, where mapping would
+    give each chain a t of its own and turn the writing of a block into a scatter.
+    """
+
+    def __init__(self, chain: Chain | Sweep, key: Key, generations: int, replicates: int | None) -> None:
+        self.sweep = chain if isinstance(chain, Sweep) else None
+        self.chain = chain.chain if isinstance(chain, Sweep) else chain
+        if self.sweep is not None:
+            self.sweep.check()
+            replicates = replicates or 1
+        self.replicates = replicates
+        self.axes = (self.sweep is not None) + (replicates is not None)  # leading axes of states and records
+        self.keys = key
+        if replicates is not None:
+            self.keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(replicates))  # [replicates]
+        self.generations = generations
+        self.trained = hasattr(self.chain.model, "advance")
+
+        each, same = 0, None  # one for each chain of the run; the same for all
+        self.init = self.lift(lambda c, k: c.init(k, generations))
+        self.serve = self.lift(lambda c, k, stream, t: jax.vmap(lambda u: c.serve(stream, u))(t), each, same)
+        self.scan = self.lift(_scan_some, each, same, each, donate=0)
+        self.begin = self.lift(_begin, each, same, each)
+        self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
+        self.speak = self.lift(_speak, same, each)
+        self.measure = self.lift(_measure, same, each, each, each, each)
+        self.remember = self.lift(_remember, each, same, each, each, donate=0)
+        self.restore = self.lift(_restore, each, same, each, each, donate=0)
+        self.block = self.lift(_block, each, same)
+
+    def lift(self, piece: Callable[..., Any], *axes: int | None, donate: int | None = None) -> Callable[..., Any]:
+        """A piece `(chain, key, *arguments)` as a compiled function of arguments with the axes of the run."""
+
+        def one(value: Any, key: Key, *arguments: Any) -> Any:
+            return piece(self.chain if self.sweep is None else self.sweep.make(value), key, *arguments)
+
+        mapped = one
+        if self.replicates is not None:
+            mapped = jax.vmap(mapped, (None, 0, *axes))
+        if self.sweep is not None:
+            mapped = jax.vmap(mapped, (0, None, *axes))
+        # The CPU backend has no donation and would warn.
+        donated = () if donate is None or jax.default_backend() == "cpu" else (donate + 2,)
+        compiled = jax.jit(mapped, donate_argnums=donated)
+        grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
+        return lambda *arguments: compiled(grid, self.keys, *arguments)
+
+    # The loop.
+
+    def go(self, store: Store | None, every: int, report: Callable[[Progress], None] | None) -> Record:
+        tell = report or (lambda progress: None)
+        state = self.init()
+        chunks, state = self.resume(store, state)
+        self.chain.guard(state.pool)
+        done = sum(self.length(chunk) for chunk in chunks)
+        tell(Progress(done, self.generations, self.join(chunks) if chunks else None))
+        while done < self.generations:
+            clock = Clock()
+            ts = jnp.arange(done, min((done // every + 1) * every, self.generations))  # [chunk]
+            fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
+            if self.trained:
+                state, chunk = self.train(state, ts, fresh, clock, tell)
+            else:
+                state, chunk = self.scan(state, ts, fresh)
+                clock.lap("train", chunk)
+            done += len(ts)
+            self.inspect(chunk, done - len(ts))
+            chunks.append(chunk)
+            if store is not None:
+                rows = [self.block(state, t) for t in ts[-self.blocks(state) :]]
+                store.save(done - len(ts), done - 1, state.params, rows, chunk)
+                store.write_records(self.join(chunks), self.settings, self.axes)
+                store.picture(done - 1, rows[-1], self.axes)
+                clock.lap("save")
+            tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
+        record = self.join(chunks)
+        return jax.tree.map(lambda a: a[(slice(None),) * self.axes + (slice(self.generations),)], record)
+
+    def train(
+        self, state: State, ts: Array, fresh: Any, clock: Clock, tell: Callable[[Progress], None]
+    ) -> tuple[State, Record]:
+        """Generations of a generator that trains step by step, driven through each fit."""
+        records = []
+        calls = self.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
+        for i, t in enumerate(ts):
+            now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
+            state, diet, training = self.begin(state, t, now)
+            for call in range(calls):
+                training = self.advance(diet, training)
+                if not np.isfinite(np.asarray(training.loss)).all():
+                    raise GenlossError(_not_finite(int(t), call / calls))
+                tell(Progress(int(t), self.generations, None, (call + 1) / calls))
+            params, info, rows = clock.lap("train", self.speak(t, training))
+            clock.lap("sample", rows)
+            records.append(clock.lap("measure", self.measure(t, params, diet, rows, info)))
+            state = self.remember(state, t, params, rows)
+        return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
+
+    def resume(self, store: Store | None, state: State) -> tuple[list[Record], State]:
+        """The stored records, and the state after the last of them: the pool is filled again, block by block."""
+        chunks: list[Record] = []
+        for first, last, params, rows, record in store.chunks(state) if store is not None else ():
+            ts = jnp.arange(first, last + 1)
+            fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
+            for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
+                now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
+                state = self.restore(state, ts[i], now, block)
+            state = state.replace(params=params)
+            chunks.append(record)
+        return chunks, state
+
+    # Small questions.
+
+    @property
+    def settings(self) -> list[str]:
+        return ["chain"] if self.sweep is None else list(self.sweep.values)
+
+    def blocks(self, state: State) -> int:
+        """Generations the pool has room for."""
+        return (state.pool.weight.shape[-1] - self.chain.real) // self.chain.block
+
+    def length(self, chunk: Record) -> int:
+        return chunk.t.shape[self.axes]
+
+    def join(self, chunks: list[Record]) -> Record:
+        return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(x) for x in leaves], self.axes), *chunks)
+
+    def inspect(self, chunk: Record, first: int) -> None:
+        """Raises on an empty diet or a loss that is not finite."""
+        for name, bad, why in (
+            ("fit.mass", lambda a: ~(a > 0), lambda t: f"The recipe left nothing to eat at generation {t}; loosen it."),
+            ("fit.loss", lambda a: ~np.isfinite(a), lambda t: _not_finite(t, 1)),
+        ):
+            if name in chunk:
+                wrong = np.moveaxis(bad(np.asarray(chunk[name])), self.axes, 0).reshape(self.length(chunk), -1)
+                if wrong.any():
+                    raise GenlossError(why(first + int(wrong.any(axis=1).argmax())))
+
+
+def _not_finite(t: int, share: float) -> str:
+    return (
+        f"The loss of generation {t} is not finite (seen {share:.0%} through its fit); "
+        "lower the learning rate or look at the rows."
+    )
+
+
+class Clock:
+    """Seconds spent on each part of a generation."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, part: str, result: Any = None) -> Any:
+        """Charges the time since the last lap to a part, once `result` has been computed."""
+        jax.block_until_ready(result)
+        now = time.perf_counter()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self.last
+        self.last = now
+        return result
+
+
+# The pieces: each on one chain `c` with root key `k`.
+
+
+def _scan_some(c: Chain, k: Key, state: State, ts: Array, fresh: Any) -> tuple[State, Record]:
+    def step(state: State, x: tuple[Array, Any]) -> tuple[State, Record]:
+        return c.step(jax.random.fold_in(k, x[0]), state, x[1])
+
+    return jax.lax.scan(step, state.replace(t=ts[0]), (ts, fresh))
+
+
+def _begin(c: Chain, k: Key, state: State, t: Array, fresh: Any) -> tuple[State, Pool, Any]:
+    k = jax.random.fold_in(k, t)
+    state, diet = c.eat(k, state.replace(t=t), fresh)
+    return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)  # pyright: ignore
+
+
+def _speak(c: Chain, k: Key, t: Array, training: Any) -> tuple[Any, dict[str, Array], Any]:
+    params, info = c.model.finish(training)  # pyright: ignore[reportAttributeAccessIssue]
+    return params, info, c.speak(jax.random.fold_in(k, t), params)
+
+
+def _measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any, info: dict[str, Array]) -> Record:
+    return c.measure(jax.random.fold_in(k, t), t, params, diet, rows, info)
+
+
+def _remember(c: Chain, k: Key, state: State, t: Array, params: Any, rows: Any) -> State:
+    return c.remember(state.replace(t=t), params, rows)
+
+
+def _restore(c: Chain, k: Key, state: State, t: Array, fresh: Any, rows: Any) -> State:
+    return c.remember(c.take_in(state.replace(t=t), fresh), state.params, rows)
+
+
+def _block(c: Chain, k: Key, state: State, t: Array) -> Any:
+    """The synthetic rows of generation t, out of the pool."""
+    start = c.slot(t, state.pool.capacity) + c.fresh
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), state.pool.rows)

@@ -1,0 +1,143 @@
+"""The pool: a fixed-capacity table of rows with provenance.  A mitigation is a reweighting of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+Array = jax.Array
+Rows = Any  # a pytree whose leaves share their leading axis: images, points, tokens, {"image", "label"} pairs
+
+REAL, SYNTHETIC = 0, 1
+EMPTY = -1
+
+
+def count(rows: Rows) -> int:
+    """Number of rows: the length of the leading axis."""
+    return jax.tree.leaves(rows)[0].shape[0]
+
+
+def take(rows: Rows, index: Array) -> Rows:
+    """The rows at `index`; leaves [*index.shape, ...]."""
+    return jax.tree.map(lambda leaf: leaf[index], rows)
+
+
+@struct.dataclass
+class Pool:
+    """Rows with provenance and weight.  Empty slots have birth -1 and weight 0."""
+
+    rows: Rows  # leaves [capacity, ...]
+    origin: Array  # [capacity] int32: 0 real, 1 this chain's generator, 2.. other sources
+    birth: Array  # [capacity] int32: the generation that wrote the row; -1 is an empty slot
+    weight: Array  # [capacity] float32 >= 0: how much the row counts in the diet
+
+    @classmethod
+    def of(cls, rows: Rows, capacity: int | None = None) -> Pool:
+        """A pool of real rows born at generation 0, in the first slots, with room for `capacity` rows in all."""
+        n = count(rows)
+        capacity = n if capacity is None else capacity
+        filled = jnp.arange(capacity) < n  # [capacity]
+        padded = jax.tree.map(lambda a: jnp.pad(a, [(0, capacity - n), *[(0, 0)] * (a.ndim - 1)]), rows)
+        birth = jnp.where(filled, 0, EMPTY).astype(jnp.int32)
+        return cls(padded, jnp.zeros(capacity, jnp.int32), birth, filled.astype(jnp.float32))
+
+    @property
+    def capacity(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def filled(self) -> Array:
+        """[capacity] bool."""
+        return self.birth != EMPTY
+
+    @property
+    def real(self) -> Array:
+        """[capacity] bool: filled slots of real rows."""
+        return self.filled & (self.origin == REAL)
+
+    @property
+    def synthetic(self) -> Array:
+        """[capacity] bool: filled slots of rows that some generator wrote."""
+        return self.filled & (self.origin != REAL)
+
+    def age(self, t: Array | int) -> Array:
+        """How many fits ago a row could first be eaten, [capacity]; 0 is new at fit t.
+
+        Real rows born at t are there for fit t, synthetic ones of generation t only for fit t + 1.
+        """
+        return t - self.birth - (self.origin != REAL)
+
+    def place(self, start: Array | int, rows: Rows, origin: int, birth: Array | int) -> Pool:
+        """The pool with `rows` written from slot `start` on, with weight 1."""
+        n = count(rows)
+
+        def put(table: Array, values: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(table, values.astype(table.dtype), start, axis=0)
+
+        return Pool(
+            jax.tree.map(put, self.rows, rows),
+            put(self.origin, jnp.full(n, origin)),
+            put(self.birth, jnp.full(n, birth)),
+            put(self.weight, jnp.ones(n)),
+        )
+
+    def weighed(self, weight: Array) -> Pool:
+        """The pool under new weights; empty slots weigh nothing whatever the recipe says."""
+        return self.replace(weight=jnp.where(self.filled, weight, 0.0).astype(jnp.float32))
+
+
+def choose(key: Array, weight: Array, n: Array | int) -> Array:
+    """Exactly n rows drawn without replacement, in proportion to weight; [capacity] bool.
+
+    Rows of weight 0 are never drawn; where fewer than n have weight, all of them are.  The n smallest of independent
+    exponentials with rate `weight` (Efraimidis & Spirakis, Information Processing Letters 97 (2006) 181-185).  `n` may
+    be traced.
+    """
+    wait = jax.random.exponential(key, weight.shape) / jnp.where(weight > 0, weight, 1.0)  # [capacity]
+    order = jnp.argsort(jnp.where(weight > 0, wait, jnp.inf))  # [capacity]: who comes first
+    rank = jnp.zeros(weight.shape, jnp.int32).at[order].set(jnp.arange(weight.shape[0], dtype=jnp.int32))
+    return (rank < n) & (weight > 0)
+
+
+_BLOCK = 4096
+
+
+def draw(key: Array, weight: Array, shape: tuple[int, ...]) -> Array:
+    """Indices of rows drawn with replacement, in proportion to weight; int32 of the given shape.
+
+    Inverse-CDF look-ups, beyond 4,096 rows in two steps, of a block and of a row in it, so that no running sum is
+    longer than what float32 resolves: a table beyond 2^24 rows loses none.  Rows of weight 0 are never drawn.
+    """
+    blocks = -(-weight.shape[0] // _BLOCK)
+    if blocks == 1:
+        cdf = _cdf(weight)
+        return jnp.searchsorted(cdf, _goal(key, cdf[-1], shape), side="right").astype(jnp.int32)
+    first, second = jax.random.split(key)
+    inner = _cdf(jnp.pad(weight, (0, blocks * _BLOCK - weight.shape[0])).reshape(blocks, _BLOCK))  # [blocks, 4096]
+    outer = _cdf(jnp.maximum(inner[:, -1], 0))  # [blocks]
+    block = jnp.searchsorted(outer, _goal(first, outer[-1], shape), side="right")  # shape
+    goal = _goal(second, inner[block, -1], shape)  # shape
+    row = jnp.zeros(shape, jnp.int32)
+    bit = _BLOCK // 2
+    while bit:  # binary search for the first row whose running sum exceeds the goal
+        row = jnp.where(inner[block, row + bit - 1] <= goal, row + bit, row)
+        bit //= 2
+    return (block * _BLOCK + row).astype(jnp.int32)
+
+
+def _cdf(weight: Array) -> Array:
+    """Running sum along the last axis, made to rise only at rows that weigh something, whatever the rounding."""
+    return jax.lax.cummax(jnp.where(weight > 0, jnp.cumsum(weight, -1), -jnp.inf), axis=weight.ndim - 1)
+
+
+def _goal(key: Array, total: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform on [0, total), the end excluded after rounding too."""
+    return jnp.minimum(jax.random.uniform(key, shape) * total, jnp.nextafter(total, jnp.zeros_like(total)))
+
+
+def effective_size(weight: Array) -> Array:
+    """(Σw)² / Σw²: the number of equally weighted rows that would be as informative (Kish 1965)."""
+    return weight.sum() ** 2 / jnp.maximum((weight**2).sum(), jnp.finfo(jnp.float32).tiny)

@@ -1,0 +1,31 @@
+"""What a generation was fed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from simulator.pool import effective_size
+from simulator.types import Array, Key, View
+
+
+@dataclass(frozen=True)
+class Diet:
+    """Shares of the diet's mass, each in [0, 1], and its effective sample size in rows.
+
+    real: share on real rows; birth [births]: share on synthetic rows by the generation that wrote them, the last
+    entry holding all later ones too; effective_size: (Σw)²/Σw².
+    """
+
+    births: int = 10  # generations told apart
+
+    def __call__(self, key: Key, view: View) -> dict[str, Array]:
+        diet = view.diet
+        share = diet.weight / diet.weight.sum()  # [capacity]
+        bins = jnp.clip(diet.birth, 0, self.births - 1)  # [capacity]
+        return {
+            "real": (share * diet.real).sum(),
+            "effective_size": effective_size(diet.weight),
+            "birth": jnp.zeros(self.births).at[bins].add(share * diet.synthetic),
+        }

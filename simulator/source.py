@@ -1,0 +1,272 @@
+"""Where real rows come from: a known truth, or a data set with its held-out split."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simulator.pool import Rows, count, take
+from simulator.types import Array, Generator, GenlossError, Key, Params
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A generator with fixed parameters, taken as the real distribution: `Truth(Gaussian(2))`.
+
+    `params=None` are the generator's own standard parameters, those of its `init`.
+    """
+
+    generator: Generator
+    params: Params = None
+
+    def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
+        """n rows; independent ones for every `skip` and for `held_out`."""
+        params = self.generator.init(jax.random.key(0)) if self.params is None else self.params
+        return self.generator.sample(jax.random.fold_in(jax.random.fold_in(key, held_out), skip), params, n)
+
+
+class Split(NamedTuple):
+    """The decoded rows of a data set on the host: leaves [n, ...]."""
+
+    train: Rows
+    test: Rows
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Real rows `{"image": uint8 [h, w, c], "label": int32}` with a held-out split.
+
+    A stream is one permutation of the train split, so generation 0 and all fresh batches are disjoint, and no row of
+    the test split is ever in it.  `path` is "digits" (scikit-learn's 1,797 8x8 digits, embedded), or a hub id, a
+    folder in hub layout, an image folder or a parquet file, read through Hugging Face `datasets`.
+    """
+
+    path: str = "digits"  # "digits", a hub id, a folder, or a parquet file
+    train: str = "train"  # split the chain eats from
+    test: str = "test"  # held-out split; "20%" holds out the last fifth of a shuffle of `train`
+    image: str | None = None  # image column; None finds it from the features
+    label: str | None = None  # label column; None finds it from the features
+    side: int | None = None  # resize images to side x side pixels; None keeps them
+    reuse: bool = False  # start the permutation again when it runs out, instead of an error
+
+    @classmethod
+    def digits(cls) -> Dataset:
+        """1,438 training and 359 held-out handwritten digits, 8x8, grey values 0..255."""
+        return cls()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        train: str = "train",
+        test: str = "test",
+        image: str | None = None,
+        label: str | None = None,
+        side: int | None = None,
+        reuse: bool = False,
+    ) -> Dataset:
+        """A data set by hub id or path, read at once, so that whatever is wrong with it is said now."""
+        dataset = cls(os.fspath(path), train, test, image, label, side, reuse)
+        _ = dataset.split
+        return dataset
+
+    @property
+    def split(self) -> Split:
+        """The decoded data, read once per process."""
+        return _read(self.path, self.train, self.test, self.image, self.label, self.side)
+
+    @property
+    def size(self) -> int:
+        return count(self.split.train)
+
+    def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
+        """Rows skip..skip+n of the permutation that `key` opens; held-out rows come from the test split alone.
+
+        The permutation of held-out rows is stratified: one row of each class comes first, then all in proportion.
+        """
+        rows = self.split.test if held_out else self.split.train
+        order = jax.random.permutation(key, count(rows))  # [size]
+        if held_out:
+            order = order[_stratified(jnp.asarray(rows["label"])[order], len(self.split.classes))]
+        index = (jnp.arange(n) + skip) % count(rows)  # [n]
+        return take(jax.tree.map(jnp.asarray, rows), order[index])
+
+    def check(self, n: int) -> None:
+        """Raises where a stream cannot serve n rows."""
+        if n > self.size and not self.reuse:
+            raise GenlossError(
+                f"The chain asks for {n} real rows and the '{self.train}' split of {self.path} has {self.size}; "
+                "lower `real`, `fresh` or the number of generations, or set `reuse`."
+            )
+
+    def guard(self, rows: Rows) -> None:
+        """Raises where one of `rows` (leaves [n, ...]) is byte for byte a held-out row."""
+        held_out = set(_digests(self.split.test))
+        if leaked := sum(digest in held_out for digest in _digests(rows)):
+            raise GenlossError(
+                f"{leaked} of the pool's real rows are held-out rows of {self.path}; give the chain training rows only."
+            )
+
+
+def _stratified(label: Array, classes: int) -> Array:
+    """A reordering of labels [n] in which every beginning holds the classes in proportion, and all of them at least once."""
+    members = jax.nn.one_hot(label, classes, dtype=jnp.int32)  # [n, classes]
+    rank = jnp.take_along_axis(jnp.cumsum(members, 0), label[:, None], 1)[:, 0] - 1  # [n]: place within its class
+    return jnp.argsort(rank / members.sum(0)[label], stable=True)
+
+
+def _digests(rows: Rows) -> Iterator[bytes]:
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(rows)]
+    for i in range(len(leaves[0])):
+        yield hashlib.blake2b(b"".join(leaf[i].tobytes() for leaf in leaves), digest_size=16).digest()
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: str, train: str, test: str, image: str | None, label: str | None, side: int | None) -> Split:
+    parts, classes = _digits() if path == "digits" else _huggingface(path, train, test, image, label, side)
+    trained, held_out = parts
+    for name, rows in ((train, trained), (test, held_out)):
+        empty = np.flatnonzero(np.bincount(rows["label"], minlength=len(classes)) == 0) if "label" in rows else []
+        if len(empty):
+            raise GenlossError(
+                f"Class {empty[0]} ('{classes[empty[0]]}') has no rows in the '{name}' split of {path}; "
+                "leave the class out of the data set or choose another split."
+            )
+    if shared := len(set(_digests(trained)) & set(_digests(held_out))):
+        raise GenlossError(
+            f"{shared} rows of the '{train}' split of {path} are also in its '{test}' split; remove them from one, "
+            "since rows trained on cannot be held out."
+        )
+    return Split(trained, held_out, classes)
+
+
+def _digits() -> tuple[tuple[Rows, Rows], tuple[str, ...]]:
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]  # [1797, 8, 8, 1]
+    return _shuffle_split({"image": pixels, "label": bunch.target.astype(np.int32)}, 0.2), tuple("0123456789")
+
+
+def _shuffle_split(rows: dict[str, np.ndarray], share: float) -> tuple[Rows, Rows]:
+    order = np.random.default_rng(0).permutation(len(rows["image"]))
+    cut = round(len(order) * (1 - share))
+    return {k: v[order[:cut]] for k, v in rows.items()}, {k: v[order[cut:]] for k, v in rows.items()}
+
+
+def _huggingface(
+    path: str, train: str, test: str, image: str | None, label: str | None, side: int | None
+) -> tuple[tuple[Rows, Rows], tuple[str, ...]]:
+    dataset = _open(path)
+    share = float(test[:-1]) / 100 if test.endswith("%") else None
+    for split in (train,) if share is not None else (train, test):
+        if split not in dataset:
+            raise GenlossError(
+                f"{path} has no split '{split}'; it has: {', '.join(dataset)}."
+                + (" A held-out share can be cut from the train split with test='20%'." if split == test else "")
+            )
+    features = dataset[train].features
+    image = image or _column(path, features, "Image", "image")
+    label = label or _column(path, features, "ClassLabel", "label")
+    for column in (image, label):
+        if column not in features:
+            raise GenlossError(f"{path} has no column '{column}'; it has: {', '.join(features)}.")
+    classes = tuple(getattr(features[label], "names", ()))
+    splits = [_decode(path, dataset[name], image, label, side) for name in (train,) + ((test,) if share is None else ())]
+    if not classes:  # plain integers: as many classes as the largest says
+        classes = tuple(str(i) for i in range(1 + max(int(s["label"].max()) for s in splits)))
+    if share is not None:
+        return _shuffle_split(splits[0], share), classes
+    if splits[0]["image"].shape[1:] != splits[1]["image"].shape[1:]:
+        raise GenlossError(
+            f"Images of the '{train}' split of {path} are {splits[0]['image'].shape[1:]} and those of '{test}' are "
+            f"{splits[1]['image'].shape[1:]}; set `side` to resize them."
+        )
+    return (splits[0], splits[1]), classes
+
+
+def _open(path: str) -> Any:
+    """What `datasets.load_dataset` makes of a path or hub id, within seconds also where no hub can be reached."""
+    local = Path(path).expanduser()
+    if not local.exists():
+        if path.count("/") != 1 or path.startswith((".", "/", "~")):
+            raise GenlossError(f"There is no data set at {path}; give a folder, a parquet file or a hub id owner/name.")
+        if not _hub_answers(path):
+            # Both are read once, at import: `datasets` then looks into the local cache only, and says so at once.
+            os.environ["HF_HUB_OFFLINE"] = "1"
+            import huggingface_hub.constants
+
+            huggingface_hub.constants.HF_HUB_OFFLINE = True
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        if local.is_file():
+            return datasets.load_dataset("parquet", data_files={"train": str(local)})
+        return datasets.load_dataset(str(local) if local.exists() else path)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if local.exists():
+            raise GenlossError(f"{path} cannot be read as a data set: {first}") from None
+        raise GenlossError(
+            f"The data set {path} is neither in the local cache nor on a hub that can be reached; check the name and "
+            "the network, or give a local path."
+        ) from None
+
+
+def _hub_answers(path: str) -> bool:
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return False
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().dataset_info(path, timeout=3)
+    except Exception:  # no route, no such id, gated: the cache decides
+        return False
+    return True
+
+
+def _column(path: str, features: Any, kind: Literal["Image", "ClassLabel"], name: str) -> str:
+    found = [column for column, feature in features.items() if type(feature).__name__ == kind]
+    if not found and name in features:
+        found = [name]
+    if len(found) != 1:
+        what = "no" if not found else "more than one"
+        raise GenlossError(
+            f"{path} has {what} {kind} column among {', '.join(features)}; name it with `{name}`."
+        )
+    return found[0]
+
+
+def _decode(path: str, split: Any, image: str, label: str, side: int | None) -> dict[str, np.ndarray]:
+    """Images as uint8 [n, h, w, c], grey or RGB by the first one, and labels as int32 [n]."""
+    mode, size = None, None
+    pictures: list[np.ndarray] = []
+    for i, picture in enumerate(split[image]):
+        if mode is None:
+            mode = "L" if picture.mode in ("L", "1", "I;16", "I") else "RGB"
+        picture = picture.convert(mode)
+        if side is not None:
+            picture = picture.resize((side, side))
+        size = size or picture.size
+        if picture.size != size:
+            raise GenlossError(
+                f"Image {i} of {path} is {picture.size[0]}x{picture.size[1]} and the first is {size[0]}x{size[1]}; "
+                "set `side` to resize them all."
+            )
+        pictures.append(np.asarray(picture, np.uint8))
+    images = np.stack(pictures)  # [n, h, w] or [n, h, w, c]
+    return {
+        "image": images if images.ndim == 4 else images[..., None],
+        "label": np.asarray(split[label], np.int32),
+    }

@@ -1,0 +1,334 @@
+"""A run on disk: one folder, one Orbax checkpoint per generation, tidy records; nothing in it is a pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from simulator import spec
+from simulator.types import GenlossError, Record, RunFailed, State
+
+PACKAGES = ("genloss", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Store:
+    """The folder of one run.
+
+    chain.json         the whole configuration, versions, device, key
+    checkpoints/T/     parameters, record and synthetic rows of the generations that end with T
+    records.parquet    setting, replicate, generation, metric, value
+    samples/T.png      what generation T says
+    report/            figures and a page
+
+    A checkpoint holds only the rows its own generations wrote: the pool is put together again from all of them and
+    from the source, so each row is on disk once and real rows never.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._manager: Any = None
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    # What is there.
+
+    def about(self) -> dict[str, Any]:
+        """chain.json."""
+        file = self.path / "chain.json"
+        try:
+            about = json.loads(file.read_text())
+        except FileNotFoundError:
+            raise GenlossError(f"{self.path} holds no run: it has no chain.json.") from None
+        except json.JSONDecodeError:
+            raise GenlossError(f"{file} is not whole; restore it or choose another folder.") from None
+        if "run" not in about:
+            raise GenlossError(f"{file} does not describe a run; choose another folder.")
+        return about
+
+    def chain(self) -> Any:
+        """The stored chain, or its sweep, built again."""
+        from simulator.sweep import Sweep
+
+        run = self.about()["run"]
+        chain = spec.decode(run["chain"])
+        return chain if run["sweep"] is None else Sweep(chain, run["sweep"]["path"], spec.decode(run["sweep"]["values"]))
+
+    def steps(self) -> list[int]:
+        """Last generations of the complete checkpoints."""
+        found = (self.path / "checkpoints").glob("*/_CHECKPOINT_METADATA")
+        return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
+
+    def records(self) -> Any:
+        """records.parquet as a pandas data frame."""
+        import pandas
+
+        file = self.path / "records.parquet"
+        if not file.exists():
+            raise GenlossError(f"{self.path} has no records yet; run at least one generation.")
+        return pandas.read_parquet(file)
+
+    # Writing.
+
+    @contextlib.contextmanager
+    def opened(self, run: dict[str, Any], generations: int) -> Iterator[Store]:
+        """Holds the folder for one run: makes it, or refuses where it belongs to another run or is in use."""
+        run = json.loads(json.dumps(run))  # as it will be read back
+        with _disk(f"The run folder {self.path} could not be made"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise GenlossError(f"Another process is running in {self.path}; wait for it or choose another folder.") from None
+            self._claim(run, generations)
+            yield self
+        finally:
+            self.close()
+            lock.close()
+
+    def _claim(self, run: dict[str, Any], generations: int) -> None:
+        about: dict[str, Any] = {}
+        if (self.path / "chain.json").exists():
+            about = self.about()
+            if changed := spec.differences(about["run"], run):
+                more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+                raise GenlossError(
+                    f"{self.path} holds another run, which differs in {'; '.join(changed[:6])}{more}; "
+                    "choose another folder, or fork it."
+                )
+        elif stray := [p.name for p in self.path.iterdir() if p.name != ".lock"]:
+            raise GenlossError(f"{self.path} is not a run's folder (it has {stray[0]}); choose an empty or new one.")
+        about = {
+            **about,
+            "run": run,
+            "signature": spec.signature(run),
+            "generations": max(generations, about.get("generations", 0)),
+            "versions": {name: _version(name) for name in PACKAGES},
+            "device": str(jax.devices()[0].device_kind),
+        }
+        self.write("chain.json", json.dumps(about, indent=1).encode())
+
+    def write(self, name: str, data: bytes) -> Path:
+        """A file of the run, whole or not at all."""
+        file = self.path / name
+        with _disk(f"{file} could not be written"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_name(f".{file.name}.part")
+            try:
+                part.write_bytes(data)
+                part.replace(file)
+            finally:
+                part.unlink(missing_ok=True)
+        return file
+
+    def save(self, first: int, last: int, params: Any, rows: Sequence[Any], record: Record) -> None:
+        """Generations first..last in one atomic step: last parameters, the rows still kept, the records."""
+        import orbax.checkpoint as ocp
+
+        tree = {
+            "params": _numbered(params),
+            "rows": {str(i): _numbered(block) for i, block in enumerate(rows)},
+            "record": jax.tree.map(np.asarray, {"t": record.t, **record.metrics}),
+        }
+        meta = {"first": first, "last": last, "digest": _digest(tree)}
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
+        with _disk(f"Generation {last} could not be saved in {self.path}", Exception):
+            self.manager.save(last, args=arguments)
+
+    def chunks(self, state: State) -> Iterator[tuple[int, int, Any, list[Any], Record]]:
+        """(first, last, params, rows, record) of every checkpoint, oldest first, up to the first that is not whole.
+
+        `state` gives the structure of parameters and rows.  Checkpoints from a damaged one on are moved to damaged/
+        and a warning says so.
+        """
+        expected = 0
+        for step in self.steps():
+            try:
+                meta, tree = self._read(step)
+                if meta["first"] != expected:
+                    raise ValueError(f"generation {expected} is missing before it")
+            except Exception as error:
+                self._set_aside(step, error)
+                return
+            expected = step + 1
+            blocks = [tree["rows"][str(i)] for i in range(len(tree["rows"]))]
+            record = tree["record"]
+            yield (
+                meta["first"],
+                step,
+                _shaped(tree["params"], state.params),
+                [_shaped(block, state.pool.rows) for block in blocks],
+                Record(record["t"], {name: value for name, value in record.items() if name != "t"}),
+            )
+
+    def _read(self, step: int) -> tuple[dict[str, Any], Any]:
+        import orbax.checkpoint as ocp
+
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+        with _quiet():
+            found = self.manager.restore(step, args=arguments)
+        if found.meta["last"] != step or _digest(found.state) != found.meta["digest"]:
+            raise ValueError("its contents do not match their checksum")
+        return found.meta, found.state
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        going_on = f"going on after generation {step - 1}" if step else "starting anew"
+        warnings.warn(
+            f"The checkpoint of generation {step} in {self.path} is damaged ({reason}); {going_on}.", stacklevel=2
+        )
+        self.close()
+        (self.path / "damaged").mkdir(exist_ok=True)
+        for later in (s for s in self.steps() if s >= step):
+            target = self.path / "damaged" / str(later)
+            shutil.rmtree(target, ignore_errors=True)
+            (self.path / "checkpoints" / str(later)).replace(target)
+
+    @property
+    def manager(self) -> Any:
+        """The Orbax manager, made at first use."""
+        if self._manager is None:
+            import orbax.checkpoint as ocp
+
+            logging.getLogger("absl").setLevel(logging.ERROR)
+            with _disk(f"{self.path} cannot be used"):
+                (self.path / "checkpoints").mkdir(exist_ok=True)
+                options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, cleanup_tmp_directories=True)
+                self._manager = ocp.CheckpointManager(self.path / "checkpoints", options=options)
+        return self._manager
+
+    def close(self) -> None:
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def write_records(self, record: Record, settings: Sequence[str], axes: int) -> None:
+        """records.parquet, rewritten whole."""
+        import io
+
+        import pyarrow.parquet
+
+        sink = io.BytesIO()
+        pyarrow.parquet.write_table(tidy(record, settings, axes), sink, compression="zstd")
+        self.write("records.parquet", sink.getvalue())
+
+    def picture(self, t: int, rows: Any, axes: int) -> None:
+        """samples/T.png, where rows are images: a line of them for every setting (or replicate)."""
+        from simulator.report.figures import sheet
+
+        if isinstance(rows, dict) and "image" in rows:
+            self.write(f"samples/{t}.png", sheet(np.asarray(rows["image"]), axes))
+
+    def fork(self, generation: int, path: str | os.PathLike[str], chain: Any) -> Store:
+        """A new run folder that shares this run's generations 0..generation and goes on with another recipe.
+
+        `chain` is the other chain (or sweep): it may differ from this run's in its recipe only.
+        """
+        about, other = self.about(), Store(path)
+        new = json.loads(json.dumps(spec.encode(getattr(chain, "chain", chain))))
+        changed = [d for d in spec.differences(about["run"]["chain"], new) if not d.startswith("recipe")]
+        if changed:
+            raise GenlossError(f"A fork may change the recipe only; this one changes {'; '.join(changed)}.")
+        if generation not in self.steps():
+            raise GenlossError(
+                f"{self.path} has no checkpoint of generation {generation}; it has: {', '.join(map(str, self.steps()))}."
+            )
+        if other.path.exists() and any(other.path.iterdir()):
+            raise GenlossError(f"{other.path} is not empty; fork into a new folder.")
+        run = {**about["run"], "chain": new}
+        about = {**about, "run": run, "signature": spec.signature(run), "generations": generation + 1}
+        about["fork"] = {"of": self.about()["signature"], "generation": generation}
+        with _disk(f"{other.path} could not be written"):
+            for step in (s for s in self.steps() if s <= generation):
+                shutil.copytree(self.path / "checkpoints" / str(step), other.path / "checkpoints" / str(step))
+        other.write("chain.json", json.dumps(about, indent=1).encode())
+        return other
+
+
+def tidy(record: Record, settings: Sequence[str], axes: int) -> Any:
+    """A record as a table: setting, replicate, generation, metric, value.
+
+    `axes` is the number of leading axes before that of generations: 0 for one chain, 1 for replicates, 2 for settings
+    and replicates.  Element i of a vector metric becomes "metric.i".
+    """
+    import pyarrow
+
+    t = np.asarray(record.t).reshape((1,) * (2 - axes) + record.t.shape)  # [settings, replicates, generations]
+    flat: dict[str, np.ndarray] = {}
+    for name, leaf in record.flat().items():
+        values = np.asarray(leaf, np.float64).reshape(*t.shape, -1)
+        for i in range(values.shape[-1]):
+            flat[name if np.ndim(leaf) == np.ndim(record.t) else f"{name}.{i}"] = values[..., i].ravel()
+    setting, replicate, _ = np.indices(t.shape)
+    n = len(flat)
+    return pyarrow.table(
+        {
+            "setting": pyarrow.DictionaryArray.from_arrays(np.tile(setting.ravel(), n).astype(np.int32), list(settings)).dictionary_decode(),
+            "replicate": np.tile(replicate.ravel(), n),
+            "generation": np.tile(t.ravel().astype(np.int64), n),
+            "metric": np.repeat(np.array(list(flat), dtype=object), t.size),
+            "value": np.concatenate(list(flat.values())) if flat else np.zeros(0),
+        }
+    )
+
+
+def _numbered(tree: Any) -> dict[str, np.ndarray]:
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _shaped(leaves: dict[str, Any], like: Any) -> Any:
+    return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaves[str(i)]) for i in range(len(leaves))])
+
+
+def _digest(tree: Any) -> str:
+    """Checksum of every array of a nested dict, with its name, type and shape."""
+    total = hashlib.blake2b(digest_size=16)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@contextlib.contextmanager
+def _disk(what: str, kinds: type[Exception] = OSError) -> Iterator[None]:
+    """Turns a failed write into one sentence; what was saved before stays as it is."""
+    try:
+        yield
+    except (GenlossError, RunFailed):
+        raise
+    except kinds as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "ENOSPC" in str(error) or "No space left" in str(error):
+            reason = "the disk is full"
+        raise RunFailed(f"{what}: {reason}; mend that and give the same command again to go on.") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax warns that arrays are restored as they were saved, which is what we want."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield

@@ -1,0 +1,131 @@
+"""The words of the house: protocols, the state that is carried, the record that is kept, and the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from flax import struct
+
+from simulator.pool import Pool, Rows
+
+Array = jax.Array
+Key = jax.Array
+Params = Any
+Metrics = Mapping[str, Any]
+
+
+class GenlossError(ValueError):
+    """Bad input: one sentence that names the mend.  The command line prints it and exits with 2."""
+
+
+class RunFailed(RuntimeError):
+    """A run that could not go on through no fault of its input (a full disk, say).  Exit code 1; it can be resumed."""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A model: a frozen dataclass of hyper-parameters; everything learned is in `params`.
+
+    Its one obligation is to honour `pool.weight`: weight 2 is the row twice, weight 0 its absence.
+    Optional members: `log_prob(params, rows) -> [n]`; `shaped(rows) -> Generator`, the same generator with its
+    shapes taken from example rows; `begin`, `advance`, `finish` (see `generators/train.py`), which let `run` drive a
+    long fit from the host.
+    """
+
+    def init(self, key: Key) -> Params: ...
+
+    def fit(self, key: Key, params: Params, pool: Pool) -> tuple[Params, dict[str, Array]]: ...
+
+    def sample(self, key: Key, params: Params, n: int) -> Rows: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where real rows come from.
+
+    `draw(key, n)` serves n rows of the endless (or finite, shuffled) stream that `key` opens.  A source that feeds a
+    chain with `fresh > 0` also takes `skip`: how many rows of that stream were served before.  Held-out rows are
+    disjoint from every stream.  Optional: `size`, the number of rows a stream holds, and `check(n)`, which raises if
+    a stream cannot serve n.
+    """
+
+    def draw(self, key: Key, n: int, held_out: bool = False) -> Rows: ...
+
+
+Recipe = Callable[[Key, Array, Pool], Array]
+"""`(key, t, pool) -> weight [capacity]`.  Shown weight 1 on everything kept.
+
+Optional members: `check(chain)` raises `GenlossError` when the chain cannot satisfy it; `horizon(chain)` is the number
+of past generations it can still give weight to (None: all), which bounds the memory of the pool.
+"""
+
+
+class View(NamedTuple):
+    """What a probe sees of generation t."""
+
+    t: Array  # [] int32
+    params: Params  # the fitted generator
+    diet: Pool  # what it was fitted on: `weight` is the recipe's
+    synthetic: Rows  # leaves [rows, ...]: what it says
+    reference: Rows  # leaves [held_out, ...]: held-out real rows, the same for every chain and generation
+    generator: Generator
+
+
+Probe = Callable[[Key, View], Any]
+"""`(key, view) -> array | dict of arrays`; runs inside the compiled step, and under `vmap` over chains."""
+
+
+@struct.dataclass
+class State:
+    """What a chain carries from one generation to the next."""
+
+    t: Array  # [] int32: number of fits done
+    params: Params  # the last fitted generator
+    pool: Pool  # everything kept
+    key: Key  # opens this chain's stream of real rows, and its `start="base"` parameters
+
+
+@struct.dataclass
+class Record:
+    """What is measured of one generation, or, with a leading axis, of many: `record["diversity"]["variance"]`.
+
+    Nested results may also be asked for by their dotted name, `record["diversity.variance"]`.
+    """
+
+    t: Array  # [] int32: 0 is the fit on real rows
+    metrics: dict[str, Any]  # probe name -> array or dict of arrays, float32; "fit" holds the fit's own report
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "t":
+            return self.t
+        found: Any = self.metrics
+        for part in [name] if name in self.metrics else name.split("."):
+            found = found[part]
+        return found
+
+    def __contains__(self, name: str) -> bool:
+        try:
+            self[name]
+        except (KeyError, TypeError, IndexError):
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def keys(self):
+        return self.metrics.keys()
+
+    def flat(self) -> dict[str, Array]:
+        """Dotted name -> array, in the order of the probes."""
+        return dict(_flatten(self.metrics))
+
+
+def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Array]]:
+    if isinstance(tree, Mapping):
+        for name, branch in tree.items():
+            yield from _flatten(branch, f"{prefix}.{name}" if prefix else name)
+    else:
+        yield prefix, tree
