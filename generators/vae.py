@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class VAE(Trained):
     def init(self, key: Key) -> Any:
         """{"encoder", "decoder": module parameters, "labels": [classes] log-probabilities, uniform}."""
         parts = {name: nnx.as_pure(nnx.split(net, nnx.Param)[1]) for name, net in self._nets(key).items()}
-        return {**parts, "labels": jnp.full(self._classes, -jnp.log(self._classes))}
+        return {**parts, "labels": jnp.full(self._classes, -math.log(self._classes), jnp.float32)}
 
     def prepare(self, params: Any, pool: Pool) -> Any:
         counts = jnp.zeros(self._classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
@@ -94,7 +95,4 @@ class VAE(Trained):
 
     @property
     def _pixels(self) -> int:
-        size = 1
-        for n in self._shape:
-            size *= n
-        return size
+        return math.prod(self._shape)

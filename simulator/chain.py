@@ -117,7 +117,7 @@ class Chain:
         state, diet = self.eat(key, state, self.serve(state.key, state.t) if fresh is None else fresh)
         params, info = self.model.fit(key_for(key, "fit"), self.first(key, state), diet)
         synthetic = self.speak(key, params)
-        record = self.measure(key, state.t, params, diet, synthetic, info)
+        record = with_info(self.measure(key, state.t, params, diet, synthetic), info)
         return self.remember(state, params, synthetic), record
 
     def serve(self, stream: Key, t: Array) -> Rows | None:
@@ -157,12 +157,11 @@ class Chain:
     def speak(self, key: Key, params: Params) -> Rows:
         return self.model.sample(key_for(key, "sample"), params, self.rows)
 
-    def measure(
-        self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows, info: Mapping[str, Any]
-    ) -> Record:
+    def measure(self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows) -> Record:
+        """What the probes say, and the mass of the diet."""
         view = View(t, params, diet, synthetic, self.reference, self.model)
         key = key_for(key, "measure")
-        found: dict[str, Any] = {"fit": {"mass": diet.weight.sum(), **info}}
+        found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):
             found[name] = probe(jax.random.fold_in(key, i), view)
         return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
@@ -176,24 +175,28 @@ class Chain:
         """First slot of generation t's block: fresh rows, then synthetic ones.  Blocks form a ring."""
         return self.real + (t % ((capacity - self.real) // self.block)) * self.block
 
-    def ceiling(self, key: Key) -> Record:
-        """What the probes say of real rows in place of synthetic ones: the value a perfect generator would reach.
+    def perfect(self, key: Key, capacity: int) -> tuple[Params, Pool, Rows]:
+        """(parameters, diet, sample) of a perfect generator, to be measured as the ceiling: both are real rows.
 
-        The diet and the sample are disjoint real rows where the source has enough of them.
+        Sample and diet are disjoint where the source has enough rows.
         """
         stream = jax.random.fold_in(key, _STREAM)
-        extra = self.rows
+        n = self.real + self.rows
         if (size := getattr(self.source, "size", None)) is not None and not getattr(self.source, "reuse", False):
-            extra = min(self.rows, size - self.real)
-        n = self.real + max(extra, 0)
+            n = min(n, size)
         rows = self.source.draw(stream, n)
-        diet = Pool.of(take(rows, jnp.arange(self.real)))
-        sample = take(rows, jnp.arange(max(0, n - self.rows), n)) if n >= self.rows else rows
-        params = self.model.init(_params_key(stream))
-        return self.measure(key, jnp.int32(0), params, diet, sample, {})
+        diet = Pool.of(take(rows, jnp.arange(self.real)), capacity)
+        params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
+        return params, diet, take(rows, jnp.arange(max(0, n - self.rows), n))
 
 
 _KEYS = ("eat", "init", "fit", "sample", "measure")
+
+
+def with_info(record: Record, info: Mapping[str, Array]) -> Record:
+    """The record with what the fit said of itself."""
+    said = {name: jnp.asarray(value, jnp.float32) for name, value in info.items()}
+    return record.replace(metrics={**record.metrics, "fit": {**record.metrics["fit"], **said}})
 
 
 def key_for(key: Key, what: str) -> Key:

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator import spec
-from simulator.chain import Chain, key_for
+from simulator.chain import Chain, key_for, with_info
 from simulator.pool import Pool
-from simulator.store import Store
+from simulator.store import Store, shaped
 from simulator.sweep import Sweep
 from simulator.types import Array, GenlossError, Key, Record, State
 
@@ -85,12 +85,20 @@ def run(
         raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
     if every < 1 or (replicates is not None and replicates < 1):
         raise GenlossError("`every` and `replicates` must be at least 1.")
-    drive = Drive(chain, key, generations, replicates)
     if store is None:
-        return drive.go(None, every, report)
+        return Drive(chain, key, generations, replicates).go(None, every, report)
     store = store if isinstance(store, Store) else Store(store)
     with store.opened(identity(chain, key, replicates, every), generations):
-        return drive.go(store, every, report)
+        done = _finished(store, generations, 2 if isinstance(chain, Sweep) else int(replicates is not None))
+        return Drive(chain, key, generations, replicates).go(store, every, report) if done is None else done
+
+
+def _finished(store: Store, generations: int, axes: int) -> Record | None:
+    """The record of a run that has all its generations, read without compiling anything."""
+    if (store.steps() or [-1])[-1] + 1 < generations:
+        return None
+    record = _join([record for *_, record in store.chunks()], axes)
+    return _first(record, generations, axes) if record.t.shape[axes] >= generations else None
 
 
 def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, every: int = 1) -> dict[str, Any]:
@@ -103,6 +111,52 @@ def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, ever
         "replicates": replicates,
         "every": every,
     }
+
+
+def estimate(
+    chain: Chain | Sweep, key: Key, generations: int, replicates: int | None = None, every: int = 1
+) -> dict[str, str]:
+    """Sizes of a run and its expected time, from timing some of its work (which compiles it)."""
+    drive = Drive(chain, key, generations, replicates)
+    state = drive.init()
+    chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
+    pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
+    row = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool.rows)) // (chains * state.pool.weight.shape[-1])
+    if drive.trained:
+        fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
+        _, diet, training = drive.begin(state, jnp.int32(0), fresh)
+        work: Callable[[], Any] = functools.partial(drive.advance, diet)
+        training = jax.block_until_ready(work(training))
+        started = time.perf_counter()
+        jax.block_until_ready(work(training))
+        each = (time.perf_counter() - started) * drive.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        ts = jnp.arange(min(every, generations))
+        fresh = drive.serve(state.key, ts)
+        state, _ = jax.block_until_ready(drive.scan(state, ts, fresh))
+        started = time.perf_counter()
+        jax.block_until_ready(drive.scan(state, ts, fresh))
+        each = (time.perf_counter() - started) / len(ts)
+    return {
+        "chains": f"{chains}",
+        "generations": f"{generations}",
+        "rows a generation": f"{drive.chain.rows} written, {drive.chain.fresh} fresh; {drive.chain.real} real at the start",
+        "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain",
+        "parameters": f"{weights:,} a chain",
+        "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and what a step needs",
+        "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
+        "time": f"about {each * generations:.1f} s of training on {jax.devices()[0].device_kind}, "
+        "and compiling, measuring, saving",
+    }
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}"
+        n /= 1000
+    return f"{n:.1f} GB"
 
 
 class Drive:
@@ -135,10 +189,11 @@ class Drive:
         self.begin = self.lift(_begin, each, same, each)
         self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
         self.speak = self.lift(_speak, same, each)
-        self.measure = self.lift(_measure, same, each, each, each, each)
+        self.measure = self.lift(_measure, same, each, each, each)
         self.remember = self.lift(_remember, each, same, each, each, donate=0)
         self.restore = self.lift(_restore, each, same, each, each, donate=0)
         self.block = self.lift(_block, each, same)
+        self.perfect = self.lift(lambda c, k, pool: c.perfect(k, pool.capacity), each)
 
     def lift(self, piece: Callable[..., Any], *axes: int | None, donate: int | None = None) -> Callable[..., Any]:
         """A piece `(chain, key, *arguments)` as a compiled function of arguments with the axes of the run."""
@@ -165,6 +220,8 @@ class Drive:
         chunks, state = self.resume(store, state)
         self.chain.guard(state.pool)
         done = sum(self.length(chunk) for chunk in chunks)
+        if store is not None and not store.ceiling():
+            store.write_ceiling(self.measure(jnp.int32(0), *self.perfect(state.pool)))
         tell(Progress(done, self.generations, self.join(chunks) if chunks else None))
         while done < self.generations:
             clock = Clock()
@@ -185,8 +242,7 @@ class Drive:
                 store.picture(done - 1, rows[-1], self.axes)
                 clock.lap("save")
             tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
-        record = self.join(chunks)
-        return jax.tree.map(lambda a: a[(slice(None),) * self.axes + (slice(self.generations),)], record)
+        return _first(self.join(chunks), self.generations, self.axes)
 
     def train(
         self, state: State, ts: Array, fresh: Any, clock: Clock, tell: Callable[[Progress], None]
@@ -204,20 +260,20 @@ class Drive:
                 tell(Progress(int(t), self.generations, None, (call + 1) / calls))
             params, info, rows = clock.lap("train", self.speak(t, training))
             clock.lap("sample", rows)
-            records.append(clock.lap("measure", self.measure(t, params, diet, rows, info)))
+            records.append(with_info(clock.lap("measure", self.measure(t, params, diet, rows)), info))
             state = self.remember(state, t, params, rows)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
 
     def resume(self, store: Store | None, state: State) -> tuple[list[Record], State]:
         """The stored records, and the state after the last of them: the pool is filled again, block by block."""
         chunks: list[Record] = []
-        for first, last, params, rows, record in store.chunks(state) if store is not None else ():
+        for first, last, params, rows, record in store.chunks() if store is not None else ():
             ts = jnp.arange(first, last + 1)
             fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
             for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
                 now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
-                state = self.restore(state, ts[i], now, block)
-            state = state.replace(params=params)
+                state = self.restore(state, ts[i], now, shaped(block, state.pool.rows))
+            state = state.replace(params=shaped(params, state.params))
             chunks.append(record)
         return chunks, state
 
@@ -235,7 +291,7 @@ class Drive:
         return chunk.t.shape[self.axes]
 
     def join(self, chunks: list[Record]) -> Record:
-        return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(x) for x in leaves], self.axes), *chunks)
+        return _join(chunks, self.axes)
 
     def inspect(self, chunk: Record, first: int) -> None:
         """Raises on an empty diet or a loss that is not finite."""
@@ -247,6 +303,14 @@ class Drive:
                 wrong = np.moveaxis(bad(np.asarray(chunk[name])), self.axes, 0).reshape(self.length(chunk), -1)
                 if wrong.any():
                     raise GenlossError(why(first + int(wrong.any(axis=1).argmax())))
+
+
+def _join(chunks: list[Record], axes: int) -> Record:
+    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(x) for x in leaves], axes), *chunks)
+
+
+def _first(record: Record, generations: int, axes: int) -> Record:
+    return jax.tree.map(lambda a: a[(slice(None),) * axes + (slice(generations),)], record)
 
 
 def _not_finite(t: int, share: float) -> str:
@@ -293,8 +357,8 @@ def _speak(c: Chain, k: Key, t: Array, training: Any) -> tuple[Any, dict[str, Ar
     return params, info, c.speak(jax.random.fold_in(k, t), params)
 
 
-def _measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any, info: dict[str, Array]) -> Record:
-    return c.measure(jax.random.fold_in(k, t), t, params, diet, rows, info)
+def _measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any) -> Record:
+    return c.measure(jax.random.fold_in(k, t), t, params, diet, rows)
 
 
 def _remember(c: Chain, k: Key, state: State, t: Array, params: Any, rows: Any) -> State:

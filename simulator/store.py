@@ -19,8 +19,9 @@ import jax
 import numpy as np
 
 from simulator import spec
-from simulator.types import GenlossError, Record, RunFailed, State
+from simulator.types import GenlossError, Record, RunFailed
 
+Leaves = dict[str, np.ndarray]  # "0", "1", ...: the leaves of a tree in order
 PACKAGES = ("genloss", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -37,8 +38,9 @@ class Store:
     from the source, so each row is on disk once and real rows never.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], experiment: str | None = None) -> None:
         self.path = Path(path).expanduser().absolute()
+        self.experiment = experiment  # name or file of the experiment, noted in chain.json
         self._manager: Any = None
 
     def __fspath__(self) -> str:
@@ -81,6 +83,16 @@ class Store:
             raise GenlossError(f"{self.path} has no records yet; run at least one generation.")
         return pandas.read_parquet(file)
 
+    def pictures(self) -> dict[int, Path]:
+        """Generation -> samples/T.png."""
+        found = (self.path / "samples").glob("*.png")
+        return {int(file.stem): file for file in found if file.stem.isdigit()}
+
+    def ceiling(self) -> dict[str, float]:
+        """ceiling.json: what the probes say of real rows, by metric; empty where it was not measured."""
+        file = self.path / "ceiling.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
     # Writing.
 
     @contextlib.contextmanager
@@ -114,6 +126,7 @@ class Store:
         elif stray := [p.name for p in self.path.iterdir() if p.name != ".lock"]:
             raise GenlossError(f"{self.path} is not a run's folder (it has {stray[0]}); choose an empty or new one.")
         about = {
+            "experiment": self.experiment,
             **about,
             "run": run,
             "signature": spec.signature(run),
@@ -150,11 +163,11 @@ class Store:
         with _disk(f"Generation {last} could not be saved in {self.path}", Exception):
             self.manager.save(last, args=arguments)
 
-    def chunks(self, state: State) -> Iterator[tuple[int, int, Any, list[Any], Record]]:
+    def chunks(self) -> Iterator[tuple[int, int, Leaves, list[Leaves], Record]]:
         """(first, last, params, rows, record) of every checkpoint, oldest first, up to the first that is not whole.
 
-        `state` gives the structure of parameters and rows.  Checkpoints from a damaged one on are moved to damaged/
-        and a warning says so.
+        Parameters and each generation's rows come as their leaves (`shaped` makes trees of them).  Checkpoints from a
+        damaged one on are moved to damaged/ and a warning says so.
         """
         expected = 0
         for step in self.steps():
@@ -166,15 +179,9 @@ class Store:
                 self._set_aside(step, error)
                 return
             expected = step + 1
-            blocks = [tree["rows"][str(i)] for i in range(len(tree["rows"]))]
-            record = tree["record"]
-            yield (
-                meta["first"],
-                step,
-                _shaped(tree["params"], state.params),
-                [_shaped(block, state.pool.rows) for block in blocks],
-                Record(record["t"], {name: value for name, value in record.items() if name != "t"}),
-            )
+            rows = [tree["rows"][str(i)] for i in range(len(tree["rows"]))]
+            metrics = {name: value for name, value in tree["record"].items() if name != "t"}
+            yield meta["first"], step, tree["params"], rows, Record(tree["record"]["t"], metrics)
 
     def _read(self, step: int) -> tuple[dict[str, Any], Any]:
         import orbax.checkpoint as ocp
@@ -226,6 +233,12 @@ class Store:
         sink = io.BytesIO()
         pyarrow.parquet.write_table(tidy(record, settings, axes), sink, compression="zstd")
         self.write("records.parquet", sink.getvalue())
+
+    def write_ceiling(self, record: Record) -> None:
+        """ceiling.json: the mean over all chains."""
+        flat = {name: np.asarray(leaf, np.float64) for name, leaf in record.flat().items()}
+        means = {name: float(leaf.mean()) for name, leaf in flat.items() if leaf.ndim == np.ndim(record.t)}
+        self.write("ceiling.json", json.dumps(means, indent=1).encode())
 
     def picture(self, t: int, rows: Any, axes: int) -> None:
         """samples/T.png, where rows are images: a line of them for every setting (or replicate)."""
@@ -287,11 +300,12 @@ def tidy(record: Record, settings: Sequence[str], axes: int) -> Any:
     )
 
 
-def _numbered(tree: Any) -> dict[str, np.ndarray]:
+def _numbered(tree: Any) -> Leaves:
     return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
-def _shaped(leaves: dict[str, Any], like: Any) -> Any:
+def shaped(leaves: Leaves, like: Any) -> Any:
+    """Stored leaves as the tree they were."""
     return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaves[str(i)]) for i in range(len(leaves))])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,10 +17,7 @@ class MLP(nnx.Module):
 
     def __init__(self, inputs: int | tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (128,), *, rngs: nnx.Rngs):
         self.shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-        size = 1
-        for n in self.shape:
-            size *= n
-        widths = (size, *hidden, outputs)
+        widths = (math.prod(self.shape), *hidden, outputs)
         self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)])
 
     def __call__(self, x: jax.Array) -> jax.Array:

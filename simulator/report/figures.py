@@ -1,11 +1,131 @@
-"""Figures of a run."""
+"""Figures of a run: what decays, what each generation ate, and what it says."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Metrics drawn when a run has them and nothing else is asked for, with the words on their axes.
+HEADLINES = {
+    "diversity.variance": "variance of samples",
+    "fidelity.recall": "recall",
+    "fidelity.coverage": "coverage",
+    "fidelity.frechet": "Fréchet distance to held-out real",
+    "downstream.samples.accuracy": "accuracy, trained on samples",
+    "downstream.diet.accuracy": "accuracy, trained on the diet",
+}
+COLOURS = ("#c1272d", "#0072b2", "#e69f00", "#009e73", "#7b3fa0", "#56b4e9", "#8c6d31", "#000000")
+
+
+def decay(records: Any, ceiling: Mapping[str, float] | None = None, metrics: Sequence[str] | None = None) -> Figure:
+    """Small multiples of metrics against generation: one line per setting, a band over its replicates.
+
+    `records` is the tidy data frame.  The line is the mean, the band two standard errors of it.  `ceiling`, the value
+    of real rows against held-out real rows, is dotted.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    known = list(dict.fromkeys(records["metric"]))
+    metrics = metrics or [m for m in HEADLINES if m in known] or [m for m in known if m != "fit.mass"][:6] or known
+    columns = min(3, len(metrics))
+    lines = -(-len(metrics) // columns)
+    figure = Figure(figsize=(4.1 * columns, 2.9 * lines + 0.5), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    settings = list(dict.fromkeys(records["setting"]))
+    for panel, metric in zip(panels, metrics, strict=False):
+        for colour, setting in zip(COLOURS * len(settings), settings, strict=False):
+            chosen = records[(records["metric"] == metric) & (records["setting"] == setting)]
+            values = chosen.pivot(index="generation", columns="replicate", values="value")
+            mean = values.mean(axis=1)
+            panel.plot(values.index, mean, color=colour, lw=1.8, label=setting, marker="o", ms=2.5)
+            if values.shape[1] > 1:
+                error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
+                panel.fill_between(values.index, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
+        if ceiling and np.isfinite(ceiling.get(metric, np.nan)):
+            panel.axhline(ceiling[metric], color="0.35", ls=":", lw=1.3, label="real against real")
+        panel.set_title(HEADLINES.get(metric, metric), fontsize=10)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xlabel("generation", fontsize=9)
+        panel.tick_params(labelsize=8)
+    for panel in panels[len(metrics) :]:
+        panel.axis("off")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
+    return figure
+
+
+def diets(records: Any) -> Figure | None:
+    """What each generation ate, by origin: a stacked share of mass per setting, mean over replicates."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator
+
+    rows = records[records["metric"].str.startswith("diet.")]
+    births = sorted({m for m in rows["metric"] if m.startswith("diet.birth.")}, key=lambda m: int(m.rsplit(".", 1)[1]))
+    if not births:
+        return None
+    settings = list(dict.fromkeys(rows["setting"]))
+    figure = Figure(figsize=(2.6 * len(settings) + 1, 2.9), layout="constrained")
+    panels = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
+    colours = ["#4d4d4d", *colormaps["YlOrRd"](np.linspace(0.15, 0.95, len(births)))]
+    for panel, setting in zip(panels, settings, strict=True):
+        mean = rows[rows["setting"] == setting].groupby(["metric", "generation"])["value"].mean()
+        shares = [mean[name] for name in ("diet.real", *births)]
+        floor = np.zeros(len(shares[0]))
+        for share, colour in zip(shares, colours, strict=True):
+            panel.bar(share.index, share, bottom=floor, color=colour, width=0.92)
+            floor = floor + np.asarray(share)
+        panel.set_title(setting, fontsize=10)
+        panel.set_xlabel("generation", fontsize=9)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.tick_params(labelsize=8)
+        panel.margins(0.02, 0)
+    panels[0].set_ylabel("share of the diet's mass", fontsize=9)
+    written = [m for m in births if rows[rows["metric"] == m]["value"].max() > 0]  # the last one's is never eaten
+    named = ["real", *(f"by generation {m.rsplit('.', 1)[1]}" for m in written)]
+    shown = sorted({0, 1, len(written)})
+    figure.legend(
+        [Patch(color=colours[i]) for i in shown], [named[i] for i in shown], loc="outside lower center", ncols=3,
+        frameon=False, fontsize=9,
+    )  # fmt: skip
+    return figure
+
+
+def gallery(pictures: Mapping[int, bytes], settings: Sequence[str]) -> Figure:
+    """What the first, some middle and the last generation say: `sheet`s one above the other, a line per setting."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    images = {t: np.asarray(Image.open(io.BytesIO(data))) for t, data in pictures.items()}
+    height, width = next(iter(images.values())).shape[:2]
+    scale = 9 / width
+    figure = Figure(figsize=(10.5, (height * scale + 0.3) * len(images)), layout="constrained")
+    panels = figure.subplots(len(images), 1, squeeze=False)[:, 0]
+    for panel, (t, image) in zip(panels, images.items(), strict=True):
+        panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        panel.set_title(f"generation {t}", fontsize=10, loc="left")
+        panel.set_xticks([])
+        step = image.shape[0] / len(settings)
+        panel.set_yticks([step * (i + 0.5) for i in range(len(settings))], settings, fontsize=9)
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+    return figure
+
+
+def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
+    """The figure as "png" or "svg"."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    return sink.getvalue()
 
 
 def sheet(images: np.ndarray, axes: int, columns: int = 24, zoom_to: int = 32) -> bytes:
@@ -17,7 +137,7 @@ def sheet(images: np.ndarray, axes: int, columns: int = 24, zoom_to: int = 32) -
 
     lines = images[:, 0] if axes == 2 else images if axes == 1 else images[None]  # [lines, n, h, w, c]
     lines = lines[:, :columns]
-    count, n, h, w, c = lines.shape
+    count, n, h, _, c = lines.shape
     zoom = max(1, round(zoom_to / h))
     framed = np.pad(lines.repeat(zoom, 2).repeat(zoom, 3), [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
     height, width = framed.shape[2:4]
@@ -25,5 +145,3 @@ def sheet(images: np.ndarray, axes: int, columns: int = 24, zoom_to: int = 32) -
     sink = io.BytesIO()
     Image.fromarray(grid[..., 0] if c == 1 else grid).save(sink, "PNG")
     return sink.getvalue()
-
-

@@ -1,0 +1,390 @@
+"""The `genloss` command.  Heavy imports stay inside the commands that need them, so that help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+NOT_EXPERIMENTS = {"__init__", "cli", "live", "bench"}
+RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 done, 1 the run failed, 2 bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    if len(arguments) == 2 and arguments[0] in RUNNING and arguments[1] in ("-h", "--help"):
+        print(_usage(arguments[0]))
+        return 0
+    options, rest = parser.parse_known_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    if rest and options.command not in RUNNING:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command == "list":
+        return _list()
+    return _guarded(options, rest)
+
+
+def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
+    _prepare_jax(options.cache)
+    import warnings
+
+    from simulator import GenlossError, RunFailed
+
+    warnings.showwarning = lambda message, *_, **__: print(f"genloss: {message}", file=sys.stderr)
+    try:
+        return globals()[f"_{options.command}"](options, rest)
+    except GenlossError as error:
+        print(f"genloss: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"genloss: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("genloss: stopped; the same command goes on after the last checkpoint.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="genloss",
+        description="Generation Loss: train a model on what the last one said, again and again, and see what is lost.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, text: str, *, runs: bool = False) -> argparse.ArgumentParser:
+        # Help of commands that take a chain's fields is printed once the chain is known.
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False, add_help=not runs)
+        sub.add_argument("--cache", default=None, metavar="DIR", help="compilation cache folder; 'off' for none")
+        if runs:
+            sub.add_argument("-h", "--help", action="store_true", help="this help, with every field of the chain")
+            sub.add_argument("--generations", type=int, metavar="N", help="fits in all")
+            sub.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME-SIGNATURE)")
+        return sub
+
+    command("list", "the experiments there are")
+    for name, text in (
+        ("run", "run an experiment, or go on with it"),
+        ("plan", "what a run would cost, without running it"),
+        ("sweep", "run an experiment at several values of one field"),
+    ):
+        sub = command(name, text, runs=True)
+        sub.add_argument("experiment", metavar="NAME|FILE.py", help="an experiment's name, or your own file")
+        sub.add_argument("--replicates", type=int, metavar="R", help="chains per setting, each with its own key")
+        sub.add_argument("--seed", type=int, default=0, metavar="S", help="the root key (default: 0)")
+        sub.add_argument("--every", type=int, metavar="K", help="generations per checkpoint")
+        if name == "sweep":
+            sub.add_argument("--over", metavar="FIELD=V1,V2,...", help="the field and its values")
+        if name == "run":
+            sub.add_argument("--dry-run", action="store_true", help="what it would cost, without running it")
+    sub = command("fork", "go on from a generation of a run with another recipe", runs=True)
+    sub.add_argument("run", metavar="RUN", help="the run's folder")
+    sub.add_argument("--at", type=int, metavar="K", help="the last generation both share")
+    for name, text in (("show", "the figures of a run, as numbers"), ("report", "draw a run: figures and a page")):
+        command(name, text).add_argument("run", metavar="RUN", help="the run's folder")
+    return parser
+
+
+def _prepare_jax(cache: str | None) -> None:
+    """Compiled programs are kept in the user's cache folder, so that a second start is faster."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = cache or os.environ.get("GENLOSS_CACHE") or str(Path(home) / "genloss" / "xla")
+    if folder != "off":
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+# list
+
+
+def experiments() -> dict[str, str]:
+    """Name -> docstring of every experiment, read without importing it."""
+    files = sorted(file for file in HERE.glob("*.py") if file.stem not in NOT_EXPERIMENTS)
+    return {file.stem: ast.get_docstring(ast.parse(file.read_text())) or "" for file in files}
+
+
+def _list() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("experiment", "question", "time and result"):
+        table.add_column(column)
+    for name, text in experiments().items():
+        question, _, rest = text.partition("\n\n")
+        known = [p for p in rest.split("\n\n") if "Result" in p]
+        table.add_row(name, " ".join(question.split()), " ".join(" ".join(known).split()))
+    Console().print(table)
+    return 0
+
+
+# run, plan, sweep, fork
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    experiment = Experiment.load(options, rest)
+    return _plan_of(experiment) if options.dry_run else _go(experiment)
+
+
+def _plan(options: argparse.Namespace, rest: list[str]) -> int:
+    return _plan_of(Experiment.load(options, rest))
+
+
+def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
+    from simulator import GenlossError, Sweep
+    from simulator.spec import leaves, unknown
+
+    experiment = Experiment.load(options, rest)
+    path, equals, text = (options.over or "").partition("=")
+    if not equals:
+        raise GenlossError("Say which field to sweep and over what: --over recipe.real=0,0.1,0.5.")
+    fields = {leaf.path: leaf.value for leaf in leaves(experiment.chain)}
+    if path not in fields:
+        raise GenlossError(unknown(path, list(fields), "The chain has no field"))
+    try:
+        values = {v.strip(): int(v) if isinstance(fields[path], int) else float(v) for v in text.split(",")}
+    except ValueError:
+        raise GenlossError(f"--over {path} takes numbers separated by commas; it was given '{text}'.") from None
+    experiment.subject = Sweep(experiment.chain, path, {f"{path}={name}": value for name, value in values.items()})
+    return _go(experiment)
+
+
+def _fork(options: argparse.Namespace, rest: list[str]) -> int:
+    from simulator import GenlossError, Store, Sweep, spec
+
+    parent = Store(options.run)
+    about = parent.about()
+    _load_module(about.get("experiment", ""), missing_ok=True)
+    stored = parent.chain()
+    chain = _overridden(getattr(stored, "chain", stored), rest, "genloss fork", options.help)
+    if options.at is None or options.out is None:
+        raise GenlossError("A fork needs --at K, the last generation both runs share, and --out DIR, its folder.")
+    subject = Sweep(chain, stored.path, stored.values) if isinstance(stored, Sweep) else chain
+    forked = parent.fork(options.at, options.out, subject)
+    run = about["run"]
+    generations = options.generations or about["generations"]
+    key = spec.decode(run["key"])
+    return _go(Experiment(about.get("experiment", "fork"), subject, generations, run["replicates"], run["every"], key, forked))
+
+
+class Experiment:
+    """What is to be run, from an experiment file and the command line."""
+
+    def __init__(
+        self, name: str, subject: Any, generations: int, replicates: int | None, every: int, key: Any, store: Any = None
+    ) -> None:
+        self.name, self.subject, self.generations = name, subject, generations
+        self.replicates, self.every, self.key = replicates, every, key
+        self.store = store
+
+    @property
+    def chain(self) -> Any:
+        return getattr(self.subject, "chain", self.subject)
+
+    @classmethod
+    def load(cls, options: argparse.Namespace, rest: list[str]) -> Experiment:
+        import jax
+
+        from simulator import Chain, GenlossError, Store, Sweep, spec
+        from simulator.drive import identity
+
+        name = Path(options.experiment).stem
+        module = _load_module(options.experiment)
+        chain, sweep = getattr(module, "chain", None), getattr(module, "sweep", None)
+        if not isinstance(chain, Chain):
+            raise GenlossError(f"{options.experiment} defines no `chain`; give it one: chain = Chain(...).")
+        prog = f"genloss {options.command} {options.experiment}"
+        changed = _overridden(chain, rest, prog, options.help)
+        subject: Any = changed
+        if isinstance(sweep, Sweep) and options.command != "sweep" and f"--{sweep.path}" not in rest:
+            subject = Sweep(changed, sweep.path, sweep.values)
+        generations = options.generations if options.generations is not None else getattr(module, "generations", 10)
+        replicates = options.replicates if options.replicates is not None else getattr(module, "replicates", None)
+        every = options.every if options.every is not None else getattr(module, "every", 1)
+        key = jax.random.key(options.seed)
+        run = identity(subject, key, replicates, every)
+        folder = options.out or Path("runs") / f"{name}-{spec.signature(run)}"
+        return cls(name, subject, generations, replicates, every, key, Store(folder, experiment=options.experiment))
+
+
+def _load_module(name: str, missing_ok: bool = False) -> Any:
+    """The module of an experiment, by name or by file."""
+    import importlib
+    import importlib.util
+
+    from simulator import GenlossError
+    from simulator.spec import unknown
+
+    if name.endswith(".py"):
+        file = Path(name)
+        if not file.exists():
+            if missing_ok:
+                return None
+            raise GenlossError(f"There is no file {name}.")
+        # Under its own name, so that a stored chain can name what the file defines.
+        loader = importlib.util.spec_from_file_location(file.stem, file)
+        assert loader is not None and loader.loader is not None
+        module = sys.modules[file.stem] = importlib.util.module_from_spec(loader)
+        loader.loader.exec_module(module)
+        return module
+    known = [file.stem for file in HERE.glob("*.py") if file.stem not in NOT_EXPERIMENTS]
+    if name not in known:
+        if missing_ok:
+            return None
+        raise GenlossError(unknown(name, sorted(known), "There is no experiment"))
+    return importlib.import_module(f"experiments.{name}")
+
+
+def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> Any:
+    """The chain with the fields named on the command line replaced, typed by their annotations."""
+    import dataclasses
+    from typing import Annotated
+
+    from simulator import GenlossError, spec
+
+    if not rest and not wants_help:
+        return chain
+    try:
+        import tyro
+    except ImportError:
+        raise GenlossError("Changing fields on the command line needs tyro; install it, or write a file of your own.") from None
+
+    found = {leaf.path: leaf for leaf in spec.leaves(chain)}
+    names = {path: f"field{i}" for i, path in enumerate(found)}
+    fields = [
+        (names[p], Annotated[_typed(leaf, tyro), tyro.conf.arg(name=p, help=leaf.help)], dataclasses.field(default=leaf.value))
+        for p, leaf in found.items()
+    ]
+    form = dataclasses.make_dataclass("Fields", fields)
+    if wants_help:
+        print(_usage(prog.split()[1]))
+        tyro.cli(form, args=["--help"], prog=prog, description="Fields of the chain:")
+    for token in rest:
+        path = token.removeprefix("--").partition("=")[0].replace("no-", "")
+        if token.startswith("--") and path not in found:
+            raise GenlossError(spec.unknown(path, list(found), "The chain has no field"))
+    values = _quietly(lambda: tyro.cli(form, args=rest, prog=prog))
+    changes = {p: v for p in found if (v := getattr(values, names[p])) is not found[p].value and v != found[p].value}
+    return spec.override(chain, changes) if changes else chain
+
+
+def _typed(leaf: Any, tyro: Any) -> Any:
+    """The type tyro reads a field as."""
+    from types import UnionType
+    from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+    import jax
+
+    from simulator.schedule import Number, Schedule, parse
+
+    kinds = get_args(leaf.type) if get_origin(leaf.type) in (UnionType, Union) else (leaf.type,)
+    if Schedule in kinds or isinstance(leaf.value, Schedule):
+        number = tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="NUMBER|SCHEDULE",
+            instance_from_str=lambda words: parse(words[0]),
+            is_instance=lambda value: isinstance(value, int | float | Schedule),
+            str_from_instance=lambda value: [str(value)],
+        )
+        return Annotated[Number, number]
+    kinds = tuple(kind for kind in kinds if kind is not jax.Array)
+    if all(k in (int, float, bool, str, type(None)) or get_origin(k) in (Literal, tuple) for k in kinds):
+        return Union[kinds]  # noqa: UP007
+    return type(leaf.value) if leaf.value is not None else Any
+
+
+def _quietly(parse: Any) -> Any:
+    """tyro's answer; its boxed complaint becomes a sentence."""
+    import contextlib
+    import io
+
+    from simulator import GenlossError
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return parse()
+    except SystemExit:
+        lines = [line.strip("│╭╰─╮╯ \n") for line in said.getvalue().splitlines()]
+        body = lines[1 : lines.index("", 1) if "" in lines[1:] else len(lines)]
+        raise GenlossError(" ".join(body).rstrip(".") + ".") from None
+
+
+def _usage(command: str) -> str:
+    subparsers = next(a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return subparsers.choices[command].format_help()
+
+
+def _go(experiment: Experiment) -> int:
+    from experiments.live import Display
+    from simulator import run
+    from simulator.report import page
+
+    store = experiment.store
+    with Display(experiment, store) as display:
+        run(
+            experiment.subject,
+            experiment.key,
+            experiment.generations,
+            store,
+            replicates=experiment.replicates,
+            every=experiment.every,
+            report=display.report,
+        )
+    display.table(page.summary(store.records()), store.ceiling())
+    where = store.path / "report" / "index.html"
+    if display.worked or not where.exists():
+        where = page.write(store)
+    print(f"figures: {_near(where.parent / 'decay.png')}\npage:    {_near(where)}")
+    return 0
+
+
+def _near(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _plan_of(experiment: Experiment) -> int:
+    from simulator.drive import estimate
+
+    plan = estimate(experiment.subject, experiment.key, experiment.generations, experiment.replicates, experiment.every)
+    for name, value in plan.items():
+        print(f"{name:<28}{value}")
+    print(f"{'folder':<28}{_near(experiment.store.path)}")
+    return 0
+
+
+# show, report
+
+
+def _show(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.live import print_table
+    from simulator import Store
+    from simulator.report import page
+
+    store = Store(options.run)
+    about, records = store.about(), store.records()
+    steps = store.steps()
+    print(f"{store.path.name}: generation {steps[-1] if steps else '-'} of 0..{about['generations'] - 1}, on {about['device']}")
+    print_table(page.summary(records), store.ceiling())
+    return 0
+
+
+def _report(options: argparse.Namespace, rest: list[str]) -> int:
+    from simulator import Store
+    from simulator.report import page
+
+    print(_near(page.write(Store(options.run))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What a run shows on the terminal: progress, metrics with a sparkline each, time left; at the end, a table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from simulator.drive import Progress as Report
+from simulator.report.figures import HEADLINES
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Any) -> str:
+    """A line of bars from the least to the greatest value; a space where it is not finite."""
+    values = np.asarray(values, float)
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return " " * len(values)
+    low, span = finite.min(), np.ptp(finite) or 1.0
+    return "".join(BARS[int((v - low) / span * 7.999)] if np.isfinite(v) else " " for v in values)
+
+
+class Display:
+    """A live picture of a run; on anything but a terminal, one line a generation."""
+
+    def __init__(self, experiment: Any, store: Any) -> None:
+        self.console = Console()
+        self.settings = list(getattr(experiment.subject, "values", {"chain": 0}))
+        self.axes = 2 if hasattr(experiment.subject, "values") else int(experiment.replicates is not None)
+        self.history: dict[str, np.ndarray] = {}  # metric -> [settings, generations], means over replicates
+        self.started = time.perf_counter()
+        self.worked = False  # whether this call did any generation
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total:.0f} generations"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
+            console=self.console,
+        )  # fmt: skip
+        self.task = self.bar.add_task("compiling", total=experiment.generations)
+        self.live = Live(self._picture(), console=self.console, refresh_per_second=4, transient=True)
+        self.where = store.path
+
+    def __enter__(self) -> Display:
+        self.console.print(f"[dim]{self.where}[/dim]")
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.live.stop()
+
+    def report(self, progress: Report) -> None:
+        self.worked = self.worked or bool(progress.seconds)
+        if progress.record is not None:
+            for name, leaf in progress.record.flat().items():
+                values = np.asarray(leaf, float)
+                if values.ndim != self.axes + 1:
+                    continue
+                lines = values.reshape(-1, values.shape[-1]) if self.axes < 2 else values.mean(1)
+                lines = lines if self.axes == 2 else lines.mean(0, keepdims=True)  # [settings, chunk]
+                old = self.history.get(name)
+                self.history[name] = lines if old is None else np.concatenate([old, lines], 1)
+        self.bar.update(self.task, completed=progress.done + progress.part, description="running")
+        self.live.update(self._picture())
+        if progress.record is not None and not self.console.is_terminal:
+            now = ", ".join(f"{name} {self._latest(name)}" for name in self._shown()[:3])
+            spent = time.perf_counter() - self.started
+            self.console.print(f"{progress.done}/{progress.generations} after {spent:.0f} s: {now}", soft_wrap=True)
+
+    def _latest(self, name: str) -> str:
+        return "/".join(f"{v:.3g}" for v in self.history[name][:, -1])
+
+    def _shown(self) -> list[str]:
+        known = [m for m in HEADLINES if m in self.history]
+        return known or [m for m in self.history if m != "fit.mass"][:6] or list(self.history)
+
+    def _picture(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        if self.history:
+            table.add_column("")
+            for name in self._shown():
+                table.add_column(name.replace("downstream.", ""))
+            for i, setting in enumerate(self.settings):
+                cells = [self.history[name][i] for name in self._shown()]
+                table.add_row(setting, *(f"{v[-1]:7.3g} {sparkline(v[-16:])}" for v in cells))
+        return Group(table, self.bar)
+
+    def table(self, summary: Any, ceiling: dict[str, float]) -> None:
+        print_table(summary, ceiling, self.console)
+
+
+def print_table(summary: Any, ceiling: dict[str, float], console: Console | None = None) -> None:
+    """First and last generation of each metric, a line for each setting, and the value of real rows."""
+    metrics = list(dict.fromkeys(metric for metric, _ in summary.columns))
+    generations = list(dict.fromkeys(g for _, g in summary.columns))
+    table = Table(box=None, pad_edge=False, title=f"generation {' → '.join(map(str, generations))}", title_justify="left")
+    table.add_column("")
+    for metric in metrics:
+        table.add_column(HEADLINES.get(metric, metric), justify="right")
+    for setting, row in summary.iterrows():
+        table.add_row(str(setting), *(" → ".join(f"{row[(m, g)]:.3g}" for g in generations) for m in metrics))
+    if any(metric in ceiling for metric in metrics):
+        table.add_row("real against real", *(f"{ceiling[m]:.3g}" if m in ceiling else "" for m in metrics), style="dim")
+    (console or Console()).print(table)
