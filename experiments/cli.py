@@ -173,7 +173,9 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
     run = about["run"]
     generations = options.generations or about["generations"]
     key = spec.decode(run["key"])
-    return _go(Experiment(about.get("experiment", "fork"), subject, generations, run["replicates"], run["every"], key, forked))
+    return _go(
+        Experiment(about.get("experiment", "fork"), subject, generations, run["replicates"], run["every"], key, forked)
+    )
 
 
 class Experiment:
@@ -256,12 +258,18 @@ def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> Any
     try:
         import tyro
     except ImportError:
-        raise GenlossError("Changing fields on the command line needs tyro; install it, or write a file of your own.") from None
+        raise GenlossError(
+            "Changing fields on the command line needs tyro; install it, or write a file of your own."
+        ) from None
 
     found = {leaf.path: leaf for leaf in spec.leaves(chain)}
     names = {path: f"field{i}" for i, path in enumerate(found)}
     fields = [
-        (names[p], Annotated[_typed(leaf, tyro), tyro.conf.arg(name=p, help=leaf.help)], dataclasses.field(default=leaf.value))
+        (
+            names[p],
+            Annotated[_typed(leaf, tyro), tyro.conf.arg(name=p, help=leaf.help)],
+            dataclasses.field(default=leaf.value),
+        )
         for p, leaf in found.items()
     ]
     form = dataclasses.make_dataclass("Fields", fields)
@@ -373,7 +381,8 @@ def _show(options: argparse.Namespace, rest: list[str]) -> int:
     store = Store(options.run)
     about, records = store.about(), store.records()
     steps = store.steps()
-    print(f"{store.path.name}: generation {steps[-1] if steps else '-'} of 0..{about['generations'] - 1}, on {about['device']}")
+    done = f"{steps[-1] + 1 if steps else 0} of {about['generations']} generations"
+    print(f"{store.path.name}: {done}, on {about['device']}")
     print_table(page.summary(records), store.ceiling())
     return 0
 

@@ -1,6 +1,6 @@
 """How fast do digits collapse, and what holds them?  (Shumailov et al. 2024; Gerstgrasser et al., arXiv:2404.01413)
 
-    genloss run digits
+genloss run digits
 """
 
 from functools import partial

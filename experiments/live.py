@@ -99,10 +99,11 @@ def print_table(summary: Any, ceiling: dict[str, float], console: Console | None
     """First and last generation of each metric, a line for each setting, and the value of real rows."""
     metrics = list(dict.fromkeys(metric for metric, _ in summary.columns))
     generations = list(dict.fromkeys(g for _, g in summary.columns))
-    table = Table(box=None, pad_edge=False, title=f"generation {' → '.join(map(str, generations))}", title_justify="left")
+    title = f"generation {' → '.join(map(str, generations))}"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     table.add_column("")
     for metric in metrics:
-        table.add_column(HEADLINES.get(metric, metric), justify="right")
+        table.add_column(HEADLINES.get(metric) or str(metric), justify="right")
     for setting, row in summary.iterrows():
         table.add_row(str(setting), *(" → ".join(f"{row[(m, g)]:.3g}" for g in generations) for m in metrics))
     if any(metric in ceiling for metric in metrics):

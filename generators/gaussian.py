@@ -50,7 +50,7 @@ class Gaussian:
 
     def log_prob(self, params: GaussianParams, rows: Array) -> Array:
         """[n], in nats."""
-        return jax.scipy.stats.multivariate_normal.logpdf(rows, params.mean, params.cov)
+        return jnp.asarray(jax.scipy.stats.multivariate_normal.logpdf(rows, params.mean, params.cov))
 
 
 def factor(cov: Array) -> Array:

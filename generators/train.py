@@ -19,8 +19,7 @@ from simulator.pool import Pool, Rows, draw, take
 from simulator.types import Array, GenlossError, Key, Params
 
 
-@struct.dataclass
-class Training:
+class Training(struct.PyTreeNode):
     """A fit in flight."""
 
     params: Params

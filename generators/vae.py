@@ -78,7 +78,9 @@ class VAE(Trained):
 
     def _merged(self, params: Any) -> dict[str, MLP]:
         """The networks with these parameters."""
-        graphs = {name: nnx.split(net, nnx.Param)[0] for name, net in nnx.eval_shape(self._nets, jax.random.key(0)).items()}
+        graphs = {
+            name: nnx.split(net, nnx.Param)[0] for name, net in nnx.eval_shape(self._nets, jax.random.key(0)).items()
+        }
         return {name: nnx.merge(graph, params[name]) for name, graph in graphs.items()}
 
     @property
@@ -90,7 +92,9 @@ class VAE(Trained):
     @property
     def _classes(self) -> int:
         if self.classes is None:
-            raise GenlossError("This VAE has no number of classes; give `classes`, or let a chain take it from its source.")
+            raise GenlossError(
+                "This VAE has no number of classes; give `classes`, or let a chain take it from its source."
+            )
         return self.classes
 
     @property

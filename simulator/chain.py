@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from simulator import recipe as recipes
 from simulator.pool import REAL, SYNTHETIC, Pool, Rows, count, take
@@ -58,18 +59,19 @@ class Chain:
         recipes.check(self.recipe, self)
 
     def _check_supply(self, generations: int) -> None:
-        if hasattr(self.source, "check"):
-            self.source.check(self.real + self.fresh * (generations - 1))  # pyright: ignore[reportAttributeAccessIssue]
+        if check := getattr(self.source, "check", None):
+            check(self.real + self.fresh * (generations - 1))
 
     # What the configuration implies.
 
     @functools.cached_property
     def model(self) -> Generator:
         """The generator, its shapes taken from the source's rows where it leaves them open."""
-        if hasattr(self.generator, "shaped"):
-            with jax.ensure_compile_time_eval():
-                return self.generator.shaped(self.reference)  # pyright: ignore[reportAttributeAccessIssue]
-        return self.generator
+        shaped = getattr(self.generator, "shaped", None)
+        if shaped is None:
+            return self.generator
+        with jax.ensure_compile_time_eval():
+            return shaped(self.reference)
 
     @functools.cached_property
     def reference(self) -> Rows:
@@ -143,10 +145,10 @@ class Chain:
 
     def guard(self, pool: Pool) -> None:
         """Raises where a real row of the pool is a held-out row.  Inside a compiled step nothing can be looked at."""
-        if hasattr(self.source, "guard") and not isinstance(pool.weight, jax.core.Tracer):
+        guard = getattr(self.source, "guard", None)
+        if guard is not None and not isinstance(pool.weight, Tracer):
             real = np.asarray(pool.real)  # [..., capacity]
-            rows = jax.tree.map(lambda a: np.asarray(a)[real], pool.rows)
-            self.source.guard(rows)  # pyright: ignore[reportAttributeAccessIssue]
+            guard(jax.tree.map(lambda a: np.asarray(a)[real], pool.rows))
 
     def first(self, key: Key, state: State) -> Params:
         """The parameters a fit begins at."""

@@ -25,8 +25,7 @@ def take(rows: Rows, index: Array) -> Rows:
     return jax.tree.map(lambda leaf: leaf[index], rows)
 
 
-@struct.dataclass
-class Pool:
+class Pool(struct.PyTreeNode):
     """Rows with provenance and weight.  Empty slots have birth -1 and weight 0."""
 
     rows: Rows  # leaves [capacity, ...]

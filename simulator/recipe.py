@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from simulator.pool import Pool, choose
 from simulator.schedule import Number, Schedule, at
@@ -109,8 +110,8 @@ class Mix:
         need, have = round(float(max(shares)) * self.size), chain.fresh if self.fresh else chain.real + chain.fresh
         if need > have:
             raise GenlossError(
-                f"Mix(real={self.real}, size={self.size}) asks for {need} {'fresh ' * self.fresh}real rows a generation "
-                f"and the chain has {have}; raise `{'fresh' if self.fresh else 'real'}` or lower the share."
+                f"Mix(real={self.real}, size={self.size}) asks for {need} {'fresh ' * self.fresh}real rows "
+                f"a generation and the chain has {have}; raise `{'fresh' if self.fresh else 'real'}` or lower the share."
             )
         need, have = self.size - round(float(min(shares)) * self.size), chain.rows
         if need > have:  # the first diet after fit 0 has one generation to draw from, whatever the window
@@ -197,7 +198,7 @@ class Verify:
 
 @dataclass(frozen=True)
 class Curate:
-    """Of every `best_of` synthetic rows of the last generation one is kept, by reward (Ferbach et al. 2024, 2407.09499).
+    """Of every `best_of` synthetic rows of the last generation one is kept, by reward (arXiv:2407.09499).
 
     Rows fall into random groups of K; one of each is chosen with probability softmax(strength·reward), the
     K-wise Bradley-Terry (Luce) model of a human's choice.  `best_of=None` is its limit for K -> infinity: every row
@@ -278,13 +279,14 @@ class Select:
 
 def check(recipe: Recipe, chain: Chain) -> None:
     """Raises `GenlossError` if the chain cannot satisfy the recipe; a recipe without `check` is taken at its word."""
-    if hasattr(recipe, "check"):
-        recipe.check(chain)  # pyright: ignore[reportFunctionMemberAccess]
+    if own := getattr(recipe, "check", None):
+        own(chain)
 
 
 def horizon(recipe: Recipe, chain: Chain) -> int | None:
     """Past generations the recipe can still give weight to; None where it does not say."""
-    return recipe.horizon(chain) if hasattr(recipe, "horizon") else None  # pyright: ignore[reportFunctionMemberAccess]
+    own = getattr(recipe, "horizon", None)
+    return own(chain) if own else None
 
 
 _FAR = 1000  # generations of a schedule that are looked at before a chain is built
@@ -292,10 +294,10 @@ _FAR = 1000  # generations of a schedule that are looked at before a chain is bu
 
 def _values(number: Number) -> np.ndarray | None:
     """All the values a number takes, or None where it is being traced (a swept value is checked by its sweep)."""
-    if isinstance(number, jax.core.Tracer):
+    if isinstance(number, Tracer):
         return None
     if isinstance(number, Schedule):
-        if any(isinstance(v, jax.core.Tracer) for v in number.values):
+        if any(isinstance(v, Tracer) for v in number.values):
             return None
         with jax.ensure_compile_time_eval():
             return np.asarray(jax.vmap(number)(jnp.arange(1, _FAR)))  # fit 0 eats real rows whatever the schedule says

@@ -119,7 +119,7 @@ class Dataset:
 
 
 def _stratified(label: Array, classes: int) -> Array:
-    """A reordering of labels [n] in which every beginning holds the classes in proportion, and all of them at least once."""
+    """A reordering of labels [n] whose every beginning holds the classes in proportion, after one of each."""
     members = jax.nn.one_hot(label, classes, dtype=jnp.int32)  # [n, classes]
     rank = jnp.take_along_axis(jnp.cumsum(members, 0), label[:, None], 1)[:, 0] - 1  # [n]: place within its class
     return jnp.argsort(rank / members.sum(0)[label], stable=True)
@@ -182,7 +182,9 @@ def _huggingface(
         if column not in features:
             raise GenlossError(f"{path} has no column '{column}'; it has: {', '.join(features)}.")
     classes = tuple(getattr(features[label], "names", ()))
-    splits = [_decode(path, dataset[name], image, label, side) for name in (train,) + ((test,) if share is None else ())]
+    splits = [
+        _decode(path, dataset[name], image, label, side) for name in (train,) + ((test,) if share is None else ())
+    ]
     if not classes:  # plain integers: as many classes as the largest says
         classes = tuple(str(i) for i in range(1 + max(int(s["label"].max()) for s in splits)))
     if share is not None:
@@ -242,9 +244,7 @@ def _column(path: str, features: Any, kind: Literal["Image", "ClassLabel"], name
         found = [name]
     if len(found) != 1:
         what = "no" if not found else "more than one"
-        raise GenlossError(
-            f"{path} has {what} {kind} column among {', '.join(features)}; name it with `{name}`."
-        )
+        raise GenlossError(f"{path} has {what} {kind} column among {', '.join(features)}; name it with `{name}`.")
     return found[0]
 
 

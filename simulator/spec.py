@@ -13,7 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -36,7 +36,9 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[Leaf]:
     """Every field of a tree of dataclasses, mappings and tuples that holds a plain value."""
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         hints, helps = _hints(type(tree)), _helps(type(tree))
-        branches = [(f.name, getattr(tree, f.name), hints.get(f.name, Any), helps.get(f.name, "")) for f in _fields(tree)]
+        branches = [
+            (f.name, getattr(tree, f.name), hints.get(f.name, Any), helps.get(f.name, "")) for f in _fields(tree)
+        ]
     elif isinstance(tree, Mapping):
         branches = [(str(name), value, type(value), "") for name, value in tree.items()]
     elif _plain_tuple(tree):
@@ -104,7 +106,9 @@ def encode(value: Any) -> Any:
         return {"$partial": encode(value.func), "args": encode(value.args), "keywords": encode(value.keywords)}
     if callable(value):
         return {"$name": _name(value), **_source_hash(value)}
-    raise GenlossError(f"A {type(value).__name__} cannot be written into chain.json; use numbers, arrays or dataclasses.")
+    raise GenlossError(
+        f"A {type(value).__name__} cannot be written into chain.json; use numbers, arrays or dataclasses."
+    )
 
 
 def decode(data: Any) -> Any:
@@ -114,7 +118,7 @@ def decode(data: Any) -> Any:
     if not isinstance(data, Mapping):
         return data
     if "$key" in data:
-        return jax.random.wrap_key_data(np.asarray(data["$key"], np.uint32))
+        return jax.random.wrap_key_data(jax.numpy.asarray(data["$key"], jax.numpy.uint32))
     if "$array" in data:
         return jax.numpy.asarray(np.asarray(data["$array"], data["dtype"]))
     if "$partial" in data:
@@ -145,7 +149,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _plain_tuple(value: Any) -> bool:
+def _plain_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
     return isinstance(value, tuple) and not hasattr(value, "_fields")
 
 
@@ -224,5 +228,7 @@ def _find(name: str) -> Any:
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError):
-        raise GenlossError(f"{name}, which the stored chain uses, cannot be imported here; is its file still there?") from None
+        raise GenlossError(
+            f"{name}, which the stored chain uses, cannot be imported here; is its file still there?"
+        ) from None
     return found

@@ -67,7 +67,9 @@ class Store:
 
         run = self.about()["run"]
         chain = spec.decode(run["chain"])
-        return chain if run["sweep"] is None else Sweep(chain, run["sweep"]["path"], spec.decode(run["sweep"]["values"]))
+        return (
+            chain if run["sweep"] is None else Sweep(chain, run["sweep"]["path"], spec.decode(run["sweep"]["values"]))
+        )
 
     def steps(self) -> list[int]:
         """Last generations of the complete checkpoints."""
@@ -106,7 +108,9 @@ class Store:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise GenlossError(f"Another process is running in {self.path}; wait for it or choose another folder.") from None
+                raise GenlossError(
+                    f"Another process is running in {self.path}; wait for it or choose another folder."
+                ) from None
             self._claim(run, generations)
             yield self
         finally:
@@ -258,9 +262,8 @@ class Store:
         if changed:
             raise GenlossError(f"A fork may change the recipe only; this one changes {'; '.join(changed)}.")
         if generation not in self.steps():
-            raise GenlossError(
-                f"{self.path} has no checkpoint of generation {generation}; it has: {', '.join(map(str, self.steps()))}."
-            )
+            have = ", ".join(map(str, self.steps()))
+            raise GenlossError(f"{self.path} has no checkpoint of generation {generation}; it has: {have}.")
         if other.path.exists() and any(other.path.iterdir()):
             raise GenlossError(f"{other.path} is not empty; fork into a new folder.")
         run = {**about["run"], "chain": new}
@@ -291,7 +294,9 @@ def tidy(record: Record, settings: Sequence[str], axes: int) -> Any:
     n = len(flat)
     return pyarrow.table(
         {
-            "setting": pyarrow.DictionaryArray.from_arrays(np.tile(setting.ravel(), n).astype(np.int32), list(settings)).dictionary_decode(),
+            "setting": pyarrow.DictionaryArray.from_arrays(
+                np.tile(setting.ravel(), n).astype(np.int32), list(settings)
+            ).dictionary_decode(),
             "replicate": np.tile(replicate.ravel(), n),
             "generation": np.tile(t.ravel().astype(np.int64), n),
             "metric": np.repeat(np.array(list(flat), dtype=object), t.size),

@@ -36,7 +36,7 @@ def replace_std(n: int, generations: int, ddof: int = 0) -> Values:
 
 
 def replace_log_variance(n: int, generations: int, ddof: int = 0) -> tuple[Values, Values]:
-    """Mean and variance of log S_t under replace: a random walk of drift ψ((n-1)/2) - log(ν/2), variance ψ1((n-1)/2)."""
+    """Mean and variance of log S_t under replace: a random walk, drift ψ((n-1)/2) - log(ν/2), variance ψ1((n-1)/2)."""
     t = _fits(generations)
     return t * (digamma((n - 1) / 2) - np.log((n - ddof) / 2)), t * float(polygamma(1, (n - 1) / 2))
 

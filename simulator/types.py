@@ -77,8 +77,7 @@ Probe = Callable[[Key, View], Any]
 """`(key, view) -> array | dict of arrays`; runs inside the compiled step, and under `vmap` over chains."""
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """What a chain carries from one generation to the next."""
 
     t: Array  # [] int32: number of fits done
@@ -87,8 +86,7 @@ class State:
     key: Key  # opens this chain's stream of real rows, and its `start="base"` parameters
 
 
-@struct.dataclass
-class Record:
+class Record(struct.PyTreeNode):
     """What is measured of one generation, or, with a leading axis, of many: `record["diversity"]["variance"]`.
 
     Nested results may also be asked for by their dotted name, `record["diversity.variance"]`.

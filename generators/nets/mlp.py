@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import jax
@@ -15,10 +16,12 @@ class MLP(nnx.Module):
     Rows of more than one axis (images) are flattened when `inputs` is their shape.
     """
 
-    def __init__(self, inputs: int | tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (128,), *, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int | tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (128,), *, rngs: nnx.Rngs
+    ):
         self.shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
         widths = (math.prod(self.shape), *hidden, outputs)
-        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jnp.reshape(x, (*x.shape[: x.ndim - len(self.shape)], -1))  # [..., inputs]

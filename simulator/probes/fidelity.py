@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
 from simulator.pool import Rows
@@ -39,7 +38,7 @@ class Fidelity:
 
 
 def manifold(rr: Array, ff: Array, rf: Array, k: int) -> dict[str, Array]:
-    """Precision, recall, density, coverage from squared distances real-real [n, n], fake-fake [m, m], real-fake [n, m]."""
+    """The four from squared distances real-real [n, n], fake-fake [m, m] and real-fake [n, m]."""
     real_radius, fake_radius = kth(rr, k), kth(ff, k)  # [n], [m]
     inside = rf < real_radius[:, None]  # [n, m]: fake j lies in the ball of real i
     return {
@@ -81,5 +80,3 @@ def energy(aa: Array, bb: Array, ab: Array) -> Array:
         return jnp.sqrt(squared * (1 - jnp.eye(n))).sum() / (n * (n - 1))
 
     return 2 * jnp.sqrt(ab).mean() - within(aa) - within(bb)
-
-

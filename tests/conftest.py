@@ -1,0 +1,45 @@
+"""What tests share: means compared with closed forms in their own standard errors, and small chains."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from generators.gaussian import Gaussian
+from simulator import Chain, Truth
+
+# Compiled programs are shared between the tests of one session and the processes they start.
+CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def assert_mean(samples: Any, expected: Any, sigmas: float = 5.0) -> None:
+    """The mean over axis 0 of samples [chains, ...] is `expected`, within standard errors of that mean."""
+    samples, expected = np.asarray(samples, np.float64), np.asarray(expected, np.float64)
+    assert np.isfinite(samples).all()
+    error = samples.std(0, ddof=1) / np.sqrt(samples.shape[0])
+    z = (samples.mean(0) - expected) / error
+    assert np.abs(z).max() < sigmas, f"off by {np.round(z, 2)} standard errors: {samples.mean(0)} for {expected}"
+
+
+def moments(key: jax.Array, view: Any) -> dict[str, jax.Array]:
+    """The fitted mean [d] and covariance [d, d] of a Gaussian generation."""
+    return {"mean": view.params.mean, "cov": view.params.cov}
+
+
+def gaussian_chain(dim: int = 1, ddof: int = 0, bias: float = 1.0, **fields: Any) -> Chain:
+    fields = {"real": 10, "rows": 10, "probes": {"moments": moments}, **fields}
+    return Chain(source=Truth(Gaussian(dim)), generator=Gaussian(dim, ddof, bias), **fields)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; tests marked `data` are skipped without it."""
+    folder = os.environ.get("GENLOSS_DATA")
+    if not folder:
+        pytest.skip("GENLOSS_DATA names no folder of data sets")
+    return Path(folder)
