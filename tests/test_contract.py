@@ -1,0 +1,130 @@
+"""What every generator owes, and every recipe: all generators x one recipe, one generator x all recipes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import gaussian_chain
+
+from generators import VAE, Gaussian
+from simulator import Chain, Dataset, Generator, Pool, Truth, simulate
+from simulator import recipe as recipes
+from simulator.pool import take
+
+TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
+CASES = {
+    "gaussian": (Gaussian(2), Truth(Gaussian(2))),
+    "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
+    "vae": (TINY, Dataset.digits()),
+}
+
+
+def negative(rows: Any) -> jax.Array:
+    return -jnp.abs(rows[:, 0])
+
+
+RECIPES = [
+    recipes.Accumulate(),
+    recipes.Replace(),
+    recipes.Window(2),
+    recipes.Decay(0.7),
+    recipes.Mix(real=0.5, size=20),
+    recipes.Mix(real=0.2, size=20, fresh=True),
+    recipes.Mix(real=0.5, size=20, window=2),
+    recipes.Augment(ratio=0.5),
+    recipes.Subsample(15),
+    recipes.Reweigh(real=0.6),
+    recipes.Verify(negative, -2.0),
+    recipes.Curate(negative, best_of=2),
+    recipes.Curate(negative, best_of=None),
+    recipes.Then(recipes.Window(3), recipes.Subsample(15)),
+    recipes.Select((recipes.Replace(), recipes.Accumulate()), 1),
+]
+
+
+def chain_of(case: str, **fields: Any) -> Chain:
+    generator, source = CASES[case]
+    return Chain(source=source, generator=generator, **{"real": 30, "rows": 30, **fields})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_protocol_shapes_and_types(case: str):
+    chain = chain_of(case)
+    model = chain.model
+    assert isinstance(model, Generator)
+    state = chain.init(jax.random.key(0), 2)
+    params, info = model.fit(jax.random.key(1), state.params, state.pool)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), params) == jax.tree.map(lambda a: (a.shape, a.dtype), state.params)
+    assert all(np.isfinite(v).all() for v in info.values())
+    rows = model.sample(jax.random.key(2), params, 7)
+    expected = jax.tree.map(lambda a: ((7, *a.shape[1:]), a.dtype), state.pool.rows)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), rows) == expected
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weight_is_multiplicity(case: str):
+    """Weight 2 is the row twice, weight 0 its absence."""
+    chain = chain_of(case)
+    model = chain.model
+    rows = chain.source.draw(jax.random.key(3), 12)
+    weight = jnp.array([2, 1, 0, 3, 1, 1, 0, 2, 1, 1, 1, 2], jnp.float32)
+    repeated = take(rows, jnp.repeat(jnp.arange(12), weight.astype(int)))
+    params = model.init(jax.random.key(0))
+    weighed = model.fit(jax.random.key(1), params, Pool.of(rows).weighed(weight))[0]
+    twice = model.fit(jax.random.key(1), params, Pool.of(repeated))[0]
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=2e-4, atol=2e-5), weighed, twice))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_compilation_serves_a_whole_chain(case: str):
+    chain = chain_of(case, recipe=recipes.Mix(real=0.5, size=20))
+    step = jax.jit(chain.step)
+    state = chain.init(jax.random.key(0), 4)
+    for t in range(4):
+        state, _ = step(jax.random.fold_in(jax.random.key(0), t), state)
+    assert step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+    assert int(state.t) == 4
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)
+def test_every_recipe_drives_a_chain(recipe: Any):
+    chain = gaussian_chain(dim=2, recipe=recipe, real=30, rows=30, fresh=10)
+    found = simulate(chain, jax.random.key(0), 4)
+    assert found.t.tolist() == [0, 1, 2, 3]
+    assert np.isfinite(found["moments.cov"]).all()
+    # Weights are what the contract says: non-negative, one per slot, none on an empty slot.
+    state = chain.init(jax.random.key(0), 4)
+    for t in range(3):
+        state, diet = chain.eat(jax.random.key(t), state, chain.serve(state.key, state.t))
+        weight = np.asarray(diet.weight)
+        assert weight.shape == (state.pool.capacity,) and (weight >= 0).all() and weight.sum() > 0
+        assert (weight[~np.asarray(state.pool.filled)] == 0).all()
+        state = chain.remember(state, state.params, chain.speak(jax.random.key(9), state.params))
+
+
+def test_no_recipe_retraces():
+    chain = gaussian_chain(recipe=recipes.Select(tuple(RECIPES[:6]), 0), real=30, rows=30, fresh=10)
+    step = jax.jit(chain.step)
+    state = chain.init(jax.random.key(0), 3)
+    for t in range(3):
+        state, _ = step(jax.random.fold_in(jax.random.key(0), t), state)
+    assert step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def test_start_decides_where_a_fit_begins():
+    """With a rate of almost 0 a fit stays where it begins."""
+    still = VAE(steps=1, chunk=1, batch=4, hidden=(8,), latent=2, learning_rate=1e-12, average=0.0)
+
+    def first_layers(start: str) -> list[np.ndarray]:
+        chain = Chain(source=Dataset.digits(), generator=still, real=20, rows=20, start=start)  # pyright: ignore
+        state, found = chain.init(jax.random.key(0), 3), []
+        for t in range(3):
+            state, _ = chain.step(jax.random.fold_in(jax.random.key(0), t), state)
+            found.append(np.asarray(jax.tree.leaves(state.params["encoder"])[1]))
+        return found
+
+    scratch, previous, base = (first_layers(start) for start in ("scratch", "previous", "base"))
+    assert np.allclose(previous[0], previous[2], atol=1e-6) and np.allclose(base[0], base[2], atol=1e-6)
+    assert not np.allclose(scratch[0], scratch[1], atol=1e-2)

@@ -1,0 +1,173 @@
+"""One chain, however it is driven: scan = host loop = stored = resumed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_vae
+from conftest import gaussian_chain
+
+from generators import VAE
+from simulator import Chain, Dataset, GenlossError, Pool, Sweep, Truth, ensemble, run, simulate, spec
+from simulator.recipe import Accumulate, Mix, Replace, Select, Verify
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the bit."""
+    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y, equal_nan=True), a, b))
+
+
+def close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: np.allclose(x, y, rtol=rtol, atol=atol), a, b))
+
+
+def stepped(chain: Chain, key: jax.Array, generations: int) -> Any:
+    step, state, records = jax.jit(chain.step), chain.init(key, generations), []
+    for t in range(generations):
+        state, record = step(jax.random.fold_in(key, t), state)
+        records.append(record)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
+
+
+RECIPES = {
+    "replace": {"recipe": Replace()},
+    "accumulate": {"recipe": Accumulate()},
+    "fresh": {"recipe": Mix(real=0.4, size=10, fresh=True), "fresh": 4},
+}
+
+
+@pytest.mark.parametrize("fields", RECIPES.values(), ids=RECIPES)
+def test_scan_equals_host_loop_and_run(fields: dict[str, Any]):
+    chain, key = gaussian_chain(dim=2, **fields), jax.random.key(4)
+    scanned = simulate(chain, key, 8)
+    assert close(scanned, stepped(chain, key, 8))
+    assert close(scanned, run(chain, key, 8))
+    assert close(scanned, run(chain, key, 8, every=3))
+
+
+def test_scan_equals_run_for_a_network_after_few_steps():
+    chain = Chain(
+        source=Dataset.digits(),
+        generator=VAE(steps=4, chunk=2, batch=16, hidden=(16,), latent=2),
+        recipe=Mix(real=0.5, size=30),
+        probes={"decoder": last_bias},
+        real=40,
+        rows=40,
+    )
+    key = jax.random.key(0)
+    assert close(simulate(chain, key, 2), run(chain, key, 2), rtol=1e-3, atol=1e-4)
+
+
+def last_bias(key: jax.Array, view: Any) -> jax.Array:
+    return jax.tree.leaves(view.params["decoder"])[-2]
+
+
+def test_ensemble_is_simulate_at_every_value_and_key():
+    def make(index: Any) -> Chain:
+        return gaussian_chain(recipe=Select((Replace(), Accumulate()), index))
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    found = ensemble(make, jnp.arange(2), keys, 5)
+    assert found["moments.cov"].shape == (2, 3, 5, 1, 1)
+    for i in range(2):
+        for j in range(3):
+            one = simulate(make(i), keys[j], 5)
+            assert close(jax.tree.map(lambda a, i=i, j=j: a[i, j], found), one)
+
+
+def test_run_drives_sweeps_as_ensemble_does():
+    chain = gaussian_chain(recipe=Mix(real=0.5, size=10, fresh=True), fresh=8)
+    sweep = Sweep(chain, "recipe.real", {"a": 0.2, "b": 0.6})
+    key = jax.random.key(1)
+    keys = jnp.stack([jax.random.fold_in(key, r) for r in range(3)])
+    found = run(sweep, key, 6, replicates=3, every=4)
+    assert found["moments.cov"].shape == (2, 3, 6, 1, 1)
+    assert close(found, ensemble(sweep.make, sweep.grid, keys, 6))
+
+
+def test_keys_are_folded_in_per_generation():
+    """Generations do not depend on how many there are."""
+    chain = gaussian_chain(recipe=Mix(real=0.5, size=10, fresh=True), fresh=5)
+    short, long = simulate(chain, jax.random.key(0), 3), simulate(chain, jax.random.key(0), 9)
+    assert close(short, jax.tree.map(lambda a: a[:3], long))
+
+
+def test_a_record_names_its_metrics():
+    found = simulate(gaussian_chain(), jax.random.key(0), 3)
+    assert found.t.tolist() == [0, 1, 2]
+    assert found["moments"]["mean"].shape == (3, 1) and found["moments.mean"].shape == (3, 1)
+    assert "moments.cov" in found and "moments.nothing" not in found
+    assert set(found.flat()) == {"fit.mass", "moments.mean", "moments.cov"}
+
+
+def test_real_rows_are_disjoint_slices_of_one_permutation():
+    chain = Chain(source=Dataset.digits(), generator=tiny_vae.chain.generator, real=100, rows=10, fresh=50)
+    state = chain.init(jax.random.key(0), 4)
+    seen = [np.asarray(state.pool.rows["image"][:100])]
+    for t in range(1, 4):
+        fresh = chain.serve(state.key, jnp.int32(t))
+        assert fresh is not None
+        seen.append(np.asarray(fresh["image"]))
+    rows = np.concatenate(seen).reshape(250, -1)
+    assert len(np.unique(rows, axis=0)) == 250
+
+
+def test_running_out_of_real_rows_is_an_error_before_the_first_fit():
+    with pytest.raises(GenlossError, match="set `reuse`"):
+        Chain(source=Dataset.digits(), generator=VAE(), real=2000)
+    chain = Chain(source=Dataset.digits(), generator=tiny_vae.chain.generator, real=1000, rows=10, fresh=100)
+    with pytest.raises(GenlossError, match="number of generations"):
+        chain.init(jax.random.key(0), 10)
+    reused = spec.override(chain, {"source.reuse": True})
+    assert reused.init(jax.random.key(0), 10).pool.capacity == 1000 + 10 * 110
+
+
+def test_a_planted_held_out_row_raises():
+    chain = Chain(source=Dataset.digits(), generator=tiny_vae.chain.generator, real=100, rows=10)
+    state = chain.init(jax.random.key(0), 2)
+    planted = jax.tree.map(lambda a, b: a.at[17].set(b[3]), state.pool.rows, chain.reference)
+    with pytest.raises(GenlossError, match="1 of the pool's real rows are held-out"):
+        chain.step(jax.random.key(0), state.replace(pool=state.pool.replace(rows=planted)))
+
+    class Leaky(Dataset):
+        def draw(self, key: Any, n: int, held_out: bool = False, skip: Any = 0) -> Any:
+            return super().draw(key, n, held_out=True)
+
+    with pytest.raises(GenlossError, match="100 of the pool's real rows are held-out"):
+        run(Chain(source=Leaky(), generator=chain.generator, real=100, rows=10), jax.random.key(0), 1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    wild = VAE(steps=40, chunk=10, batch=16, hidden=(16,), latent=2, learning_rate=1e18, clip=1e30)
+    chain = Chain(source=Dataset.digits(), generator=wild, real=50, rows=50)
+    with pytest.raises(GenlossError, match="generation 0 is not finite"):
+        run(chain, jax.random.key(0), 2)
+
+
+def test_an_empty_diet_stops_the_run():
+    chain = gaussian_chain(recipe=Select((Accumulate(), Verify(negated, 0.0)), 1), real=10)
+    run(chain, jax.random.key(0), 2)  # real rows pass
+    only_bad = gaussian_chain(recipe=nothing)
+    with pytest.raises(GenlossError, match="nothing to eat at generation 2"):
+        run(only_bad, jax.random.key(0), 5, every=5)
+
+
+def negated(rows: jax.Array) -> jax.Array:
+    return jnp.full(rows.shape[0], -1.0)
+
+
+def nothing(key: jax.Array, t: jax.Array, pool: Pool) -> jax.Array:
+    return pool.weight * (t < 2)
+
+
+def test_source_and_generator_must_agree():
+    with pytest.raises(GenlossError, match="must agree"):
+        chain = Chain(source=Truth(gaussian_chain(dim=3).generator), generator=gaussian_chain(dim=2).generator)
+        chain.init(jax.random.key(0), 1)
+
+
+def test_a_field_that_shapes_depend_on_cannot_be_swept():
+    with pytest.raises(GenlossError, match="cannot be swept in one program"):
+        run(Sweep(gaussian_chain(), "rows", {"5": 5, "6": 6}), jax.random.key(0), 2)
