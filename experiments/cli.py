@@ -275,12 +275,13 @@ def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> Any
     form = dataclasses.make_dataclass("Fields", fields)
     if wants_help:
         print(_usage(prog.split()[1]))
-        tyro.cli(form, args=["--help"], prog=prog, description="Fields of the chain:")
+        tyro.cli(form, args=["--help"], prog=prog, description="Fields of the chain:", use_underscores=True)
+    rest = [token.replace("-", "_").replace("__", "--", 1) if token.startswith("--") else token for token in rest]
     for token in rest:
-        path = token.removeprefix("--").partition("=")[0].replace("no-", "")
-        if token.startswith("--") and path not in found:
+        path = token.removeprefix("--").partition("=")[0]
+        if token.startswith("--") and path not in found and path.replace(".no_", ".") not in found:
             raise GenlossError(spec.unknown(path, list(found), "The chain has no field"))
-    values = _quietly(lambda: tyro.cli(form, args=rest, prog=prog))
+    values = _quietly(lambda: tyro.cli(form, args=rest, prog=prog, use_underscores=True))
     changes = {p: v for p in found if (v := getattr(values, names[p])) is not found[p].value and v != found[p].value}
     return spec.override(chain, changes) if changes else chain
 

@@ -38,10 +38,14 @@ class Display:
         self.started = time.perf_counter()
         self.worked = False  # whether this call did any generation
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total:.0f} generations"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.1f}/{task.total:.0f} generations"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             console=self.console,
-        )  # fmt: skip
+        )
         self.task = self.bar.add_task("compiling", total=experiment.generations)
         self.live = Live(self._picture(), console=self.console, refresh_per_second=4, transient=True)
         self.where = store.path

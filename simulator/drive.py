@@ -141,7 +141,8 @@ def estimate(
     return {
         "chains": f"{chains}",
         "generations": f"{generations}",
-        "rows": f"{drive.chain.real} real at the start; a generation: {drive.chain.rows} written, {drive.chain.fresh} fresh",
+        "real rows": f"{drive.chain.real} at the start, {drive.chain.fresh} fresh a generation",
+        "synthetic rows": f"{drive.chain.rows} a generation",
         "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain",
         "parameters": f"{weights:,} a chain",
         "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and what a step needs",

@@ -109,9 +109,10 @@ class Mix:
             return
         need, have = round(float(max(shares)) * self.size), chain.fresh if self.fresh else chain.real + chain.fresh
         if need > have:
+            kind = "fresh real" if self.fresh else "real"
             raise GenlossError(
-                f"Mix(real={self.real}, size={self.size}) asks for {need} {'fresh ' * self.fresh}real rows "
-                f"a generation and the chain has {have}; raise `{'fresh' if self.fresh else 'real'}` or lower the share."
+                f"Mix(real={self.real}, size={self.size}) asks for {need} {kind} rows a "
+                f"generation and the chain has {have}; raise `{kind.split()[0]}` or lower the share."
             )
         need, have = self.size - round(float(min(shares)) * self.size), chain.rows
         if need > have:  # the first diet after fit 0 has one generation to draw from, whatever the window

@@ -9,7 +9,7 @@ import pytest
 from conftest import gaussian_chain
 
 from generators import VAE, Gaussian
-from simulator import Chain, Dataset, Generator, Pool, Truth, simulate
+from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
 
@@ -56,7 +56,9 @@ def test_protocol_shapes_and_types(case: str):
     assert isinstance(model, Generator)
     state = chain.init(jax.random.key(0), 2)
     params, info = model.fit(jax.random.key(1), state.params, state.pool)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), params) == jax.tree.map(lambda a: (a.shape, a.dtype), state.params)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), params) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), state.params
+    )
     assert all(np.isfinite(v).all() for v in info.values())
     rows = model.sample(jax.random.key(2), params, 7)
     expected = jax.tree.map(lambda a: ((7, *a.shape[1:]), a.dtype), state.pool.rows)
@@ -79,13 +81,22 @@ def test_weight_is_multiplicity(case: str):
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_compilation_serves_a_whole_chain(case: str):
-    chain = chain_of(case, recipe=recipes.Mix(real=0.5, size=20))
-    step = jax.jit(chain.step)
-    state = chain.init(jax.random.key(0), 4)
-    for t in range(4):
-        state, _ = step(jax.random.fold_in(jax.random.key(0), t), state)
-    assert step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
-    assert int(state.t) == 4
+    assert traces(chain_of(case, recipe=recipes.Mix(real=0.5, size=20))) == 1
+
+
+def traces(chain: Chain, generations: int = 4) -> int:
+    """How often the step of a chain is traced."""
+    seen = []
+
+    def step(key: jax.Array, state: State) -> tuple[State, Record]:
+        seen.append(key)
+        return chain.step(key, state)
+
+    compiled, state = jax.jit(step), chain.init(jax.random.key(0), generations)
+    for t in range(generations):
+        state, _ = compiled(jax.random.fold_in(jax.random.key(0), t), state)
+    assert int(state.t) == generations
+    return len(seen)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)
@@ -105,12 +116,21 @@ def test_every_recipe_drives_a_chain(recipe: Any):
 
 
 def test_no_recipe_retraces():
-    chain = gaussian_chain(recipe=recipes.Select(tuple(RECIPES[:6]), 0), real=30, rows=30, fresh=10)
-    step = jax.jit(chain.step)
-    state = chain.init(jax.random.key(0), 3)
-    for t in range(3):
-        state, _ = step(jax.random.fold_in(jax.random.key(0), t), state)
-    assert step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+    assert traces(gaussian_chain(recipe=recipes.Select(tuple(RECIPES[:6]), 0), real=30, rows=30, fresh=10)) == 1
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_run_compiles_each_piece_once(network: bool, monkeypatch: pytest.MonkeyPatch):
+    seen: dict[str, int] = {}
+    for name in ("eat", "measure", "remember"):
+
+        def counted(self: Chain, *arguments: Any, name: str = name, own: Any = getattr(Chain, name)) -> Any:
+            seen[name] = seen.get(name, 0) + 1
+            return own(self, *arguments)
+
+        monkeypatch.setattr(Chain, name, counted)
+    run(chain_of("vae" if network else "gaussian"), jax.random.key(0), 4, replicates=2)
+    assert seen == {"eat": 1, "measure": 1, "remember": 1}
 
 
 def test_start_decides_where_a_fit_begins():

@@ -19,8 +19,8 @@ from generators.nets.mlp import MLP
 from simulator import Dataset, Pool, View
 from simulator.pool import take
 from simulator.probes import Diet, Diversity, Downstream, Fidelity
-from simulator.probes.fidelity import energy, frechet, kth
 from simulator.probes.features import flat, squared_distances
+from simulator.probes.fidelity import energy, frechet, kth
 
 CHANCE = np.random.default_rng(0)
 
@@ -59,7 +59,7 @@ def test_precision_recall_density_coverage_against_prdc(real: np.ndarray, fake: 
 @pytest.mark.parametrize("real, fake", PAIRS.values(), ids=PAIRS)
 def test_frechet_against_scipy(real: np.ndarray, fake: np.ndarray):
     a, b = np.atleast_2d(np.cov(real.T)), np.atleast_2d(np.cov(fake.T))
-    root = scipy.linalg.sqrtm(a @ b).real
+    root = np.real(scipy.linalg.sqrtm(a @ b))
     expected = ((real.mean(0) - fake.mean(0)) ** 2).sum() + np.trace(a + b - 2 * root)
     assert float(frechet(jnp.asarray(real), jnp.asarray(fake))) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
@@ -80,11 +80,13 @@ def test_energy_distance_against_pot(real: np.ndarray, fake: np.ndarray):
     n = len(real)
 
     def mean_distance(a: np.ndarray, b: np.ndarray) -> float:
-        return float(ot.dist(a.astype(float), b.astype(float), metric="euclidean").sum())
+        return float(np.sum(ot.dist(a.astype(float), b.astype(float), metric="euclidean")))
 
     expected = 2 * mean_distance(real, fake) / n**2
     expected -= (mean_distance(real, real) + mean_distance(fake, fake)) / (n * (n - 1))
-    distances = [squared_distances(jnp.asarray(a), jnp.asarray(b)) for a, b in ((real, real), (fake, fake), (real, fake))]
+    distances = [
+        squared_distances(jnp.asarray(a), jnp.asarray(b)) for a, b in ((real, real), (fake, fake), (real, fake))
+    ]
     assert float(energy(*distances)) == pytest.approx(expected, abs=2e-3)
     if real.shape[1] == 1:  # scipy's is the square root of the biased one, in one dimension
         biased = scipy.stats.energy_distance(real[:, 0], fake[:, 0]) ** 2
@@ -128,7 +130,9 @@ def test_kth_neighbour_against_sorting(k: int):
     x[10] = x[11]  # a duplicate is a neighbour at distance 0
     distances = ((x[:, None] - x[None]) ** 2).sum(-1)
     np.fill_diagonal(distances, np.inf)
-    assert np.allclose(kth(squared_distances(jnp.asarray(x), jnp.asarray(x)), k), np.sort(distances, 1)[:, k - 1], atol=1e-4)
+    assert np.allclose(
+        kth(squared_distances(jnp.asarray(x), jnp.asarray(x)), k), np.sort(distances, 1)[:, k - 1], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("shape", [(100, 6), (5, 40)])

@@ -1,6 +1,6 @@
 """What each recipe gives weight to, and what it refuses."""
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import jax
@@ -40,11 +40,11 @@ def pool(t: int, real: int = 6, rows: int = 4, fresh: int = 2) -> Pool:
     return table.weighed(jnp.ones(n))
 
 
-def eaten(recipe: Any, t: int, shown: Pool | None = None, seed: int = 0) -> Counter[tuple[str, int]]:
+def eaten(recipe: Any, t: int, shown: Pool | None = None, seed: int = 0) -> dict[tuple[str, int], float]:
     """(kind, birth) -> mass of the diet at fit t."""
     shown = shown or pool(t)
     weight = np.asarray(shown.weighed(recipe(jax.random.key(seed), jnp.int32(t), shown)).weight)
-    found: Counter[tuple[str, int]] = Counter()
+    found: dict[tuple[str, int], float] = defaultdict(float)
     for w, o, b in zip(weight, np.asarray(shown.origin), np.asarray(shown.birth), strict=True):
         if w:
             found[("real" if o == 0 else "synthetic", int(b))] += float(w)
@@ -150,7 +150,7 @@ def test_minibatches_are_drawn_in_proportion_to_weight(capacity: int):
 
 
 def test_weight_beyond_what_float32_counts():
-    """A table of 2^25 rows: a running sum in float32 stops growing at 2^24, and the second half would never be drawn."""
+    """2^25 rows: a running sum in float32 stops growing at 2^24, and the second half would never be drawn."""
     n = 2**25
     index = np.asarray(jax.jit(draw, static_argnums=2)(jax.random.key(0), jnp.ones(n), (20_000,)))
     assert_mean((index >= n // 2).astype(float), 0.5)

@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from simulator import Dataset, GenlossError, Truth
 from generators import Gaussian
+from simulator import Dataset, GenlossError, Truth
 
 CHANCE = np.random.default_rng(1)
 
@@ -22,7 +22,9 @@ def pictures(folder: Path, split: str, count: int, classes: int = 3, size: int =
         (folder / split / f"kind{label}").mkdir(parents=True, exist_ok=True)
         for i in range(count):
             shape = (size, size) if mode == "L" else (size, size, 3)
-            Image.fromarray(CHANCE.integers(0, 256, shape).astype(np.uint8)).save(folder / split / f"kind{label}" / f"{i}.png")
+            Image.fromarray(CHANCE.integers(0, 256, shape).astype(np.uint8)).save(
+                folder / split / f"kind{label}" / f"{i}.png"
+            )
 
 
 def table(folder: Path, file: str, labels: list[int], image: str = "image", names: list[str] | None = None) -> Path:
@@ -51,7 +53,10 @@ def test_a_stream_is_one_permutation():
     whole = data.draw(jax.random.key(0), 100)["image"]
     assert np.array_equal(whole[40:60], data.draw(jax.random.key(0), 20, skip=40)["image"])
     assert not np.array_equal(whole, data.draw(jax.random.key(1), 100)["image"])
-    assert len(np.unique(np.asarray(data.draw(jax.random.key(0), data.size)["image"]).reshape(data.size, -1), axis=0)) == 1438
+    assert (
+        len(np.unique(np.asarray(data.draw(jax.random.key(0), data.size)["image"]).reshape(data.size, -1), axis=0))
+        == 1438
+    )
 
 
 def test_any_beginning_of_the_held_out_rows_has_all_classes_in_proportion():
@@ -110,7 +115,7 @@ def test_what_is_wrong_with_a_data_set_is_said(tmp_path: Path):
 def test_rows_in_both_splits_are_refused(tmp_path: Path):
     file = table(tmp_path, "train.parquet", [0, 1] * 4)
     (tmp_path / "test.parquet").write_bytes(file.read_bytes())
-    with pytest.raises(GenlossError, match="8 rows of the 'train' split .* are also in its 'test' split"):
+    with pytest.raises(GenlossError, match=r"8 rows of the 'train' split .* are also in its 'test' split"):
         Dataset.load(tmp_path)
 
 

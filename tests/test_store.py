@@ -31,7 +31,17 @@ KEY = jax.random.key(0)
 
 
 def start(file: str, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.cli", "run", str(HERE / file), "--out", str(out), "--cache", str(CACHE)]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "run",
+        str(HERE / file),
+        "--out",
+        str(out),
+        "--cache",
+        str(CACHE),
+    ]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 

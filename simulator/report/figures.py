@@ -92,7 +92,7 @@ def diets(records: Any) -> Figure | None:
     panels[0].set_ylabel("share of the diet's mass", fontsize=9)
     written = [m for m in births if rows[rows["metric"] == m]["value"].max() > 0]  # the last one's is never eaten
     named = ["real", *(f"by generation {m.rsplit('.', 1)[1]}" for m in written)]
-    shown = sorted({0, 1, len(written)})
+    shown = sorted({0, min(1, len(written)), len(written)})
     figure.legend(
         [Patch(color=colours[i]) for i in shown], [named[i] for i in shown], loc="outside lower center", ncols=3,
         frameon=False, fontsize=9,

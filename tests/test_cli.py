@@ -1,0 +1,182 @@
+"""The command: what it prints, what it leaves, and how it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+from experiments.cli import main
+from experiments.live import sparkline
+
+HERE = Path(__file__).parent
+GAUSSIAN = str(HERE / "tiny_gaussian.py")
+VAE = str(HERE / "tiny_vae.py")
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENLOSS_CACHE", "off")
+    monkeypatch.setattr("warnings.showwarning", None)
+
+
+def test_run_a_file_of_ones_own_and_look_at_it(capsys: pytest.CaptureFixture[str]):
+    assert (
+        main(["run", GAUSSIAN, "--generations", "3", "--replicates", "2", "--seed", "5", "--recipe.generations", "2"])
+        == 0
+    )
+    folder = next(Path("runs").iterdir())
+    assert folder.name.startswith("tiny_gaussian-")
+    about = json.loads((folder / "chain.json").read_text())
+    assert about["run"]["chain"]["recipe"]["generations"] == 2 and about["generations"] == 3
+    frame = pandas.read_parquet(folder / "records.parquet")
+    assert set(frame.replicate) == {0, 1} and frame.generation.max() == 2
+    for name in ("decay.png", "decay.svg", "index.html"):
+        assert (folder / "report" / name).stat().st_size > 1000
+    assert "http" not in (folder / "report" / "index.html").read_text().replace("http://www.w3.org", "")
+    capsys.readouterr()
+    assert main(["show", str(folder)]) == 0
+    assert "3 of 3 generations" in capsys.readouterr().out
+    assert main(["report", str(folder)]) == 0
+
+
+def test_the_same_command_goes_on_and_other_fields_are_another_run():
+    first = ["run", GAUSSIAN, "--generations", "2"]
+    assert main(first) == main([*first[:-1], "4"]) == 0
+    assert len(list(Path("runs").iterdir())) == 1
+    assert main([*first, "--real", "21"]) == 0
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_a_swept_field_given_on_the_command_line_is_one_setting():
+    quick = ["--generator.steps", "10", "--generations", "1", "--replicates", "1"]
+    assert main(["run", VAE, "--recipe.index", "1", "--out", "one", *quick]) == 0
+    assert set(pandas.read_parquet("one/records.parquet").setting) == {"chain"}
+
+
+def test_sweep_over_a_field():
+    assert main(["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5", "--generations", "4", "--out", "swept"]) == 0
+    frame = pandas.read_parquet("swept/records.parquet")
+    last = frame[(frame.metric == "diversity.variance") & (frame.generation == 3)].groupby("setting").value.mean()
+    assert last["generator.bias=0.5"] < last["generator.bias=1"]
+
+
+def test_fork(capsys: pytest.CaptureFixture[str]):
+    assert main(["run", GAUSSIAN, "--generations", "4", "--out", "parent"]) == 0
+    assert main(["fork", "parent", "--at", "1", "--out", "child", "--recipe.generations", "1"]) == 0
+    parent, child = (pandas.read_parquet(f"{name}/records.parquet") for name in ("parent", "child"))
+    early = parent.generation <= 1
+    assert np.array_equal(parent[early].value, child[child.generation <= 1].value)
+    assert not np.array_equal(parent[~early].value, child[child.generation > 1].value)
+
+
+def test_dry_run_starts_nothing(capsys: pytest.CaptureFixture[str]):
+    assert main(["run", VAE, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    for word in ("chains", "pool", "parameters", "memory", "disk", "time"):
+        assert word in said
+    assert not Path("runs").exists()
+
+
+def test_help_lists_the_fields(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", GAUSSIAN, "--help"])
+    assert stop.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for word in ("--generations", "--recipe.generations", "--generator.ddof", "synthetic rows each generation writes"):
+        assert word in said
+    assert main(["run", "--help"]) == 0
+
+
+def test_list(capsys: pytest.CaptureFixture[str]):
+    assert main(["list"]) == 0
+    assert "digits" in capsys.readouterr().out
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "unknown experiment": (["run", "digitz"], "the nearest is 'digits'"),
+    "missing file": (["run", "mine.py"], "There is no file mine.py"),
+    "unknown field": (
+        ["run", GAUSSIAN, "--recipe.generationz", "3"],
+        "the nearest is 'recipe.generations'; there are:",
+    ),
+    "wrong type": (["run", GAUSSIAN, "--rows", "many"], "--rows"),
+    "not a choice": (["run", GAUSSIAN, "--start", "middle"], "--start"),
+    "missing data set": (["run", "digits", "--source.path", "/nowhere"], "no data set at /nowhere"),
+    "missing split": (["run", "digits", "--source.path", "IMAGES", "--source.test", "dev"], "no split 'dev'"),
+    "empty class": (["run", "digits", "--source.path", "IMAGES", "--real", "4"], "has no rows in the 'test' split"),
+    "real share above 1": (["run", "digits", "--recipe.recipes.2.real", "1.5"], "must be between 0 and 1"),
+    "not a number": (["run", "digits", "--recipe.recipes.2.real", "half"], "neither a number nor a schedule"),
+    "more rows than there are": (["run", "digits", "--real", "5000"], "the 'train' split of digits has 1438"),
+    "no generations": (["run", GAUSSIAN, "--generations", "0"], "at least 1 generation"),
+    "not finite": (["run", VAE, "--generator.learning-rate", "1e18", "--generator.clip", "1e30"], "is not finite"),
+    "not a run": (["show", "."], "holds no run"),
+    "sweep of a shape": (["sweep", GAUSSIAN, "--over", "rows=10,20"], "cannot be swept in one program"),
+    "sweep of nothing": (["sweep", GAUSSIAN], "--over recipe.real=0,0.1,0.5"),
+    "sweep of words": (["sweep", GAUSSIAN, "--over", "generator.bias=low,high"], "numbers separated by commas"),
+    "fork to nowhere": (["fork", "none", "--at", "1"], "holds no run"),
+}
+
+
+@pytest.mark.parametrize("command, sentence", BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    command: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    from test_source import pictures
+
+    pictures(tmp_path / "images", "train", 3)
+    pictures(tmp_path / "images", "test", 1)
+    (tmp_path / "images" / "test" / "kind1" / "0.png").unlink()
+    assert main([w.replace("IMAGES", str(tmp_path / "images")) for w in command]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("genloss: ") and sentence in said
+    assert len(said.splitlines()) == 1 and said.endswith("."), said
+    assert "Traceback" not in said
+
+
+def test_the_folder_of_another_run_is_refused_and_kept(capsys: pytest.CaptureFixture[str]):
+    assert main(["run", GAUSSIAN, "--generations", "2", "--out", "here"]) == 0
+    before = {p: p.read_bytes() for p in Path("here").rglob("*") if p.is_file()}
+    assert main(["run", GAUSSIAN, "--generations", "2", "--out", "here", "--rows", "21"]) == 2
+    assert "chain.rows: 20 -> 21" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in Path("here").rglob("*") if p.is_file()}
+
+
+def test_a_file_without_a_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "empty_idea.py").write_text("x = 1\n")
+    assert main(["run", "empty_idea.py"]) == 2
+    assert "defines no `chain`" in capsys.readouterr().err
+
+
+def test_a_schedule_on_the_command_line():
+    own = "from tiny_gaussian import chain as base\nfrom simulator import spec\nfrom simulator.recipe import Mix\n"
+    Path("mixed.py").write_text(own + "chain = spec.override(base, {'recipe': Mix(real=0.5, size=10)})\n")
+    assert main(["run", "mixed.py", "--recipe.real", "linear:1,0.5,4", "--generations", "2", "--out", "m"]) == 0
+    said = json.loads(Path("m/chain.json").read_text())["run"]["chain"]["recipe"]["real"]
+    assert (said["kind"], said["values"]) == ("linear", [1, 0.5, 4])
+
+
+def test_sparkline():
+    assert sparkline([0, 1, 2, np.nan]) == "▁▄█ "
+    assert sparkline([1.0, 1.0]) == "▁▁"
+
+
+def test_users_functions_are_found_again(tmp_path: Path):
+    """A probe and a recipe of the user's own file; its text is part of the run."""
+    file: Any = Path("own_idea.py")
+    text = (
+        "import jax.numpy as jnp\nfrom generators import Gaussian\nfrom simulator import Chain, Truth\n"
+        "def spread(key, view):\n    return jnp.std(view.synthetic)\n"
+        "def newest(key, t, pool):\n    return pool.weight * (pool.age(t) == 0)\n"
+        "chain = Chain(source=Truth(Gaussian(1)), generator=Gaussian(1), recipe=newest, probes={'spread': spread},\n"
+        "              real=20, rows=20)\n"
+    )
+    file.write_text(text)
+    assert main(["run", "own_idea.py", "--generations", "3", "--out", "own"]) == 0
+    assert set(pandas.read_parquet("own/records.parquet").metric) == {"fit.mass", "spread"}
+    assert main(["fork", "own", "--at", "0", "--out", "own2"]) == 0
+    file.write_text(text.replace("jnp.std", "jnp.var"))
+    assert main(["run", "own_idea.py", "--generations", "3", "--out", "own"]) == 2

@@ -1,0 +1,81 @@
+"""The shape of the house: who imports whom, and what is needed to start."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {
+    "simulator": {"generators", "experiments"},
+    "generators": {"experiments"},
+}
+LAZY = ("tyro", "datasets", "diffusers", "matplotlib", "sklearn", "orbax", "pandas", "pyarrow", "torch")
+
+
+def imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_arrow(room: str):
+    for file in (ROOT / room).rglob("*.py"):
+        wrong = {name for name in imports(file) if name.partition(".")[0] in ROOMS[room]}
+        assert not wrong, f"{file} imports {wrong}"
+
+
+def test_no_generator_imports_another():
+    for file in (ROOT / "generators").glob("*.py"):
+        others = {n for n in imports(file) if n.startswith("generators.")} - {"generators.train"}
+        assert all(n.startswith("generators.nets") or file.stem == "__init__" for n in others), file
+
+
+def test_nothing_is_unpickled():
+    for file in [f for room in ("simulator", "generators", "experiments") for f in (ROOT / room).rglob("*.py")]:
+        assert not imports(file) & {"pickle", "cloudpickle", "dill", "joblib"}, file
+        assert "allow_pickle" not in file.read_text()
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_core_runs_without_the_heavy_packages():
+    block = f"import sys\nfor name in {LAZY}: sys.modules[name] = None\n"
+    code = block + (
+        "import jax\n"
+        "from simulator import Chain, Truth, simulate, ensemble, run\n"
+        "from simulator.recipe import Mix\n"
+        "from generators import Gaussian\n"
+        "model = Gaussian(2)\n"
+        "chain = Chain(source=Truth(model), generator=model, recipe=Mix(real=.5, size=10), real=10, rows=10)\n"
+        "print(simulate(chain, jax.random.key(0), 3).t.tolist(), run(chain, jax.random.key(0), 2).t.tolist())"
+    )
+    assert python(code).strip() == "[0, 1, 2] [0, 1]"
+
+
+def test_help_and_list_import_nothing_heavy():
+    code = (
+        "import sys\nfrom experiments.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "main(['list'])\n"
+        f"print([n for n in ('jax', 'flax', 'numpy', *{LAZY}) if n in sys.modules])"
+    )
+    assert python(code).strip().endswith("[]")
+
+
+def test_every_experiment_has_a_docstring_with_its_command_and_result():
+    from experiments.cli import experiments
+
+    for name, text in experiments().items():
+        assert f"genloss run {name}" in text and "Result" in text, name
