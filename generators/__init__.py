@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """`from generators import Name` finds the class in the file of its name, and imports that file only."""
+    file = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()  # PerClass is in per_class.py
     try:
-        return getattr(importlib.import_module(f"generators.{name.lower()}"), name)
+        return getattr(importlib.import_module(f"generators.{file}"), name)
     except ModuleNotFoundError as error:
-        if error.name == f"generators.{name.lower()}":
+        if error.name == f"generators.{file}":
             raise AttributeError(f"there is no generator '{name}'") from None
         raise

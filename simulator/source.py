@@ -232,7 +232,7 @@ def _hub_answers(path: str) -> bool:
     from huggingface_hub import HfApi
 
     try:
-        HfApi().dataset_info(path, timeout=3)
+        HfApi().dataset_info(path, timeout=2)
     except Exception:  # no route, no such id, gated: the cache decides
         return False
     return True

@@ -37,7 +37,8 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[Leaf]:
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         hints, helps = _hints(type(tree)), _helps(type(tree))
         branches = [
-            (f.name, getattr(tree, f.name), hints.get(f.name, Any), helps.get(f.name, "")) for f in _fields(tree)
+            (f.name, getattr(tree, f.name), hints.get(f.name, Any), helps.get(f.name, ""))
+            for f in dataclasses.fields(tree)
         ]
     elif isinstance(tree, Mapping):
         branches = [(str(name), value, type(value), "") for name, value in tree.items()]
@@ -95,7 +96,10 @@ def encode(value: Any) -> Any:
         array = np.asarray(value)
         return {"$array": array.tolist(), "dtype": str(array.dtype)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"$type": _name(type(value)), **{f.name: encode(getattr(value, f.name)) for f in _fields(value)}}
+        return {
+            "$type": _name(type(value)),
+            **{f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)},
+        }
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {"$type": _name(type(value)), **{k: encode(v) for k, v in value._asdict().items()}}  # pyright: ignore
     if isinstance(value, tuple | list):
@@ -164,7 +168,7 @@ def _is_value(value: Any) -> bool:
 
 def _names(tree: Any) -> list[str]:
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return [f.name for f in _fields(tree)]
+        return [f.name for f in dataclasses.fields(tree)]
     if isinstance(tree, Mapping):
         return [str(name) for name in tree]
     return [str(i) for i in range(len(tree))] if _plain_tuple(tree) else []
@@ -174,10 +178,6 @@ def _child(tree: Any, name: str) -> Any:
     if dataclasses.is_dataclass(tree):
         return getattr(tree, name)
     return tree[name] if isinstance(tree, Mapping) else tree[int(name)]
-
-
-def _fields(tree: Any) -> list[dataclasses.Field[Any]]:
-    return [f for f in dataclasses.fields(tree) if f.init or f.name == "recipes"]
 
 
 @functools.cache

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from conftest import assert_mean, gaussian_chain
 
-from simulator import Chain, ensemble, schedule, theory
-from simulator.drive import _scan
+from simulator import Chain, ensemble, schedule, simulate, theory
 from simulator.recipe import Accumulate, Mix, Replace, Reweigh, Subsample, Then, Window
 
 CHAINS = 20_000
@@ -16,7 +15,7 @@ CHAINS = 20_000
 def run(chain: Chain, generations: int, chains: int = CHAINS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(S_t, m_t) of many one-dimensional chains, [chains, generations]."""
     keys = jax.random.split(jax.random.key(seed), chains)
-    found = jax.jit(jax.vmap(lambda key: _scan(chain, key, generations)))(keys)["moments"]
+    found = jax.jit(jax.vmap(lambda key: simulate(chain, key, generations)))(keys)["moments"]
     return np.asarray(found["cov"])[..., 0, 0], np.asarray(found["mean"])[..., 0]
 
 
@@ -107,7 +106,7 @@ def test_replace_in_several_dimensions():
     d, n, t = 3, 12, np.arange(1, 6)
     keys = jax.random.split(jax.random.key(1), CHAINS)
     chain = gaussian_chain(dim=d, recipe=Replace(), real=n, rows=n)
-    found = jax.jit(jax.vmap(lambda key: _scan(chain, key, 5)))(keys)["moments"]
+    found = jax.jit(jax.vmap(lambda key: simulate(chain, key, 5)))(keys)["moments"]
     assert_mean(jnp.trace(found["cov"], axis1=-2, axis2=-1), d * (1 - 1 / n) ** t)
     assert_mean(jnp.linalg.det(found["cov"]), np.prod([(n - i) / n for i in range(1, d + 1)]) ** t)
     assert_mean((found["mean"] ** 2).sum(-1), d * (1 - (1 - 1 / n) ** t))

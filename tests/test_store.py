@@ -47,14 +47,17 @@ def start(file: str, out: Path) -> subprocess.Popen[str]:
 
 
 def finish(file: str, out: Path) -> float:
-    """Runs to the end; seconds from the first word of progress to the last."""
+    """Runs to the end; seconds from the first word of progress to the last generation."""
     process = start(file, out)
     assert process.stdout is not None
     process.stdout.readline()
-    began = time.perf_counter()
-    rest = process.stdout.read()
-    assert process.wait() == 0, rest
-    return time.perf_counter() - began
+    began = last = time.perf_counter()
+    said = ""
+    for line in process.stdout:
+        said += line
+        last = time.perf_counter() if " after " in line else last
+    assert process.wait() == 0, said
+    return last - began
 
 
 def contents(store: Store) -> list[Any]:
