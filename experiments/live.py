@@ -100,16 +100,16 @@ class Display:
 
 
 def print_table(summary: Any, ceiling: dict[str, float], console: Console | None = None) -> None:
-    """First and last generation of each metric, a line for each setting, and the value of real rows."""
+    """First and last generation of each metric, by setting, and the value of real rows."""
     metrics = list(dict.fromkeys(metric for metric, _ in summary.columns))
     generations = list(dict.fromkeys(g for _, g in summary.columns))
     title = f"generation {' → '.join(map(str, generations))}"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    table.add_column("")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    table.add_column("", max_width=20)
+    for setting in summary.index:
+        table.add_column(str(setting), justify="right")
+    table.add_column("real", justify="right", style="dim")  # real rows against held-out real rows
     for metric in metrics:
-        table.add_column(HEADLINES.get(metric) or str(metric), justify="right")
-    for setting, row in summary.iterrows():
-        table.add_row(str(setting), *(" → ".join(f"{row[(m, g)]:.3g}" for g in generations) for m in metrics))
-    if any(metric in ceiling for metric in metrics):
-        table.add_row("real against real", *(f"{ceiling[m]:.3g}" if m in ceiling else "" for m in metrics), style="dim")
+        cells = [" → ".join(f"{row[(metric, g)]:.3g}" for g in generations) for _, row in summary.iterrows()]
+        table.add_row(HEADLINES.get(metric, metric), *cells, f"{ceiling[metric]:.3g}" if metric in ceiling else "")
     (console or Console()).print(table)

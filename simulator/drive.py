@@ -189,7 +189,8 @@ class Drive:
         self.scan = self.lift(_scan_some, each, same, each, donate=0)
         self.begin = self.lift(_begin, each, same, each)
         self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
-        self.speak = self.lift(_speak, same, each)
+        self.finish = self.lift(lambda c, k, training: c.model.finish(training), each)
+        self.speak = self.lift(lambda c, k, t, params: c.speak(jax.random.fold_in(k, t), params), same, each)
         self.measure = self.lift(_measure, same, each, each, each)
         self.remember = self.lift(_remember, each, same, each, each, donate=0)
         self.restore = self.lift(_restore, each, same, each, each, donate=0)
@@ -259,8 +260,8 @@ class Drive:
                 if not np.isfinite(np.asarray(training.loss)).all():
                     raise GenlossError(_not_finite(int(t), call / calls))
                 tell(Progress(int(t), self.generations, None, (call + 1) / calls))
-            params, info, rows = clock.lap("train", self.speak(t, training))
-            clock.lap("sample", rows)
+            params, info = clock.lap("train", self.finish(training))
+            rows = clock.lap("sample", self.speak(t, params))
             records.append(with_info(clock.lap("measure", self.measure(t, params, diet, rows)), info))
             state = self.remember(state, t, params, rows)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
@@ -351,11 +352,6 @@ def _begin(c: Chain, k: Key, state: State, t: Array, fresh: Any) -> tuple[State,
     k = jax.random.fold_in(k, t)
     state, diet = c.eat(k, state.replace(t=t), fresh)
     return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)  # pyright: ignore
-
-
-def _speak(c: Chain, k: Key, t: Array, training: Any) -> tuple[Any, dict[str, Array], Any]:
-    params, info = c.model.finish(training)  # pyright: ignore[reportAttributeAccessIssue]
-    return params, info, c.speak(jax.random.fold_in(k, t), params)
 
 
 def _measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any) -> Record:
