@@ -1,4 +1,4 @@
-"""Thousands of chains against the closed forms of the Gaussian (simulator/theory.py), in standard errors."""
+"""Thousands of chains against the closed forms of the Gaussian (simulator/theory/gaussian.py), in standard errors."""
 
 import jax
 import jax.numpy as jnp

@@ -13,31 +13,31 @@ from scipy.special import digamma, gammaln, polygamma
 Values = np.ndarray
 
 
-def _fits(generations: int) -> Values:
+def fits(generations: int) -> Values:
     return np.arange(1, generations + 1, dtype=np.float64)
 
 
 def replace_variance(n: int, generations: int, ddof: int = 0) -> Values:
     """E[S_t] under replace: (1 - 1/n)^t for ML, 1 for U (Shumailov et al. 2024; Kazdan et al. 2024)."""
-    t = _fits(generations)
+    t = fits(generations)
     return np.ones_like(t) if ddof else (1 - 1 / n) ** t
 
 
 def replace_mean_error(n: int, generations: int, ddof: int = 0) -> Values:
     """V_t under replace: 1 - (1 - 1/n)^t for ML, t/n for U."""
-    t = _fits(generations)
+    t = fits(generations)
     return t / n if ddof else 1 - (1 - 1 / n) ** t
 
 
 def replace_std(n: int, generations: int, ddof: int = 0) -> Values:
     """E[σ_t] under replace: c^t with c = sqrt(2/ν)·Γ(n/2)/Γ((n-1)/2), ν = n - 1 for U and n for ML."""
     log_c = 0.5 * np.log(2 / (n - ddof)) + gammaln(n / 2) - gammaln((n - 1) / 2)
-    return np.exp(_fits(generations) * log_c)
+    return np.exp(fits(generations) * log_c)
 
 
 def replace_log_variance(n: int, generations: int, ddof: int = 0) -> tuple[Values, Values]:
     """Mean and variance of log S_t under replace: a random walk, drift ψ((n-1)/2) - log(ν/2), variance ψ1((n-1)/2)."""
-    t = _fits(generations)
+    t = fits(generations)
     return t * (digamma((n - 1) / 2) - np.log((n - ddof) / 2)), t * float(polygamma(1, (n - 1) / 2))
 
 
@@ -47,18 +47,18 @@ def biased_variance(n: int, bias: float, generations: int) -> tuple[Values, Valu
 
     The first fit eats real rows, which carry no bias, so exponents count the fits on samples.
     """
-    t = _fits(generations)
+    t = fits(generations)
     return bias ** (t - 1), np.cumsum(bias ** (t - 1)) / n
 
 
 def accumulate_variance(n: int, generations: int) -> Values:
     """E[S_t] when all t·n rows are kept, ML: Π_{k=1..t} (1 - 1/(n k²)) (Kazdan et al. 2024, arXiv:2410.16713)."""
-    return np.cumprod(1 - 1 / (n * _fits(generations) ** 2))
+    return np.cumprod(1 - 1 / (n * fits(generations) ** 2))
 
 
 def subsample_variance(n: int, generations: int) -> Values:
     """E[S_t] when n of all rows kept are drawn without replacement, ML (derived)."""
-    t = _fits(generations)
+    t = fits(generations)
     factors = 1 - ((2 * n - 1) * t - n) / (n * (n * t - 1) * (t + 1) ** 2)  # the factor of j = t
     product = np.concatenate([[1.0], np.cumprod(factors)[:-1]])  # Π_{j=1..t-1}
     return (n - 1) * t / (n * t - 1) * (1 - 1 / n) * product
