@@ -1,4 +1,4 @@
-"""The Gaussian: the one model whose collapse is known in closed form in every regime (see `simulator/theory/gaussian.py`)."""
+"""The Gaussian: the one model whose collapse is known in closed form in every regime (simulator/theory/gaussian.py)."""
 
 from __future__ import annotations
 
