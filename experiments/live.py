@@ -27,6 +27,11 @@ def sparkline(values: Any) -> str:
     return "".join(BARS[int((v - low) / span * 7.999)] if np.isfinite(v) else " " for v in values)
 
 
+def _thinned(values: np.ndarray, most: int = 8) -> np.ndarray:
+    """At most `most` of the values, from the first to the last."""
+    return values[np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))]
+
+
 class Display:
     """A live picture of a run; on anything but a terminal, one line a generation."""
 
@@ -87,12 +92,13 @@ class Display:
     def _picture(self) -> Group:
         table = Table(box=None, pad_edge=False)
         if self.history:
-            table.add_column("")
-            for name in self._shown():
-                table.add_column(name.replace("downstream.", ""))
+            table.add_column("", no_wrap=True)
+            fitting = self._shown()[: max(1, (self.console.width - 14) // 18)]
+            for name in fitting:
+                table.add_column(name.partition(".")[2] or name, no_wrap=True)
             for i, setting in enumerate(self.settings):
-                cells = [self.history[name][i] for name in self._shown()]
-                table.add_row(setting, *(f"{v[-1]:7.3g} {sparkline(v[-16:])}" for v in cells))
+                cells = [self.history[name][i] for name in fitting]
+                table.add_row(setting, *(f"{v[-1]:7.3g} {sparkline(_thinned(v))}" for v in cells))
         return Group(table, self.bar)
 
     def table(self, summary: Any, ceiling: dict[str, float]) -> None:

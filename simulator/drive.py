@@ -103,9 +103,11 @@ def _finished(store: Store, generations: int, axes: int) -> Record | None:
 
 def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, every: int = 1) -> dict[str, Any]:
     """What makes a run this run and no other, in JSON: everything but the number of generations."""
+    source = chain.chain.source if isinstance(chain, Sweep) else chain.source
     sweep = {"path": chain.path, "values": dict(chain.values)} if isinstance(chain, Sweep) else None
     return {
         "chain": spec.encode(chain.chain if isinstance(chain, Sweep) else chain),
+        "data": getattr(source, "fingerprint", None),
         "sweep": spec.encode(sweep),
         "key": spec.encode(key),
         "replicates": replicates,
@@ -182,6 +184,7 @@ class Drive:
             self.keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(replicates))  # [replicates]
         self.generations = generations
         self.trained = hasattr(self.chain.model, "advance")
+        self.records_due = 0.0  # when records.parquet may be written again
 
         each, same = 0, None  # one for each chain of the run; the same for all
         self.init = self.lift(lambda c, k: c.init(k, generations))
@@ -224,7 +227,7 @@ class Drive:
         done = sum(self.length(chunk) for chunk in chunks)
         if store is not None and not store.ceiling():
             store.write_ceiling(self.measure(jnp.int32(0), *self.perfect(state.pool)))
-        tell(Progress(done, self.generations, self.join(chunks) if chunks else None))
+        tell(Progress(done, self.generations, _join(chunks, self.axes) if chunks else None))
         while done < self.generations:
             clock = Clock()
             ts = jnp.arange(done, min((done // every + 1) * every, self.generations))  # [chunk]
@@ -240,11 +243,11 @@ class Drive:
             if store is not None:
                 rows = [self.block(state, t) for t in ts[-self.blocks(state) :]]
                 store.save(done - len(ts), done - 1, state.params, rows, chunk)
-                store.write_records(self.join(chunks), self.settings, self.axes)
+                self.write_records(store, chunks, last=done >= self.generations)
                 store.picture(done - 1, rows[-1], self.axes)
                 clock.lap("save")
             tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
-        return _first(self.join(chunks), self.generations, self.axes)
+        return _first(_join(chunks, self.axes), self.generations, self.axes)
 
     def train(
         self, state: State, ts: Array, fresh: Any, clock: Clock, tell: Callable[[Progress], None]
@@ -279,6 +282,14 @@ class Drive:
             chunks.append(record)
         return chunks, state
 
+    def write_records(self, store: Store, chunks: list[Record], last: bool) -> None:
+        """Rewrites records.parquet, at the end and as often before as costs a twentieth of the time."""
+        started = time.perf_counter()
+        if last or started > self.records_due:
+            store.write_records(_join(chunks, self.axes), self.settings, self.axes)
+            now = time.perf_counter()
+            self.records_due = now + 20 * (now - started)
+
     # Small questions.
 
     @property
@@ -291,9 +302,6 @@ class Drive:
 
     def length(self, chunk: Record) -> int:
         return chunk.t.shape[self.axes]
-
-    def join(self, chunks: list[Record]) -> Record:
-        return _join(chunks, self.axes)
 
     def inspect(self, chunk: Record, first: int) -> None:
         """Raises on an empty diet or a loss that is not finite."""

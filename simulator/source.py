@@ -40,6 +40,7 @@ class Split(NamedTuple):
     train: Rows
     test: Rows
     classes: tuple[str, ...]
+    digest: str  # checksum of all rows
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Dataset:
     def split(self) -> Split:
         """The decoded data, read once per process."""
         return _read(self.path, self.train, self.test, self.image, self.label, self.side)
+
+    @property
+    def fingerprint(self) -> str:
+        """Checksum of the rows: other data at the same path is another run."""
+        return self.split.digest
 
     @property
     def size(self) -> int:
@@ -147,7 +153,10 @@ def _read(path: str, train: str, test: str, image: str | None, label: str | None
             f"{shared} rows of the '{train}' split of {path} are also in its '{test}' split; remove them from one, "
             "since rows trained on cannot be held out."
         )
-    return Split(trained, held_out, classes)
+    total = hashlib.blake2b(digest_size=10)
+    for leaf in jax.tree.leaves((trained, held_out)):
+        total.update(np.ascontiguousarray(leaf).tobytes())
+    return Split(trained, held_out, classes, total.hexdigest())
 
 
 def _digits() -> tuple[tuple[Rows, Rows], tuple[str, ...]]:

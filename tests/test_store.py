@@ -20,7 +20,8 @@ import tiny_vae
 from conftest import CACHE, gaussian_chain
 from test_drive import same
 
-from simulator import GenlossError, Record, RunFailed, Store, run, spec
+from simulator import Chain, Dataset, GenlossError, Record, RunFailed, Store, run, spec
+from simulator.drive import identity
 from simulator.recipe import Accumulate, Mix, Replace
 
 # After a read or write that failed, Orbax leaves futures on an event loop it has closed.
@@ -280,3 +281,21 @@ def test_a_fork_shares_the_past_and_changes_the_recipe(tmp_path: Path):
 def test_nothing_on_disk_is_a_pickle(finished: tuple[Store, Record]):
     for file in finished[0].path.rglob("*"):
         assert not (file.is_file() and file.read_bytes().startswith(b"\x80"))
+
+
+def test_other_data_at_the_same_path_is_another_run(tmp_path: Path, finished: tuple[Store, Record]):
+    from test_source import table
+
+    first = table(tmp_path / "a", "all.parquet", [0, 1] * 20)
+    other = table(tmp_path / "b", "all.parquet", [0, 1] * 20)
+    copy = shutil.copy(first, tmp_path / "copy.parquet")
+    prints = [Dataset.load(path, test="20%").fingerprint for path in (first, copy, other)]
+    assert prints[0] == prints[1] != prints[2]
+    model = tiny_vae.chain.generator
+    assert identity(Chain(source=Dataset(), generator=model, real=9), KEY)["data"] == Dataset().fingerprint
+    store = finished[0]
+    with (
+        pytest.raises(GenlossError, match="differs in data: null -> "),
+        store.opened({**store.about()["run"], "data": prints[0]}, 6),
+    ):
+        pass
