@@ -81,15 +81,33 @@ class Chain:
         with jax.ensure_compile_time_eval():
             return self.source.draw(jax.random.key(0), n, held_out=True)
 
-    @property
-    def block(self) -> int:
-        """Rows a generation adds to the pool."""
-        return self.rows + self.fresh
+    # The pool is a ring of blocks, one per data set: data set i is what fit i is the first to eat, the synthetic rows
+    # of generation i - 1 and the fresh rows of generation i.  Generation 0's real rows have slots of their own in
+    # front, or, where the recipe forgets them, are data set 0 of the ring.
 
-    def kept(self, generations: int) -> int:
-        """Generations the pool has room for; older ones, which the recipe cannot reach, are overwritten."""
+    @functools.cached_property
+    def front(self) -> int:
+        """Slots in front of the ring."""
+        return 0 if recipes.forgets_real(self.recipe) else self.real
+
+    @functools.cached_property
+    def block(self) -> int:
+        """Slots of a block."""
+        return max(self.rows + self.fresh, self.real - self.front)
+
+    def capacity(self, generations: int) -> int:
+        """Slots of the pool; data sets that the recipe cannot reach any more are overwritten."""
         reach = recipes.horizon(self.recipe, self)
-        return generations if reach is None else min(generations, reach)
+        return self.front + self.block * (generations if reach is None else min(generations, reach))
+
+    def blocks(self, capacity: int) -> int:
+        """Data sets that a pool has room for."""
+        return (capacity - self.front) // self.block
+
+    def slot(self, data_set: Array, capacity: int) -> Array:
+        """First slot of a data set's block: synthetic rows, then fresh ones."""
+        turn = data_set - (self.front > 0)  # with real rows in front, the ring starts at data set 1
+        return self.front + turn % self.blocks(capacity) * self.block
 
     # The loop.
 
@@ -102,7 +120,7 @@ class Chain:
         rows = jax.tree.map(_strong, self.source.draw(stream, self.real))
         params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
         self._check_rows(rows, params)
-        pool = Pool.of(rows, self.real + self.kept(generations) * self.block)
+        pool = Pool.of(rows, self.capacity(generations))
         return State(jnp.int32(0), params, pool, stream)
 
     def _check_rows(self, rows: Rows, params: Params) -> None:
@@ -133,7 +151,8 @@ class Chain:
         """The state with this generation's fresh rows in its block."""
         if fresh is None:
             return state
-        placed = state.pool.place(self.slot(state.t, state.pool.capacity), fresh, REAL, state.t)
+        start = self.slot(state.t, state.pool.capacity) + self.rows
+        placed = state.pool.place(start, fresh, REAL, state.t)
         return state.replace(pool=jax.tree.map(lambda new, old: jnp.where(state.t > 0, new, old), placed, state.pool))
 
     def eat(self, key: Key, state: State, fresh: Rows | None) -> tuple[State, Pool]:
@@ -169,13 +188,8 @@ class Chain:
         return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
 
     def remember(self, state: State, params: Params, synthetic: Rows) -> State:
-        start = self.slot(state.t, state.pool.capacity) + self.fresh
-        pool = state.pool.place(start, synthetic, SYNTHETIC, state.t)
+        pool = state.pool.place(self.slot(state.t + 1, state.pool.capacity), synthetic, SYNTHETIC, state.t)
         return State(state.t + 1, params, pool, state.key)
-
-    def slot(self, t: Array, capacity: int) -> Array:
-        """First slot of generation t's block: fresh rows, then synthetic ones.  Blocks form a ring."""
-        return self.real + (t % ((capacity - self.real) // self.block)) * self.block
 
     def perfect(self, key: Key, capacity: int) -> tuple[Params, Pool, Rows]:
         """(parameters, diet, sample) of a perfect generator, to be measured as the ceiling: both are real rows.

@@ -297,8 +297,8 @@ class Drive:
         return ["chain"] if self.sweep is None else list(self.sweep.values)
 
     def blocks(self, state: State) -> int:
-        """Generations the pool has room for."""
-        return (state.pool.weight.shape[-1] - self.chain.real) // self.chain.block
+        """Data sets the pool has room for."""
+        return self.chain.blocks(state.pool.weight.shape[-1])
 
     def length(self, chunk: Record) -> int:
         return chunk.t.shape[self.axes]
@@ -376,5 +376,5 @@ def _restore(c: Chain, k: Key, state: State, t: Array, fresh: Any, rows: Any) ->
 
 def _block(c: Chain, k: Key, state: State, t: Array) -> Any:
     """The synthetic rows of generation t, out of the pool."""
-    start = c.slot(t, state.pool.capacity) + c.fresh
+    start = c.slot(t + 1, state.pool.capacity)
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), state.pool.rows)

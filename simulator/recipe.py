@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class Window:
 
     generations: Number = 3  # data sets kept in the diet
 
+    forgets_real: ClassVar[bool] = True
+
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         return pool.weight * (pool.age(t) < at(self.generations, t))
 
@@ -55,6 +57,8 @@ class Window:
 @dataclass(frozen=True)
 class Replace:
     """The latest data set only (Shumailov et al. 2024, doi:10.1038/s41586-024-07566-y)."""
+
+    forgets_real: ClassVar[bool] = True
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         return pool.weight * (pool.age(t) == 0)
@@ -253,6 +257,10 @@ class Then:
         # Only the first is shown everything: what it gives weight 0, none after it can bring back.
         return horizon(self.recipes[0], chain) if self.recipes else None
 
+    @property
+    def forgets_real(self) -> bool:
+        return bool(self.recipes) and forgets_real(self.recipes[0])
+
 
 @dataclass(frozen=True)
 class Select:
@@ -277,6 +285,10 @@ class Select:
         needs = [horizon(recipe, chain) for recipe in self.recipes]
         return None if None in needs else max(n for n in needs if n is not None)
 
+    @property
+    def forgets_real(self) -> bool:
+        return all(forgets_real(recipe) for recipe in self.recipes)
+
 
 def check(recipe: Recipe, chain: Chain) -> None:
     """Raises `GenlossError` if the chain cannot satisfy the recipe; a recipe without `check` is taken at its word."""
@@ -288,6 +300,11 @@ def horizon(recipe: Recipe, chain: Chain) -> int | None:
     """Past generations the recipe can still give weight to; None where it does not say."""
     own = getattr(recipe, "horizon", None)
     return own(chain) if own else None
+
+
+def forgets_real(recipe: Recipe) -> bool:
+    """Whether generation 0's real rows fall out of reach like any other data set; False where it does not say."""
+    return getattr(recipe, "forgets_real", False)
 
 
 _FAR = 1000  # generations of a schedule that are looked at before a chain is built

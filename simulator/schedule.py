@@ -53,13 +53,18 @@ _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
 Number = float | Schedule | jax.Array
 
 
-def schedule(kind: str, *values: float) -> Schedule:
-    """A schedule by name: `schedule("linear", start, end, generations)`.
+def schedule(kind: str, *values: float, **named: float) -> Schedule:
+    """A schedule by name: `schedule("linear", 1.0, 0.1, 10)`, or with `start=`, `end=`, `generations=`.
 
     linear, cosine (start, end, generations); exponential (start, rate): start·rate^t; step (before, after,
     generation); table (one value a generation, the last one holds); constant (value).  On the command line:
     `linear:1,0.1,10`.  Raises `GenlossError` for an unknown name or the wrong number of values.
     """
+    if named and kind in _KINDS:
+        names = _KINDS[kind][1][len(values) :]
+        if set(named) != set(names):
+            raise GenlossError(f"The schedule '{kind}' takes {', '.join(_KINDS[kind][1])}.")
+        values = (*values, *(named[name] for name in names))
     return Schedule(kind, tuple(float(v) for v in values))
 
 

@@ -58,7 +58,8 @@ Recipe = Callable[[Key, Array, Pool], Array]
 """`(key, t, pool) -> weight [capacity]`.  Shown weight 1 on everything kept.
 
 Optional members: `check(chain)` raises `GenlossError` when the chain cannot satisfy it; `horizon(chain)` is the number
-of past generations it can still give weight to (None: all), which bounds the memory of the pool.
+of past generations it can still give weight to (None: all) and `forgets_real` says that generation 0's real rows fall
+under it too, which together bound the memory of the pool.
 """
 
 

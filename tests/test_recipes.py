@@ -102,6 +102,16 @@ def test_schedules_are_numbers():
     assert [float(schedule("table", 1.0, 3.0)(t)) for t in (0, 1, 7)] == [1.0, 3.0, 3.0]
 
 
+def test_a_schedule_that_is_none_is_refused():
+    assert schedule("linear", start=1.0, end=0.0, generations=4) == schedule("linear", 1.0, 0.0, generations=4)
+    with pytest.raises(GenlossError, match="There is no schedule 'linar'"):
+        schedule("linar", 1.0)
+    with pytest.raises(GenlossError, match="takes start, end, generations; it was given 2"):
+        schedule("linear", 1.0, 0.0)
+    with pytest.raises(GenlossError, match="takes start, rate"):
+        schedule("exponential", 1.0, speed=2.0)
+
+
 def test_verify_keeps_real_rows_and_good_synthetic_ones():
     def even(rows: jax.Array) -> jax.Array:
         return (rows[:, 0] % 2 == 0).astype(jnp.float32)
@@ -165,7 +175,8 @@ def test_effective_size():
 def test_horizon_bounds_the_pool_and_changes_nothing():
     chain = gaussian_chain(recipe=Latest())
     assert horizon(Latest(), chain) == 1 and horizon(Window(3), chain) == 3 and horizon(Accumulate(), chain) is None
-    assert chain.init(jax.random.key(0), 50).pool.capacity == 20
+    assert chain.init(jax.random.key(0), 50).pool.capacity == 10
+    assert gaussian_chain(recipe=Window(3), real=25, fresh=2).init(jax.random.key(0), 50).pool.capacity == 75
     from simulator import simulate
 
     a = simulate(chain, jax.random.key(0), 12)["moments.cov"]
