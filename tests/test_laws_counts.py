@@ -285,9 +285,9 @@ def test_windows_as_long_as_the_order_are_categories(vocabulary: int, order: int
 
 
 def test_a_unigram_counts_every_token_and_the_start_every_window():  # P2
-    found = run(Ngram(5, 1, length=4), 3, 8)
+    found = run(Ngram(5, 1, length=4), 3, 8, chains=4000)
     assert_mean(heterozygosity(found["next"][:, :, 0]), theory.replace_heterozygosity(12, 8, 0.8))
-    found = run(Ngram(3, 3, length=5), 10, 6)
+    found = run(Ngram(3, 3, length=5), 10, 6, chains=4000)
     assert_mean(heterozygosity(found["start"]), theory.replace_heterozygosity(10, 6, 1 - 1 / 9))
 
 
