@@ -3,8 +3,8 @@
 genloss run kazdan_discrete
 
 100 equally likely categories, M = 20 rows a fit, 1,000 chains a setting.  Two CPU cores, shared with other work: 42 s.
-Result: under replace one category is left after 38.0 ± 0.7 fits on average (exactly: 38.07; the rule 2M(1-1/M): 38), and
-in every chain by fit 250; with 10 % fresh real rows none is fixed at fit 250, 8.08 ± 0.05 categories are left, and
+Result: under replace one category is left after 38.0 ± 0.7 fits on average (exactly: 38.07; the rule 2M(1-1/M): 38),
+and in every chain by fit 250; with 10 % fresh real rows none is fixed at fit 250, 8.08 ± 0.05 categories are left, and
 heterozygosity stays at 0.779 (the law: 0.7794).
 """
 
