@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import gaussian_chain
 
-from generators import VAE, Gaussian
+from generators import VAE, Bernoulli, Categorical, Exponential, Gaussian, Ngram, Poisson
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
@@ -17,6 +17,12 @@ TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
 CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
+    "categorical": (Categorical(6, zipf=1.0), Truth(Categorical(6, zipf=1.0))),
+    "categorical-smoothed": (Categorical(6, smoothing=0.5, temperature=0.8), Truth(Categorical(6))),
+    "bernoulli": (Bernoulli(0.3), Truth(Bernoulli(0.3))),
+    "poisson": (Poisson(2.0), Truth(Poisson(2.0))),
+    "exponential": (Exponential(), Truth(Exponential())),
+    "ngram": (Ngram(4, order=3, smoothing=0.1), Truth(Ngram(4, order=3, length=8))),
     "vae": (TINY, Dataset.digits()),
 }
 

@@ -4,6 +4,27 @@ Fit number t = 1 is the model fitted on real rows, record index t - 1; functions
 t = 1..generations.
 """
 
+from simulator.theory.counts import (
+    accumulate_heterozygosity,
+    category_count,
+    category_loss,
+    category_survival,
+    expected_distinct,
+    expected_support,
+    exponential_log_mean,
+    exponential_second_moment,
+    fixation,
+    fresh_heterozygosity,
+    fresh_heterozygosity_limit,
+    mean_fixation_time,
+    missing_mass,
+    poisson_survival,
+    replace_heterozygosity,
+    smoothed_concentration,
+    smoothed_concentration_limit,
+    tempered,
+    zipf_missing_mass,
+)
 from simulator.theory.gaussian import (
     accumulate_variance,
     biased_variance,
@@ -18,14 +39,33 @@ from simulator.theory.gaussian import (
 )
 
 __all__ = [
+    "accumulate_heterozygosity",
     "accumulate_variance",
     "biased_variance",
+    "category_count",
+    "category_loss",
+    "category_survival",
+    "expected_distinct",
+    "expected_support",
+    "exponential_log_mean",
+    "exponential_second_moment",
+    "fixation",
     "fixed_real_limit",
+    "fresh_heterozygosity",
+    "fresh_heterozygosity_limit",
     "fresh_share",
     "fresh_share_limit",
+    "mean_fixation_time",
+    "missing_mass",
+    "poisson_survival",
+    "replace_heterozygosity",
     "replace_log_variance",
     "replace_mean_error",
     "replace_std",
     "replace_variance",
+    "smoothed_concentration",
+    "smoothed_concentration_limit",
     "subsample_variance",
+    "tempered",
+    "zipf_missing_mass",
 ]

@@ -1,0 +1,55 @@
+"""Categories drawn independently: the Wright-Fisher model of lost words (simulator/theory/counts.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from simulator.pool import Pool, draw
+from simulator.types import Array, GenlossError, Key
+
+
+class CategoricalParams(NamedTuple):
+    probs: Array  # [size], sums to 1
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Fits the shares of categories in weighted rows [n], int32 in 0..size-1; samples categories independently.
+
+    p_i = (Σ w [x = i] + β) / (W + size·β), W = Σ w; samples come from p_i^(1/τ) / Σ_j p_j^(1/τ).  Without smoothing a
+    category that a generation did not say is lost for good (Shumailov et al. 2024, doi:10.1038/s41586-024-07566-y).
+    """
+
+    size: int  # number of categories
+    smoothing: float | Array = 0.0  # β >= 0: Laplace's pseudo-count of every category, in rows
+    zipf: float | Array = 0.0  # s: `init` is p_i ∝ i^-s, i = 1..size; 0 is uniform
+    temperature: float | Array = 1.0  # τ > 0 of samples; below 1 sharpens
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise GenlossError(f"Categorical(size={self.size}) must have at least 1 category.")
+        if isinstance(self.smoothing, int | float) and self.smoothing < 0:
+            raise GenlossError(f"Categorical(smoothing={self.smoothing:g}) is a pseudo-count; give 0 or more.")
+        if isinstance(self.temperature, int | float) and self.temperature <= 0:
+            raise GenlossError(f"Categorical(temperature={self.temperature:g}) must be above 0; 1 leaves samples be.")
+
+    def init(self, key: Key) -> CategoricalParams:
+        """Uniform, or Zipf's law with exponent `zipf`."""
+        mass = jnp.arange(1, self.size + 1, dtype=jnp.float32) ** -self.zipf  # [size]
+        return CategoricalParams(mass / mass.sum())
+
+    def fit(self, key: Key, params: CategoricalParams, pool: Pool) -> tuple[CategoricalParams, dict[str, Array]]:
+        counts = jnp.zeros(self.size).at[pool.rows].add(pool.weight) + self.smoothing  # [size]
+        return CategoricalParams(counts / counts.sum()), {}  # one category left: c / c is 1 exactly, and stays so
+
+    def sample(self, key: Key, params: CategoricalParams, n: int) -> Array:
+        """[n] int32; a category of probability 0 is never drawn, whatever the rounding."""
+        mass = (params.probs / params.probs.max()) ** (1 / self.temperature)  # [size]; the largest is 1: no underflow
+        return draw(key, mass, (n,))
+
+    def log_prob(self, params: CategoricalParams, rows: Array) -> Array:
+        """[n], in nats, at temperature 1; -inf for a lost category."""
+        return jnp.log(params.probs)[rows]

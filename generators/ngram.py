@@ -1,0 +1,119 @@
+"""Text as a Markov chain: the smallest language model, with tables instead of a network."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from simulator.pool import Pool, Rows, draw
+from simulator.pool import _cdf as cdf
+from simulator.pool import _goal as goal
+from simulator.types import Array, GenlossError, Key
+
+_LARGEST = 2**26  # counts in a table: 256 MiB
+
+
+class NgramParams(NamedTuple):
+    start: Array  # [contexts], probability of the first order - 1 tokens; contexts = vocabulary^(order - 1)
+    next: Array  # [contexts, vocabulary], probability of a token after a context
+
+
+@dataclass(frozen=True)
+class Ngram:
+    """Fits how often a token follows the order - 1 before it, in windows [n, length] of tokens, int32 in
+    0..vocabulary-1; samples windows token by token.
+
+    start(c) = Σ w [window begins with c] / W;  next(v | c) = (N(c, v) + β) / (N(c) + vocabulary·β), N the weighted
+    counts over all positions.  A context is the number whose digits, base `vocabulary`, are its tokens, oldest first.
+    One that nothing ever followed (β = 0) is followed by tokens at the rate of all counted positions, so that a token
+    that is lost stays lost.  order=1 draws tokens independently, as `Categorical` does with n·length rows.
+    """
+
+    vocabulary: int  # number of tokens
+    order: int = 2  # tokens of an n-gram: the one drawn and the order - 1 it depends on
+    smoothing: float | Array = 0.0  # β >= 0: Laplace's pseudo-count of every token after every context
+    length: int | None = None  # tokens of a window, at least `order`; None takes it from the source
+
+    def __post_init__(self) -> None:
+        if self.vocabulary < 1 or self.order < 1:
+            raise GenlossError(
+                f"Ngram(vocabulary={self.vocabulary}, order={self.order}) needs at least 1 token and order 1."
+            )
+        if self.vocabulary**self.order > _LARGEST:
+            raise GenlossError(
+                f"Ngram(vocabulary={self.vocabulary}, order={self.order}) needs a table of vocabulary^order counts, "
+                f"more than {_LARGEST:,}; lower one of them."
+            )
+        if self.length is not None and self.length < self.order:
+            raise GenlossError(
+                f"Ngram(order={self.order}) cannot learn from windows of {self.length} tokens; "
+                "give windows at least as long as the order."
+            )
+        if isinstance(self.smoothing, int | float) and self.smoothing < 0:
+            raise GenlossError(f"Ngram(smoothing={self.smoothing:g}) is a pseudo-count; give 0 or more.")
+
+    def shaped(self, rows: Rows) -> Ngram:
+        """The same model for windows as long as these."""
+        return self if self.length is not None else dataclasses.replace(self, length=rows.shape[1])
+
+    def init(self, key: Key) -> NgramParams:
+        """Every token equally likely."""
+        contexts = self.vocabulary ** (self.order - 1)
+        start = jnp.full(contexts, 1 / contexts, jnp.float32)
+        return NgramParams(start, jnp.full((contexts, self.vocabulary), 1 / self.vocabulary, jnp.float32))
+
+    def fit(self, key: Key, params: NgramParams, pool: Pool) -> tuple[NgramParams, dict[str, Array]]:
+        context, token = self._contexts(pool.rows)  # [n, drawn + 1], [n, drawn]
+        start = jnp.zeros_like(params.start).at[context[:, 0]].add(pool.weight)  # [contexts]
+        weight = jnp.broadcast_to(pool.weight[:, None], token.shape)  # [n, drawn]
+        counts = jnp.zeros_like(params.next).at[context[:, :-1], token].add(weight) + self.smoothing
+        seen, overall = counts.sum(1, keepdims=True), counts.sum(0)  # [contexts, 1], [vocabulary]
+        following = jnp.where(seen > 0, counts / jnp.where(seen > 0, seen, 1.0), overall / overall.sum())
+        return NgramParams(start / start.sum(), following), {}
+
+    def sample(self, key: Key, params: NgramParams, n: int) -> Array:
+        """[n, length] int32; what has probability 0 is never drawn."""
+        if self.length is None:
+            raise GenlossError("This Ngram has no length; give `length`, or let a chain take it from its source.")
+        running = cdf(params.next)  # [contexts, vocabulary]
+
+        def following(context: Array, key: Key) -> tuple[Array, Array]:
+            mass = running[context]  # [n, vocabulary]
+            aim = goal(key, mass[:, -1], (n,))  # [n]
+            token = (mass <= aim[:, None]).sum(1, dtype=jnp.int32)  # [n]: the first whose running sum exceeds the aim
+            return self._shifted(context, token), token
+
+        for_start, for_rest = jax.random.split(key)
+        first = draw(for_start, params.start, (n,))  # [n]
+        keys = jax.random.split(for_rest, self.length - self.order + 1)  # [drawn]
+        rest = jax.lax.scan(following, first, keys)[1]  # [drawn, n]
+        return jnp.concatenate([self._tokens(first), rest.T], axis=1)
+
+    def log_prob(self, params: NgramParams, rows: Array) -> Array:
+        """[n], in nats per window; -inf for a window with an n-gram that was lost."""
+        context, token = self._contexts(rows)  # [n, drawn + 1], [n, drawn]
+        return jnp.log(params.start)[context[:, 0]] + jnp.log(params.next)[context[:, :-1], token].sum(1)
+
+    # Contexts as numbers.
+
+    def _contexts(self, rows: Array) -> tuple[Array, Array]:
+        """The context of every token drawn, and the one after the last, [n, drawn + 1]; the tokens, [n, drawn]."""
+        width = self.order - 1
+        drawn = rows.shape[1] - width
+        context = jnp.zeros((rows.shape[0], drawn + 1), jnp.int32)
+        for i in range(width):
+            context = context * self.vocabulary + rows[:, i : i + drawn + 1]
+        return context, rows[:, width:]
+
+    def _shifted(self, context: Array, token: Array) -> Array:
+        """The context after one more token."""
+        return (context * self.vocabulary + token) % self.vocabulary ** (self.order - 1)
+
+    def _tokens(self, context: Array) -> Array:
+        """The tokens of contexts [n], [n, order - 1]."""
+        places = jnp.array([self.vocabulary**i for i in reversed(range(self.order - 1))], jnp.int32)  # [order - 1]
+        return context[:, None] // places % self.vocabulary

@@ -1,0 +1,46 @@
+"""Counts of rare events, whose rate dies out exactly (simulator/theory/counts.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from simulator.pool import Pool
+from simulator.types import Array, GenlossError, Key
+
+
+class PoissonParams(NamedTuple):
+    rate: Array  # [], mean count of a row
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Fits the rate of weighted rows [n], int32 counts, λ = Σ w x / Σ w; samples independent Poisson counts.
+
+    Under replace the total count of a generation is a critical branching process: its rate is a martingale, and is 0
+    sooner or later (Suresh et al. 2024, arXiv:2412.17646).
+    """
+
+    rate: float | Array = 1.0  # λ >= 0 of `init`
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rate, int | float) and self.rate < 0:
+            raise GenlossError(f"Poisson(rate={self.rate:g}) is a mean count; give 0 or more.")
+
+    def init(self, key: Key) -> PoissonParams:
+        return PoissonParams(jnp.asarray(self.rate, jnp.float32))
+
+    def fit(self, key: Key, params: PoissonParams, pool: Pool) -> tuple[PoissonParams, dict[str, Array]]:
+        w, x = pool.weight, pool.rows  # [n], [n]
+        return PoissonParams((w * x).sum() / w.sum()), {}
+
+    def sample(self, key: Key, params: PoissonParams, n: int) -> Array:
+        """[n] int32."""
+        return jax.random.poisson(key, params.rate, (n,), jnp.int32)
+
+    def log_prob(self, params: PoissonParams, rows: Array) -> Array:
+        """[n], in nats."""
+        return jax.scipy.stats.poisson.logpmf(rows, params.rate)
