@@ -1,6 +1,6 @@
 """How long until one of many categories is all that is said?  (Kazdan et al., arXiv:2410.16713)
 
-genloss run kazdan_discrete
+    genloss run kazdan_discrete
 
 100 equally likely categories, M = 20 rows a fit, 1,000 chains a setting.  Two CPU cores, shared with other work: 42 s.
 Result: under replace one category is left after 38.0 ± 0.7 fits on average (exactly: 38.07; the rule 2M(1-1/M): 38),

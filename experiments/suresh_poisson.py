@@ -1,6 +1,6 @@
 """How fast does a Poisson rate die out when every fit eats the last model's counts?  (Suresh et al., arXiv:2412.17646)
 
-genloss run suresh_poisson
+    genloss run suresh_poisson
 
 n = 10 rows a fit, true rate 1, 1,000 chains a setting.  Two CPU cores, shared with other work: 34 s.
 Result: under replace the rate is above 0 in 0.822 ± 0.012 of chains at fit 10 and in 0.170 ± 0.012 at fit 100 (the law

@@ -7,7 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from generators.bernoulli import Bernoulli as Bernoulli
+    from generators.categorical import Categorical as Categorical
+    from generators.exponential import Exponential as Exponential
     from generators.gaussian import Gaussian as Gaussian
+    from generators.ngram import Ngram as Ngram
+    from generators.poisson import Poisson as Poisson
     from generators.vae import VAE as VAE
 
 

@@ -9,9 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.pool import Pool, Rows, draw
-from simulator.pool import _cdf as cdf
-from simulator.pool import _goal as goal
+from simulator.pool import Pool, Rows, cdf, draw, goal
 from simulator.types import Array, GenlossError, Key
 
 _LARGEST = 2**26  # counts in a table: 256 MiB

@@ -112,27 +112,27 @@ def draw(key: Array, weight: Array, shape: tuple[int, ...]) -> Array:
     """
     blocks = -(-weight.shape[0] // _BLOCK)
     if blocks == 1:
-        cdf = _cdf(weight)
-        return jnp.searchsorted(cdf, _goal(key, cdf[-1], shape), side="right").astype(jnp.int32)
+        running = cdf(weight)  # [capacity]
+        return jnp.searchsorted(running, goal(key, running[-1], shape), side="right").astype(jnp.int32)
     first, second = jax.random.split(key)
-    inner = _cdf(jnp.pad(weight, (0, blocks * _BLOCK - weight.shape[0])).reshape(blocks, _BLOCK))  # [blocks, 4096]
-    outer = _cdf(jnp.maximum(inner[:, -1], 0))  # [blocks]
-    block = jnp.searchsorted(outer, _goal(first, outer[-1], shape), side="right")  # shape
-    goal = _goal(second, inner[block, -1], shape)  # shape
+    inner = cdf(jnp.pad(weight, (0, blocks * _BLOCK - weight.shape[0])).reshape(blocks, _BLOCK))  # [blocks, 4096]
+    outer = cdf(jnp.maximum(inner[:, -1], 0))  # [blocks]
+    block = jnp.searchsorted(outer, goal(first, outer[-1], shape), side="right")  # shape
+    aim = goal(second, inner[block, -1], shape)  # shape
     row = jnp.zeros(shape, jnp.int32)
     bit = _BLOCK // 2
     while bit:  # binary search for the first row whose running sum exceeds the goal
-        row = jnp.where(inner[block, row + bit - 1] <= goal, row + bit, row)
+        row = jnp.where(inner[block, row + bit - 1] <= aim, row + bit, row)
         bit //= 2
     return (block * _BLOCK + row).astype(jnp.int32)
 
 
-def _cdf(weight: Array) -> Array:
+def cdf(weight: Array) -> Array:
     """Running sum along the last axis, made to rise only at rows that weigh something, whatever the rounding."""
     return jax.lax.cummax(jnp.where(weight > 0, jnp.cumsum(weight, -1), -jnp.inf), axis=weight.ndim - 1)
 
 
-def _goal(key: Array, total: Array, shape: tuple[int, ...]) -> Array:
+def goal(key: Array, total: Array, shape: tuple[int, ...]) -> Array:
     """Uniform on [0, total), the end excluded after rounding too."""
     return jnp.minimum(jax.random.uniform(key, shape) * total, jnp.nextafter(total, jnp.zeros_like(total)))
 
