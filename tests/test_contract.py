@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import gaussian_chain
 
-from generators import VAE, Gaussian
+from generators import KDE, VAE, Gaussian, Mixture, PerClass, Society
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
@@ -18,6 +18,11 @@ CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
     "vae": (TINY, Dataset.digits()),
+    "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
+    "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
+    "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),
+    "society": (Society(Gaussian(2), 3), Truth(Gaussian(2))),
+    "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
 }
 
 
