@@ -67,7 +67,7 @@ class Society:
         return owned(start + weight) - owned(start)
 
     def sample(self, key: Key, params: Params, n: int) -> Rows:
-        """leaves [n, ...]: one member's rows after the other's, as many of each; of a remainder the first write one more.
+        """Leaves [n, ...]: each member's rows in turn, as many of each; the first write one more where n has a rest.
 
         Dealt out again in the order of slots, they give each member as many rows of every writer.
         """

@@ -15,7 +15,7 @@ from simulator.theory.gaussian import Values, fits
 
 
 def golden_share(k: float) -> float:
-    """The best share of mass on real rows, w = (√(k² + 4k) - k)/2 with k = n/m; 0.618.. for k = 1 (arXiv:2502.18049)."""
+    """The best share of mass on real rows: (√(k² + 4k) - k)/2, k = n/m; 0.618.. for k = 1 (arXiv:2502.18049)."""
     return (np.sqrt(k * k + 4 * k) - k) / 2
 
 
@@ -44,7 +44,7 @@ def weighted_mean_error_limit(n: int, m: int, share: float, *, pooled: bool = Fa
 
 
 def weighted_covariance_loss(n: int, m: int, share: float, generations: int, dim: int = 1) -> Values:
-    """E‖Σ_t - I‖² (Frobenius) where Σ' = w·S_real + (1-w)·S_samples, both unbiased; the first fit eats n rows (derived).
+    """E‖Σ_t - I‖² (Frobenius) where Σ' = w·S_real + (1-w)·S_samples, both unbiased; fit 1 eats n rows (derived).
 
     With U that loss, C = Var tr Σ, A = U + p, B = p² + C:  U' = w²(p + p²)/(n-1) + (1-w)²[(A + B)/(m-1) + U] and
     C' = 2pw²/(n-1) + (1-w)²[2A/(m-1) + C].
