@@ -32,13 +32,13 @@ class Mixture:
     dim: int = 2  # d
     components: int = 8  # k
     steps: int = 50  # of expectation maximisation
-    floor: float = 1e-3  # variance added to each diagonal, in squared units of the rows
+    floor: float | Array = 1e-3  # variance added to each diagonal, in squared units of the rows
 
     def __post_init__(self) -> None:
         for name in ("dim", "components", "steps"):
             if getattr(self, name) < 1:
                 raise GenlossError(f"Mixture({name}={getattr(self, name)}) must be at least 1.")
-        if self.floor <= 0:
+        if isinstance(self.floor, int | float) and self.floor <= 0:
             raise GenlossError(f"Mixture(floor={self.floor}) lets a component shrink to a point; give more than 0.")
 
     def init(self, key: Key) -> MixtureParams:
