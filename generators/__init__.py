@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from generators.categorical import Categorical as Categorical
     from generators.exponential import Exponential as Exponential
     from generators.gaussian import Gaussian as Gaussian
+    from generators.kde import KDE as KDE
+    from generators.mixture import Mixture as Mixture
     from generators.ngram import Ngram as Ngram
+    from generators.per_class import PerClass as PerClass
     from generators.poisson import Poisson as Poisson
+    from generators.society import Society as Society
     from generators.vae import VAE as VAE
 
 

@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 from conftest import gaussian_chain
 
-from generators import VAE, Bernoulli, Categorical, Exponential, Gaussian, Ngram, Poisson
+from generators import (
+    KDE,
+    VAE,
+    Bernoulli,
+    Categorical,
+    Exponential,
+    Gaussian,
+    Mixture,
+    Ngram,
+    PerClass,
+    Poisson,
+    Society,
+)
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
@@ -24,6 +36,11 @@ CASES = {
     "exponential": (Exponential(), Truth(Exponential())),
     "ngram": (Ngram(4, order=3, smoothing=0.1), Truth(Ngram(4, order=3, length=8))),
     "vae": (TINY, Dataset.digits()),
+    "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
+    "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
+    "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),
+    "society": (Society(Gaussian(2), 3), Truth(Gaussian(2))),
+    "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
 }
 
 
