@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.pool import Pool
+from simulator.pool import Pool, cdf
 from simulator.types import Array, GenlossError, Key
 
 
@@ -45,11 +45,11 @@ class KDE:
 
     def fit(self, key: Key, params: KDEParams, pool: Pool) -> tuple[KDEParams, dict[str, Array]]:
         w, x = pool.weight, pool.rows  # [n], [n, d]
-        # A running sum that rises only at rows that weigh something, whatever the rounding.
-        cdf = jax.lax.cummax(jnp.where(w > 0, jnp.cumsum(w), -jnp.inf))  # [n]
-        goal = (jnp.arange(self.size) + jax.random.uniform(key)) * (cdf[-1] / self.size)  # [size]: evenly spaced
-        goal = jnp.minimum(goal, jnp.nextafter(cdf[-1], jnp.zeros_like(cdf[-1])))
-        return KDEParams(x[jnp.searchsorted(cdf, goal, side="right")]), {}
+        running = cdf(w)  # [n]
+        total = running[-1]
+        aim = (jnp.arange(self.size) + jax.random.uniform(key)) * (total / self.size)  # [size]: evenly spaced
+        aim = jnp.minimum(aim, jnp.nextafter(total, jnp.zeros_like(total)))
+        return KDEParams(x[jnp.searchsorted(running, aim, side="right")]), {}
 
     def sample(self, key: Key, params: KDEParams, n: int) -> Array:
         """[n, d]."""
