@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     options, rest = parser.parse_known_args(arguments)
     if options.command is None:
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
         parser.print_help()
         return 0
     if rest and options.command not in RUNNING:
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="genloss",
         description="Generation Loss: train a model on what the last one said, again and again, and see what is lost.",
     )
+    parser.add_argument("--version", action="version", version=f"genloss {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, text: str, *, runs: bool = False) -> argparse.ArgumentParser:
@@ -91,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("show", "the figures of a run, as numbers"), ("report", "draw a run: figures and a page")):
         command(name, text).add_argument("run", metavar="RUN", help="the run's folder")
     return parser
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("genloss")
 
 
 def _prepare_jax(cache: str | None) -> None:
@@ -163,19 +172,21 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
 
     parent = Store(options.run)
     about = parent.about()
-    _load_module(about.get("experiment", ""), missing_ok=True)
+    _load_module(about.get("experiment") or "", missing_ok=True)
     stored = parent.chain()
-    chain = _overridden(getattr(stored, "chain", stored), rest, "genloss fork", options.help)
+    chain, given = _overridden(getattr(stored, "chain", stored), rest, "genloss fork", options.help)
+    if isinstance(stored, Sweep) and stored.path in given:
+        raise GenlossError(f"{parent.path} sweeps {stored.path}, and so does its fork; change another field.")
     if options.at is None or options.out is None:
         raise GenlossError("A fork needs --at K, the last generation both runs share, and --out DIR, its folder.")
+    generations = about["generations"] if options.generations is None else options.generations
+    if generations <= options.at + 1:
+        raise GenlossError(f"A fork at generation {options.at} has nothing left to do; raise --generations.")
     subject = Sweep(chain, stored.path, stored.values) if isinstance(stored, Sweep) else chain
-    forked = parent.fork(options.at, options.out, subject)
-    run = about["run"]
-    generations = options.generations or about["generations"]
+    run, name = about["run"], about.get("experiment") or "fork"
+    store = parent.fork(options.at, options.out, subject)
     key = spec.decode(run["key"])
-    return _go(
-        Experiment(about.get("experiment", "fork"), subject, generations, run["replicates"], run["every"], key, forked)
-    )
+    return _go(Experiment(name, subject, generations, run["replicates"], run["every"], key, store))
 
 
 class Experiment:
@@ -186,7 +197,19 @@ class Experiment:
     ) -> None:
         self.name, self.subject, self.generations = name, subject, generations
         self.replicates, self.every, self.key = replicates, every, key
-        self.store = store
+        self._store = store
+
+    @property
+    def store(self) -> Any:
+        """The run's folder: the one given, or one named by the experiment and the signature of what is run."""
+        from simulator import Store, spec
+        from simulator.drive import identity
+
+        if hasattr(self._store, "about"):
+            return self._store
+        run = identity(self.subject, self.key, self.replicates, self.every)
+        folder = self._store or Path("runs") / f"{Path(self.name).stem}-{spec.signature(run)}"
+        return Store(folder, experiment=self.name)
 
     @property
     def chain(self) -> Any:
@@ -196,26 +219,22 @@ class Experiment:
     def load(cls, options: argparse.Namespace, rest: list[str]) -> Experiment:
         import jax
 
-        from simulator import Chain, GenlossError, Store, Sweep, spec
-        from simulator.drive import identity
+        from simulator import Chain, GenlossError, Sweep
 
-        name = Path(options.experiment).stem
         module = _load_module(options.experiment)
         chain, sweep = getattr(module, "chain", None), getattr(module, "sweep", None)
         if not isinstance(chain, Chain):
             raise GenlossError(f"{options.experiment} defines no `chain`; give it one: chain = Chain(...).")
-        prog = f"genloss {options.command} {options.experiment}"
-        changed = _overridden(chain, rest, prog, options.help)
+        changed, given = _overridden(chain, rest, f"genloss {options.command} {options.experiment}", options.help)
         subject: Any = changed
-        if isinstance(sweep, Sweep) and options.command != "sweep" and f"--{sweep.path}" not in rest:
+        if isinstance(sweep, Sweep) and options.command != "sweep" and sweep.path not in given:
             subject = Sweep(changed, sweep.path, sweep.values)
         generations = options.generations if options.generations is not None else getattr(module, "generations", 10)
         replicates = options.replicates if options.replicates is not None else getattr(module, "replicates", None)
         every = options.every if options.every is not None else getattr(module, "every", 1)
-        key = jax.random.key(options.seed)
-        run = identity(subject, key, replicates, every)
-        folder = options.out or Path("runs") / f"{name}-{spec.signature(run)}"
-        return cls(name, subject, generations, replicates, every, key, Store(folder, experiment=options.experiment))
+        own = options.experiment.endswith(".py")  # where it is, so that a fork finds it from any folder
+        name = str(Path(options.experiment).absolute()) if own else options.experiment
+        return cls(name, subject, generations, replicates, every, jax.random.key(options.seed), options.out)
 
 
 def _load_module(name: str, missing_ok: bool = False) -> Any:
@@ -232,12 +251,18 @@ def _load_module(name: str, missing_ok: bool = False) -> Any:
             if missing_ok:
                 return None
             raise GenlossError(f"There is no file {name}.")
-        # Under its own name, so that a stored chain can name what the file defines.
-        loader = importlib.util.spec_from_file_location(file.stem, file)
-        assert loader is not None and loader.loader is not None
-        module = sys.modules[file.stem] = importlib.util.module_from_spec(loader)
-        loader.loader.exec_module(module)
-        return module
+        # Under its own name, so that a stored chain can name what the file defines; with its neighbours in reach.
+        sys.path.insert(0, str(file.parent.absolute()))
+        loaded = importlib.util.find_spec(file.stem)
+        if loaded is None or loaded.origin is None or Path(loaded.origin).resolve() != file.resolve():
+            raise GenlossError(f"{name} has the name of another module, {file.stem}; rename the file.")
+        sys.modules.pop(file.stem, None)  # its text may have changed
+        try:
+            return importlib.import_module(file.stem)
+        except GenlossError:
+            raise
+        except Exception as error:
+            raise GenlossError(f"{name} cannot be imported ({type(error).__name__}: {error}).") from error
     known = [file.stem for file in HERE.glob("*.py") if file.stem not in NOT_EXPERIMENTS]
     if name not in known:
         if missing_ok:
@@ -246,15 +271,15 @@ def _load_module(name: str, missing_ok: bool = False) -> Any:
     return importlib.import_module(f"experiments.{name}")
 
 
-def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> Any:
-    """The chain with the fields named on the command line replaced, typed by their annotations."""
+def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> tuple[Any, set[str]]:
+    """The chain with the fields named on the command line replaced, typed by their annotations; and their names."""
     import dataclasses
     from typing import Annotated
 
     from simulator import GenlossError, spec
 
     if not rest and not wants_help:
-        return chain
+        return chain, set()
     try:
         import tyro
     except ImportError:
@@ -262,7 +287,7 @@ def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> Any
             "Changing fields on the command line needs tyro; install it, or write a file of your own."
         ) from None
 
-    found = {leaf.path: leaf for leaf in spec.leaves(chain)}
+    found = {leaf.path: leaf for leaf in spec.leaves(chain) if leaf.type is not Any}
     names = {path: f"field{i}" for i, path in enumerate(found)}
     fields = [
         (
@@ -276,14 +301,21 @@ def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> Any
     if wants_help:
         print(_usage(prog.split()[1]))
         tyro.cli(form, args=["--help"], prog=prog, description="Fields of the chain:", use_underscores=True)
-    rest = [token.replace("-", "_").replace("__", "--", 1) if token.startswith("--") else token for token in rest]
+    words, given = [], set()
     for token in rest:
-        path = token.removeprefix("--").partition("=")[0]
-        if token.startswith("--") and path not in found and path.replace(".no_", ".") not in found:
-            raise GenlossError(spec.unknown(path, list(found), "The chain has no field"))
-    values = _quietly(lambda: tyro.cli(form, args=rest, prog=prog, use_underscores=True))
-    changes = {p: v for p in found if (v := getattr(values, names[p])) is not found[p].value and v != found[p].value}
-    return spec.override(chain, changes) if changes else chain
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            path = name.replace("-", "_")
+            if path not in found and path.replace(".no_", ".") in found:  # the switch that turns a field off
+                given.add(path.replace(".no_", "."))
+            elif path not in found:
+                raise GenlossError(spec.unknown(path, list(found), "The chain has no field"))
+            given.add(path)
+            token = f"--{path}{equals}{value}"
+        words.append(token)
+    values = _quietly(lambda: tyro.cli(form, args=words, prog=prog, use_underscores=True))
+    changes = {p: v for p in found if p in given and (v := getattr(values, names[p])) != found[p].value}
+    return (spec.override(chain, changes) if changes else chain), given
 
 
 def _typed(leaf: Any, tyro: Any) -> Any:
@@ -315,6 +347,7 @@ def _quietly(parse: Any) -> Any:
     """tyro's answer; its boxed complaint becomes a sentence."""
     import contextlib
     import io
+    import itertools
 
     from simulator import GenlossError
 
@@ -323,9 +356,10 @@ def _quietly(parse: Any) -> Any:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return parse()
     except SystemExit:
-        lines = [line.strip("│╭╰─╮╯ \n") for line in said.getvalue().splitlines()]
-        body = lines[1 : lines.index("", 1) if "" in lines[1:] else len(lines)]
-        raise GenlossError(" ".join(body).rstrip(".") + ".") from None
+        # The first paragraph of the box, whether it is drawn with lines or with dashes.
+        lines = [line.strip("│╭╰─╮╯|+- \n") for line in said.getvalue().splitlines()]
+        paragraph = itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))
+        raise GenlossError(" ".join(paragraph).rstrip(".") + ".") from None
 
 
 def _usage(command: str) -> str:

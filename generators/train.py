@@ -53,6 +53,9 @@ class Trained(abc.ABC):
             raise GenlossError(f"`steps` ({self.steps}) must be a multiple of `chunk` ({self.chunk}).")
         if not self.learning_rate > 0:
             raise GenlossError(f"`learning_rate` is {self.learning_rate} and must be above 0.")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 0 and below 1.")
 
     @abc.abstractmethod
     def loss(self, key: Key, params: Params, rows: Rows) -> Array:
@@ -77,15 +80,15 @@ class Trained(abc.ABC):
     def advance(self, pool: Pool, training: Training) -> Training:
         """`chunk` optimizer steps."""
         chunk = min(self.chunk, self.steps)
-        key = jax.random.fold_in(training.key, training.call)
-        index = draw(key, pool.weight, (chunk, self.batch))  # [chunk, batch]
+        for_rows, for_loss = jax.random.split(jax.random.fold_in(training.key, training.call))
+        index = draw(for_rows, pool.weight, (chunk, self.batch))  # [chunk, batch]
         optimizer = self._optimizer()
 
         def step(carry: tuple[Params, Params, Any], x: tuple[Array, Array]) -> tuple[Any, Array]:
             params, average, state = carry
             i, chosen = x
             rows = take(pool.rows, chosen)  # leaves [batch, ...], in their storage type until here
-            loss, gradient = jax.value_and_grad(lambda p: self.loss(jax.random.fold_in(key, i), p, rows))(params)
+            loss, gradient = jax.value_and_grad(lambda p: self.loss(jax.random.fold_in(for_loss, i), p, rows))(params)
             update, state = optimizer.update(gradient, state, params)
             params = optax.apply_updates(params, update)
             # The average forgets its start faster at first, so that short fits are not held back by it.

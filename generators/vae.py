@@ -33,12 +33,20 @@ class VAE(Trained):
     beta: float = 1.0  # weight of the KL term
     temperature: float = 1.0  # standard deviation of z when sampling
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latent < 1:
+            raise GenlossError(f"`latent` is {self.latent} and must be at least 1.")
+
     def shaped(self, rows: Rows) -> VAE:
         """The same VAE for rows like these."""
         if not (isinstance(rows, dict) and {"image", "label"} <= rows.keys()):
             raise GenlossError("A VAE needs rows with an image and a label; give it such a source.")
         shape = rows["image"].shape[1:] if self.shape is None else self.shape
-        classes = int(rows["label"].max()) + 1 if self.classes is None else self.classes
+        found = int(rows["label"].max()) + 1
+        if self.classes is not None and self.classes < found:
+            raise GenlossError(f"A VAE of {self.classes} classes was shown {found}; raise `classes` or leave it open.")
+        classes = found if self.classes is None else self.classes
         return dataclasses.replace(self, shape=tuple(shape), classes=classes)
 
     def init(self, key: Key) -> Any:

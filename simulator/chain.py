@@ -51,10 +51,24 @@ class Chain:
 
     def __post_init__(self) -> None:
         for name, low in (("real", 1), ("rows", 1), ("fresh", 0), ("held_out", 1)):
+            if not isinstance(getattr(self, name), int):
+                raise GenlossError(
+                    f"`{name}` is {getattr(self, name)!r} and must be a whole number, fixed for all chains."
+                )
             if getattr(self, name) < low:
                 raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least {low}.")
         if self.start not in ("scratch", "previous", "base"):
             raise GenlossError(f"`start` is '{self.start}' and must be scratch, previous or base.")
+        for name in self.probes:
+            if name in ("t", "fit") or "." in name:
+                raise GenlossError(
+                    f"A probe cannot be called '{name}': t and fit are taken, and dots name what is in one."
+                )
+        classes = getattr(getattr(self.source, "split", None), "classes", ())
+        if self.held_out < len(classes):
+            raise GenlossError(
+                f"`held_out` is {self.held_out}; give at least one row for each of {len(classes)} classes."
+            )
         self._check_supply(1)
         recipes.check(self.recipe, self)
 
@@ -79,7 +93,7 @@ class Chain:
         test = getattr(getattr(self.source, "split", None), "test", None)
         n = self.held_out if test is None else min(self.held_out, count(test))
         with jax.ensure_compile_time_eval():
-            return self.source.draw(jax.random.key(0), n, held_out=True)
+            return self.source.draw(jax.random.fold_in(jax.random.key(0), _STREAM), n, held_out=True)
 
     # The pool is a ring of blocks, one per data set: data set i is what fit i is the first to eat, the synthetic rows
     # of generation i - 1 and the fresh rows of generation i.  Generation 0's real rows have slots of their own in
@@ -185,6 +199,8 @@ class Chain:
         found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):
             found[name] = probe(jax.random.fold_in(key, i), view)
+            if isinstance(found[name], tuple | list):
+                raise GenlossError(f"The probe '{name}' returned several values; return a dict, which names them.")
         return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
 
     def remember(self, state: State, params: Params, synthetic: Rows) -> State:

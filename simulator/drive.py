@@ -45,6 +45,8 @@ def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: in
     anywhere no shape depends on.  All values see the same keys: common random numbers.
     """
     grid = jax.tree.map(jnp.asarray, grid)
+    for i in range(jax.tree.leaves(grid)[0].shape[0]):
+        make(jax.tree.map(lambda a, i=i: a[i], grid))  # inside the program, values are not there to be checked
 
     def one(value: Any, key: Key) -> Record:
         return _scan(make(value), key, generations)
@@ -78,19 +80,31 @@ def run(
     Leaves of the record are [generations, ...] for one chain, [replicates, generations, ...] with `replicates`, and
     [settings, replicates, generations, ...] for a `Sweep`.  Replicate r's root key is `fold_in(key, r)`.
     With a store, a run that was stopped goes on where its last checkpoint is and equals the uninterrupted run to the
-    bit; a finished one returns at once; more generations extend it.  Raises `GenlossError` where the store holds
+    bit; a finished one returns at once; more generations extend it, equal to a longer run up to rounding (the pool is
+    larger, and its sums may be taken in another order).  Raises `GenlossError` where the store holds
     another run, the diet is empty or the loss is not finite, and `RunFailed` where a checkpoint cannot be written.
     """
-    if generations < 1:
-        raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
-    if every < 1 or (replicates is not None and replicates < 1):
-        raise GenlossError("`every` and `replicates` must be at least 1.")
+    _check(key, generations, replicates, every)
     if store is None:
         return Drive(chain, key, generations, replicates).go(None, every, report)
     store = store if isinstance(store, Store) else Store(store)
     with store.opened(identity(chain, key, replicates, every), generations):
-        done = _finished(store, generations, 2 if isinstance(chain, Sweep) else int(replicates is not None))
-        return Drive(chain, key, generations, replicates).go(store, every, report) if done is None else done
+        axes = 2 if isinstance(chain, Sweep) else int(replicates is not None)
+        done = _finished(store, generations, axes)
+        if done is None:
+            return Drive(chain, key, generations, replicates).go(store, every, report)
+        if not store.has_records(generations):  # killed between the last checkpoint and its records
+            store.write_records(done, list(chain.values) if isinstance(chain, Sweep) else ["chain"], axes)
+        return done
+
+
+def _check(key: Any, generations: int, replicates: int | None, every: int) -> None:
+    if not isinstance(key, jax.Array):
+        raise GenlossError(f"The key of a run is a random key, not {key!r}; give jax.random.key({key!r}).")
+    if generations < 1:
+        raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
+    if every < 1 or (replicates is not None and replicates < 1):
+        raise GenlossError("`every` and `replicates` must be at least 1.")
 
 
 def _finished(store: Store, generations: int, axes: int) -> Record | None:
@@ -119,6 +133,7 @@ def estimate(
     chain: Chain | Sweep, key: Key, generations: int, replicates: int | None = None, every: int = 1
 ) -> dict[str, str]:
     """Sizes of a run and its expected time, from timing some of its work (which compiles it)."""
+    _check(key, generations, replicates, every)
     drive = Drive(chain, key, generations, replicates)
     state = drive.init()
     chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
@@ -274,6 +289,11 @@ class Drive:
         chunks: list[Record] = []
         for first, last, params, rows, record in store.chunks() if store is not None else ():
             ts = jnp.arange(first, last + 1)
+            if len(rows) < min(len(ts), self.blocks(state)):
+                raise GenlossError(
+                    f"The checkpoint of generation {last} holds the rows of {len(rows)} of its {len(ts)} generations "
+                    "and this recipe reaches further back; fork a run made with `every` 1."
+                )
             fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
             for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
                 now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)

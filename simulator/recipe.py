@@ -131,19 +131,23 @@ class Mix:
 
 @dataclass(frozen=True)
 class Augment:
-    """All real rows and, of the last generation, ratio times as many (Bertrand et al. 2023, arXiv:2310.00429)."""
+    """All real rows and, of the last generation, ratio times as many (Bertrand et al. 2023, arXiv:2310.00429).
+
+    Real rows are those shown with a weight.  Where fresh ones make them outgrow a generation's rows, all of those are
+    eaten.
+    """
 
     ratio: Number = 1.0  # synthetic rows per real row
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        quota = jnp.round(at(self.ratio, t) * pool.real.sum()).astype(jnp.int32)  # []
+        quota = jnp.round(at(self.ratio, t) * (pool.real & (pool.weight > 0)).sum()).astype(jnp.int32)  # []
         latest = pool.synthetic & (pool.age(t) == 0)  # [capacity]
         return pool.weight * pool.real + choose(key, pool.weight * latest, quota)
 
     def check(self, chain: Chain) -> None:
         _within("Augment(ratio)", self.ratio, 0, np.inf)
         shares = _values(self.ratio)
-        if shares is not None and (need := round(float(max(shares)) * chain.real)) > chain.rows:
+        if shares is not None and (need := round(float(max(shares)) * (chain.real + chain.fresh))) > chain.rows:
             raise GenlossError(
                 f"Augment(ratio={self.ratio}) asks for {need} synthetic rows and a generation writes {chain.rows}; "
                 "raise `rows` or lower the ratio."
@@ -234,6 +238,9 @@ class Curate:
         if self.best_of is not None and not 1 <= self.best_of <= chain.rows:
             raise GenlossError(f"Curate(best_of={self.best_of}) must lie between 1 and the {chain.rows} rows written.")
 
+    def horizon(self, chain: Chain) -> int | None:
+        return None if chain.fresh else 1
+
 
 @dataclass(frozen=True, init=False)
 class Then:
@@ -276,7 +283,7 @@ class Select:
         return jnp.stack([recipe(key, t, pool) for recipe in self.recipes])[self.index]  # [recipes, capacity] -> one
 
     def check(self, chain: Chain) -> None:
-        if isinstance(self.index, int) and not 0 <= self.index < len(self.recipes):
+        if not isinstance(self.index, Tracer) and not 0 <= int(self.index) < len(self.recipes):
             raise GenlossError(f"Select(index={self.index}) must lie between 0 and {len(self.recipes) - 1}.")
         for recipe in self.recipes:
             check(recipe, chain)
@@ -292,6 +299,10 @@ class Select:
 
 def check(recipe: Recipe, chain: Chain) -> None:
     """Raises `GenlossError` if the chain cannot satisfy the recipe; a recipe without `check` is taken at its word."""
+    if isinstance(recipe, type) or not callable(recipe):
+        raise GenlossError(
+            f"{recipe!r} is no recipe; give one that is built, such as Replace() or Mix(real=0.1, size=n)."
+        )
     if own := getattr(recipe, "check", None):
         own(chain)
 

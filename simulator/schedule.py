@@ -23,9 +23,15 @@ class Schedule:
         if self.kind not in _KINDS:
             raise GenlossError(f"There is no schedule '{self.kind}'; there are: {', '.join(_KINDS)}.")
         _, names = _KINDS[self.kind]
+        if not self.values:
+            raise GenlossError(f"The schedule '{self.kind}' was given no values; it takes {', '.join(names)}.")
         if self.kind != "table" and len(self.values) != len(names):
             raise GenlossError(
                 f"The schedule '{self.kind}' takes {', '.join(names)}; it was given {len(self.values)} numbers."
+            )
+        if "generations" in names and self.values[-1] < 1:
+            raise GenlossError(
+                f"The schedule '{self.kind}' goes on for {self.values[-1]:g} generations; give at least 1."
             )
 
     def __call__(self, t: jax.Array | int) -> jax.Array:

@@ -60,6 +60,20 @@ class Dataset:
     side: int | None = None  # resize images to side x side pixels; None keeps them
     reuse: bool = False  # start the permutation again when it runs out, instead of an error
 
+    def __post_init__(self) -> None:
+        options = (self.train, self.test, self.image, self.label, self.side)
+        if self.path == "digits" and options != ("train", "test", None, None, None):
+            raise GenlossError("The embedded digits have one split and one size; only `reuse` can be changed.")
+        if self.side is not None and self.side < 1:
+            raise GenlossError(f"`side` is {self.side} and must be at least 1 pixel.")
+        if self.test.endswith("%"):
+            try:
+                share = float(self.test[:-1])
+            except ValueError:
+                share = 0.0
+            if not 0 < share < 100:
+                raise GenlossError(f"`test` is '{self.test}'; a held-out share lies between 0% and 100%, such as 20%.")
+
     @classmethod
     def digits(cls) -> Dataset:
         """1,438 training and 359 held-out handwritten digits, 8x8, grey values 0..255."""
@@ -262,6 +276,10 @@ def _decode(path: str, split: Any, image: str, label: str, side: int | None) -> 
     mode, size = None, None
     pictures: list[np.ndarray] = []
     for i, picture in enumerate(split[image]):
+        if not hasattr(picture, "convert"):
+            raise GenlossError(
+                f"Row {i} of {path} has no image in its column '{image}'; remove it or name another column."
+            )
         if mode is None:
             mode = "L" if picture.mode in ("L", "1", "I;16", "I") else "RGB"
         picture = picture.convert(mode)
@@ -275,7 +293,13 @@ def _decode(path: str, split: Any, image: str, label: str, side: int | None) -> 
             )
         pictures.append(np.asarray(picture, np.uint8))
     images = np.stack(pictures)  # [n, h, w] or [n, h, w, c]
+    try:
+        labels = np.asarray(split[label], np.int32)
+    except (TypeError, ValueError):
+        labels = np.array([-1])
+    if labels.min() < 0:
+        raise GenlossError(f"The column '{label}' of {path} must hold whole numbers from 0; name another with `label`.")
     return {
         "image": images if images.ndim == 4 else images[..., None],
-        "label": np.asarray(split[label], np.int32),
+        "label": labels,
     }

@@ -20,7 +20,7 @@ import numpy as np
 
 from simulator.types import GenlossError
 
-_OWN = ("simulator", "generators", "experiments")
+_LIBRARY = ("simulator", "generators")  # told by their version; what others write is told by its text
 
 
 class Leaf(NamedTuple):
@@ -96,10 +96,8 @@ def encode(value: Any) -> Any:
         array = np.asarray(value)
         return {"$array": array.tolist(), "dtype": str(array.dtype)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            "$type": _name(type(value)),
-            **{f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)},
-        }
+        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"$type": _name(type(value)), **_source_hash(type(value)), **fields}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {"$type": _name(type(value)), **{k: encode(v) for k, v in value._asdict().items()}}  # pyright: ignore
     if isinstance(value, tuple | list):
@@ -129,7 +127,7 @@ def decode(data: Any) -> Any:
         return functools.partial(decode(data["$partial"]), *decode(data["args"]), **decode(data["keywords"]))
     if "$name" in data:
         return _find(data["$name"])
-    fields = {k: decode(v) for k, v in data.items() if k != "$type"}
+    fields = {k: decode(v) for k, v in data.items() if k not in ("$type", "$source")}
     return _find(data["$type"])(**fields) if "$type" in data else fields
 
 
@@ -203,7 +201,8 @@ def _helps(cls: type) -> dict[str, str]:
 
 def _name(thing: Any) -> str:
     name = f"{thing.__module__}:{thing.__qualname__}" if hasattr(thing, "__qualname__") else repr(thing)
-    if "<" in name or not isinstance(thing, type | types.FunctionType | types.BuiltinFunctionType | jax.custom_jvp):
+    named = isinstance(thing, type | types.FunctionType | types.BuiltinFunctionType) or hasattr(thing, "__wrapped__")
+    if "<" in name or not named:
         raise GenlossError(
             f"{name} has no name that another process could import, so a run with it could be neither stored nor "
             "resumed; make it a module-level function or a frozen dataclass with __call__."
@@ -212,11 +211,11 @@ def _name(thing: Any) -> str:
 
 
 def _source_hash(thing: Any) -> dict[str, str]:
-    """A user's function is part of the chain: when its text changes, so does the signature."""
-    if thing.__module__.partition(".")[0] in _OWN or isinstance(thing, types.BuiltinFunctionType):
+    """The text of a user's function or class is part of the chain: when it changes, so does the signature."""
+    if thing.__module__.partition(".")[0] in _LIBRARY or isinstance(thing, types.BuiltinFunctionType):
         return {}
     try:
-        return {"source": hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:10]}
+        return {"$source": hashlib.sha256(inspect.getsource(inspect.unwrap(thing)).encode()).hexdigest()[:10]}
     except (OSError, TypeError):
         return {}
 

@@ -77,6 +77,10 @@ class Store:
         found = (self.path / "checkpoints").glob("*/_CHECKPOINT_METADATA")
         return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
 
+    def has_records(self, generations: int) -> bool:
+        """Whether records.parquet holds all of the first generations."""
+        return (self.path / "records.parquet").exists() and self.records()["generation"].max() >= generations - 1
+
     def records(self) -> Any:
         """records.parquet as a pandas data frame."""
         import pandas
@@ -122,7 +126,9 @@ class Store:
         about: dict[str, Any] = {}
         if (self.path / "chain.json").exists():
             about = self.about()
-            if changed := spec.differences(about["run"], run):
+            if not self.steps():
+                about = {}  # nothing was done yet: a run that failed at once holds no claim
+            elif changed := spec.differences(about["run"], run):
                 more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
                 raise GenlossError(
                     f"{self.path} holds another run, which differs in {'; '.join(changed[:6])}{more}; "
@@ -277,6 +283,10 @@ class Store:
         with _disk(f"{other.path} could not be written"):
             for step in (s for s in self.steps() if s <= generation):
                 shutil.copytree(self.path / "checkpoints" / str(step), other.path / "checkpoints" / str(step))
+            for step, picture in self.pictures().items():
+                if step <= generation:
+                    (other.path / "samples").mkdir(exist_ok=True)
+                    shutil.copy(picture, other.path / "samples" / picture.name)
         other.write("chain.json", json.dumps(about, indent=1).encode())
         return other
 

@@ -41,9 +41,12 @@ class Sweep:
 
     def check(self) -> None:
         """Raises where the field cannot be swept in one program."""
+        jax.eval_shape(
+            lambda: self.chain.init(jax.random.key(0), 1).t
+        )  # what is wrong without a sweep is said as it is
         try:
             jax.eval_shape(lambda grid: jax.vmap(lambda v: self.make(v).init(jax.random.key(0), 1).t)(grid), self.grid)
-        except (jax.errors.JAXTypeError, TypeError) as error:
+        except (jax.errors.JAXTypeError, TypeError, GenlossError) as error:  # each value alone was fine
             raise GenlossError(
                 f"`{self.path}` cannot be swept in one program, since shapes or choices made in Python depend on it; "
                 "run one chain a value."

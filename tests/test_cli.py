@@ -113,6 +113,13 @@ BAD: dict[str, tuple[list[str], str]] = {
     "more rows than there are": (["run", "digits", "--real", "5000"], "the 'train' split of digits has 1438"),
     "no generations": (["run", GAUSSIAN, "--generations", "0"], "at least 1 generation"),
     "not finite": (["run", VAE, "--generator.learning-rate", "1e18", "--generator.clip", "1e30"], "is not finite"),
+    "no generations of a schedule": (["run", "digits", "--recipe.recipes.2.real", "cosine:1,0,0"], "give at least 1"),
+    "no warmth": (["run", VAE, "--generator.warmup", "2"], "below 1"),
+    "fewer classes than there are": (["run", VAE, "--generator.classes", "5"], "was shown 10"),
+    "fewer held out than classes": (["run", VAE, "--held_out", "3"], "at least one row for each of 10 classes"),
+    "part of the digits": (["run", VAE, "--source.side", "4"], "only `reuse` can be changed"),
+    "a share of nothing": (["run", VAE, "--source.path", "IMAGES", "--source.test", "x%"], "such as 20%"),
+    "no checkpoints": (["run", GAUSSIAN, "--every", "0", "--dry-run"], "must be at least 1"),
     "not a run": (["show", "."], "holds no run"),
     "sweep of a shape": (["sweep", GAUSSIAN, "--over", "rows=10,20"], "cannot be swept in one program"),
     "sweep of nothing": (["sweep", GAUSSIAN], "--over recipe.real=0,0.1,0.5"),
@@ -180,3 +187,54 @@ def test_users_functions_are_found_again(tmp_path: Path):
     assert main(["fork", "own", "--at", "0", "--out", "own2"]) == 0
     file.write_text(text.replace("jnp.std", "jnp.var"))
     assert main(["run", "own_idea.py", "--generations", "3", "--out", "own"]) == 2
+
+
+def test_a_users_class_is_told_by_its_text(tmp_path: Path):
+    text = (
+        "from dataclasses import dataclass\nfrom tiny_gaussian import chain as base\nfrom simulator import spec\n"
+        "@dataclass(frozen=True)\nclass Near:\n    far: float = 1.0\n"
+        "    def __call__(self, key, t, pool):\n        return pool.weight * (abs(pool.rows[:, 0]) < 9.0)\n"
+        "chain = spec.override(base, {'recipe': Near()})\n"
+    )
+    Path("near_idea.py").write_text(text)
+    assert main(["run", "near_idea.py", "--generations", "2", "--out", "near"]) == 0
+    Path("near_idea.py").write_text(text.replace("< 9.0", "< 0.25"))
+    assert main(["run", "near_idea.py", "--generations", "4", "--out", "near"]) == 2
+
+
+def test_a_file_that_cannot_be_imported_is_said(capsys: pytest.CaptureFixture[str]):
+    Path("broken_idea.py").write_text("chain = Chain(\n")
+    assert main(["run", "broken_idea.py"]) == 2
+    assert "cannot be imported (SyntaxError" in capsys.readouterr().err
+    Path("simulator.py").write_text("chain = 1\n")
+    assert main(["run", "simulator.py"]) == 2
+    assert "rename the file" in capsys.readouterr().err
+
+
+def test_equals_signs_and_swept_fields(capsys: pytest.CaptureFixture[str]):
+    quick = ["--generator.steps=10", "--generator.learning_rate=1e-3", "--generations", "2", "--replicates", "1"]
+    assert main(["run", VAE, "--recipe.index=1", "--out", "one", *quick]) == 0
+    assert set(pandas.read_parquet("one/records.parquet").setting) == {"chain"}
+    assert main(["run", VAE, "--out", "both", *quick]) == 0
+    capsys.readouterr()
+    assert main(["fork", "both", "--at", "0", "--out", "fork", "--recipe.index", "1"]) == 2
+    assert "sweeps recipe.index, and so does its fork" in capsys.readouterr().err
+
+
+def test_sweeps_and_the_plain_run_have_folders_of_their_own():
+    for command in (["run"], ["sweep", "--over", "generator.bias=1,0.5"], ["sweep", "--over", "generator.bias=1,0.4"]):
+        assert main([command[0], GAUSSIAN, *command[1:], "--generations", "1", "--replicates", "1"]) == 0
+    assert len(list(Path("runs").iterdir())) == 3
+
+
+def test_a_run_that_failed_at_once_holds_no_claim():
+    assert main(["run", VAE, "--generator.learning_rate", "1e18", "--generator.clip", "1e30", "--out", "x"]) == 2
+    assert main(["run", GAUSSIAN, "--generations", "1", "--out", "x"]) == 0
+
+
+def test_lost_records_are_written_again():
+    assert main(["run", GAUSSIAN, "--generations", "2", "--out", "x"]) == 0
+    before = Path("x/records.parquet").read_bytes()
+    Path("x/records.parquet").unlink()
+    assert main(["run", GAUSSIAN, "--generations", "2", "--out", "x"]) == 0
+    assert Path("x/records.parquet").read_bytes() == before

@@ -13,6 +13,8 @@ from generators import VAE
 from simulator import Chain, Dataset, GenlossError, Pool, Sweep, Truth, ensemble, run, simulate, spec
 from simulator.recipe import Accumulate, Mix, Replace, Select, Verify
 
+KEY = jax.random.key(0)
+
 
 def same(a: Any, b: Any) -> bool:
     """Equal to the bit."""
@@ -171,3 +173,44 @@ def test_source_and_generator_must_agree():
 def test_a_field_that_shapes_depend_on_cannot_be_swept():
     with pytest.raises(GenlossError, match="cannot be swept in one program"):
         run(Sweep(gaussian_chain(), "rows", {"5": 5, "6": 6}), jax.random.key(0), 2)
+
+
+def test_ensembles_check_every_value():
+    with pytest.raises(GenlossError, match="between 0 and 1"):
+        ensemble(
+            lambda a: gaussian_chain(recipe=Mix(real=a, size=10)), jnp.array([0.5, 7.0]), jax.random.split(KEY, 2), 2
+        )
+    with pytest.raises(GenlossError, match="raise `fresh`"):
+        ensemble(
+            lambda a: gaussian_chain(recipe=Mix(real=a, size=10, fresh=True), fresh=5),
+            jnp.array([0.5, 0.9]),
+            jax.random.split(KEY, 2),
+            2,
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"real": "10"}, "whole number"),
+        ({"rows": 10.5}, "whole number"),
+        ({"recipe": Replace}, "is no recipe"),
+        ({"recipe": None}, "is no recipe"),
+        ({"probes": {"fit": last_bias}}, "cannot be called 'fit'"),
+        ({"probes": {"a.b": last_bias}}, "cannot be called 'a.b'"),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused(fields: dict[str, Any], word: str):
+    with pytest.raises(GenlossError, match=word):
+        gaussian_chain(**fields)
+
+
+def test_probes_and_keys_that_cannot_be_are_refused():
+    with pytest.raises(GenlossError, match="return a dict"):
+        simulate(gaussian_chain(probes={"pair": pair}), KEY, 2)
+    with pytest.raises(GenlossError, match=r"give jax.random.key\(0\)"):
+        run(gaussian_chain(), 0, 2)  # pyright: ignore[reportArgumentType]
+
+
+def pair(key: jax.Array, view: Any) -> Any:
+    return view.params.mean, view.params.cov

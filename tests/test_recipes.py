@@ -67,6 +67,7 @@ R, S = "real", "synthetic"
         (Mix(real=0.0, size=4), 2, {(S, 1): 4}),
         (Mix(real=1.0, size=6), 0, {(R, 0): 6}),
         (Augment(ratio=0.25), 1, {(R, 0): 6, (R, 1): 2, (S, 0): 2}),
+        (Then(Window(1), Augment(ratio=1.0)), 2, {(R, 2): 2, (S, 1): 2}),
         (Reweigh(real=0.5), 1, {(R, 0): 4.5, (R, 1): 1.5, (S, 0): 6}),
         (Reweigh(real=0.5), 0, {(R, 0): 6}),
         (Then(Latest(), Reweigh(real=0.75)), 2, {(S, 1): 1.5, (R, 2): 4.5}),

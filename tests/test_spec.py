@@ -45,7 +45,13 @@ def test_schedules_recipes_in_sequence_and_parameters_survive_json():
 def test_signature_changes_with_any_field_and_only_then():
     base = spec.signature(spec.encode(tiny_vae.chain))
     assert base == spec.signature(spec.encode(spec.override(tiny_vae.chain, {"real": 100})))
-    changes = {"real": 99, "generator.steps": 70, "recipe.index": 1, "probes.downstream.steps": 21, "source.side": 4}
+    changes = {
+        "real": 99,
+        "generator.steps": 70,
+        "recipe.index": 1,
+        "probes.downstream.steps": 21,
+        "source.reuse": True,
+    }
     signatures = {spec.signature(spec.encode(spec.override(tiny_vae.chain, {k: v}))) for k, v in changes.items()}
     assert len(signatures | {base}) == len(changes) + 1
 

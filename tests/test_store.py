@@ -299,3 +299,12 @@ def test_other_data_at_the_same_path_is_another_run(tmp_path: Path, finished: tu
         store.opened({**store.about()["run"], "data": prints[0]}, 6),
     ):
         pass
+
+
+def test_a_fork_that_reaches_further_than_what_was_kept_is_refused(tmp_path: Path):
+    chain = gaussian_chain(recipe=Replace(), real=20, rows=20)
+    parent = Store(tmp_path / "parent")
+    run(chain, KEY, 8, parent, every=4)
+    everything = spec.override(chain, {"recipe": Accumulate()})
+    with pytest.raises(GenlossError, match="holds the rows of 1 of its 4 generations"):
+        run(everything, KEY, 8, parent.fork(3, tmp_path / "fork", everything), every=4)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator.pool import Rows
-from simulator.types import Array
+from simulator.types import Array, GenlossError
 
 
 def flat(rows: Rows) -> Array:
@@ -23,4 +23,6 @@ def squared_distances(a: Array, b: Array) -> Array:
 
 def classes(rows: Rows) -> int:
     """Number of classes among labelled rows, which must be concrete (a probe's reference is)."""
+    if not (isinstance(rows, dict) and "label" in rows):
+        raise GenlossError("This probe needs rows with a label; give the chain such a source, or leave the probe out.")
     return int(np.asarray(rows["label"]).max()) + 1

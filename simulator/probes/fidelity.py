@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 
 from simulator.pool import Rows
 from simulator.probes.features import flat, squared_distances
-from simulator.types import Array, Key, View
+from simulator.types import Array, GenlossError, Key, View
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,14 @@ class Fidelity:
     features: Callable[[Rows], Array] = flat
     neighbours: int = 5  # k of the k-NN balls
 
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise GenlossError(f"Fidelity(neighbours={self.neighbours}) must be at least 1.")
+
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
-        real, fake = self.features(view.reference), self.features(view.synthetic)  # [n, d], [m, d]
+        # The reference is a constant of the program: without the barrier the compiler would compute its distances.
+        real = jax.lax.optimization_barrier(self.features(view.reference))  # [n, d]
+        fake = self.features(view.synthetic)  # [m, d]
         n = min(real.shape[0], fake.shape[0])
         real, fake = real[:n], fake[:n]
         rr, ff, rf = squared_distances(real, real), squared_distances(fake, fake), squared_distances(real, fake)
