@@ -9,6 +9,8 @@ import pytest
 from conftest import gaussian_chain
 
 from generators import VAE, Gaussian
+from generators.linear import Linear
+from generators.logistic import Logistic
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
@@ -17,6 +19,9 @@ TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
 CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
+    "linear": (Linear(3, ridge=0.1), Truth(Linear(3))),
+    "linear-least-norm": (Linear(20), Truth(Linear(20))),
+    "logistic": (Logistic(3), Truth(Logistic(3))),
     "vae": (TINY, Dataset.digits()),
 }
 

@@ -16,16 +16,26 @@ from simulator.theory.gaussian import (
     replace_variance,
     subsample_variance,
 )
+from simulator.theory.regression import accumulate_risk, interpolate_risk, replace_risk, subsample_risk
+from simulator.theory.workflow import diets, linear_workflow, workflow_error, workflow_gaussian
 
 __all__ = [
+    "accumulate_risk",
     "accumulate_variance",
     "biased_variance",
+    "diets",
     "fixed_real_limit",
     "fresh_share",
     "fresh_share_limit",
+    "interpolate_risk",
+    "linear_workflow",
     "replace_log_variance",
     "replace_mean_error",
+    "replace_risk",
     "replace_std",
     "replace_variance",
+    "subsample_risk",
     "subsample_variance",
+    "workflow_error",
+    "workflow_gaussian",
 ]
