@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from generators.exponential import Exponential as Exponential
     from generators.gaussian import Gaussian as Gaussian
     from generators.kde import KDE as KDE
+    from generators.linear import Linear as Linear
+    from generators.logistic import Logistic as Logistic
     from generators.mixture import Mixture as Mixture
     from generators.ngram import Ngram as Ngram
     from generators.per_class import PerClass as PerClass

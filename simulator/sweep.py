@@ -41,9 +41,7 @@ class Sweep:
 
     def check(self) -> None:
         """Raises where the field cannot be swept in one program."""
-        jax.eval_shape(
-            lambda: self.chain.init(jax.random.key(0), 1).t
-        )  # what is wrong without a sweep is said as it is
+        jax.eval_shape(lambda: self.chain.init(jax.random.key(0), 1).t)  # wrong without a sweep, too
         try:
             jax.eval_shape(lambda grid: jax.vmap(lambda v: self.make(v).init(jax.random.key(0), 1).t)(grid), self.grid)
         except (jax.errors.JAXTypeError, TypeError, GenlossError) as error:  # each value alone was fine

@@ -21,6 +21,8 @@ from generators import (
     Poisson,
     Society,
 )
+from generators.linear import Linear
+from generators.logistic import Logistic
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
@@ -35,6 +37,9 @@ CASES = {
     "poisson": (Poisson(2.0), Truth(Poisson(2.0))),
     "exponential": (Exponential(), Truth(Exponential())),
     "ngram": (Ngram(4, order=3, smoothing=0.1), Truth(Ngram(4, order=3, length=8))),
+    "linear": (Linear(3, ridge=0.1), Truth(Linear(3))),
+    "linear-least-norm": (Linear(20), Truth(Linear(20))),
+    "logistic": (Logistic(3), Truth(Logistic(3))),
     "vae": (TINY, Dataset.digits()),
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
     "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),

@@ -1,0 +1,75 @@
+"""Logistic regression: labels of two classes, written by the last model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from simulator.pool import Pool
+from simulator.types import Array, GenlossError, Key
+
+
+class LogisticParams(NamedTuple):
+    coef: Array  # [d]
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Fits weighted maximum likelihood to rows {"x": [n, d], "y": [n]}; samples x ~ N(0, I), P(y = 1) = s(x·coef).
+
+    Labels y are 0 or 1, and s(z) = 1/(1 + exp(-z)).  Newton's method minimises -Σ w log p(y | x) + ridge·‖coef‖²/2;
+    the ridge keeps coef finite where the two classes can be separated.
+    """
+
+    dim: int = 1  # d
+    ridge: float | Array = 1e-3  # the larger, the smaller the coefficients of separable rows
+    steps: int = 20  # of Newton's method
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "steps"):
+            if getattr(self, name) < 1:
+                raise GenlossError(f"Logistic({name}={getattr(self, name)}) must be at least 1.")
+        if not isinstance(self.ridge, Tracer) and self.ridge <= 0:
+            raise GenlossError(
+                f"Logistic(ridge={self.ridge}) must be above 0; give a small one for the likelihood alone."
+            )
+
+    def init(self, key: Key) -> LogisticParams:
+        """A coefficient vector of norm 1, all features alike."""
+        return LogisticParams(jnp.full(self.dim, self.dim**-0.5, jnp.float32))
+
+    def fit(self, key: Key, params: LogisticParams, pool: Pool) -> tuple[LogisticParams, dict[str, Array]]:
+        w, x, y = pool.weight, pool.rows["x"], pool.rows["y"]  # [n], [n, d], [n]
+
+        def loss(coef: Array) -> Array:
+            z = x @ coef  # [n]
+            return w @ (jax.nn.softplus(z) - y * z) + self.ridge * (coef @ coef) / 2  # []
+
+        def newton(_: Array, coef: Array) -> Array:
+            p = jax.nn.sigmoid(x @ coef)  # [n]
+            slope = x.T @ (w * (y - p)) - self.ridge * coef  # [d]
+            curvature = (x * (w * p * (1 - p))[:, None]).T @ x + self.ridge * jnp.eye(self.dim)  # [d, d]
+            step = jnp.linalg.solve(curvature, slope)  # [d]
+            # A full step can overshoot where classes are nearly separable; one of log(1 + m)/m of it cannot, where m
+            # is the largest change of a row's log-odds (generalised self-concordance: Bach 2010).
+            m = jnp.max(jnp.abs(x @ step) * (w > 0))  # []
+            careful = step * jnp.where(m > 0, jnp.log1p(m) / jnp.where(m > 0, m, 1.0), 1.0)  # [d]
+            return coef + jnp.where(loss(coef + step) <= loss(coef + careful), step, careful)
+
+        return LogisticParams(jax.lax.fori_loop(0, self.steps, newton, jnp.zeros(self.dim))), {}
+
+    def sample(self, key: Key, params: LogisticParams, n: int) -> dict[str, Array]:
+        """{"x": [n, d], "y": int32 [n]}."""
+        on_x, on_y = jax.random.split(key)
+        x = jax.random.normal(on_x, (n, self.dim))
+        return {"x": x, "y": jax.random.bernoulli(on_y, jax.nn.sigmoid(x @ params.coef)).astype(jnp.int32)}
+
+    def log_prob(self, params: LogisticParams, rows: dict[str, Array]) -> Array:
+        """[n], in nats: log p(x) + log p(y | x)."""
+        sign = 2 * rows["y"] - 1  # [n]: -1 or 1
+        on_x = jax.scipy.stats.norm.logpdf(rows["x"]).sum(-1)  # [n]
+        return on_x + jax.nn.log_sigmoid(sign * (rows["x"] @ params.coef))
