@@ -46,6 +46,7 @@ from simulator.theory.golden import (
     weighted_mean_error,
     weighted_mean_error_limit,
 )
+from simulator.theory.regression import accumulate_risk, interpolate_risk, replace_risk, subsample_risk
 from simulator.theory.smoothing import (
     preferred,
     smoothed_density,
@@ -55,14 +56,17 @@ from simulator.theory.smoothing import (
     tilted_gaussian,
     truncation_factor,
 )
+from simulator.theory.workflow import diets, linear_workflow, workflow_error, workflow_gaussian
 
 __all__ = [
     "accumulate_heterozygosity",
+    "accumulate_risk",
     "accumulate_variance",
     "biased_variance",
     "category_count",
     "category_loss",
     "category_survival",
+    "diets",
     "expected_distinct",
     "expected_support",
     "exponential_log_mean",
@@ -75,6 +79,8 @@ __all__ = [
     "fresh_share_limit",
     "golden_share",
     "growing_variance",
+    "interpolate_risk",
+    "linear_workflow",
     "mean_fixation_time",
     "missing_mass",
     "poisson_survival",
@@ -84,6 +90,7 @@ __all__ = [
     "replace_log_determinant",
     "replace_log_variance",
     "replace_mean_error",
+    "replace_risk",
     "replace_std",
     "replace_variance",
     "smoothed_concentration",
@@ -91,6 +98,7 @@ __all__ = [
     "smoothed_density",
     "smoothed_second_moment",
     "smoothed_variance",
+    "subsample_risk",
     "subsample_variance",
     "tempered",
     "tilted",
@@ -99,5 +107,7 @@ __all__ = [
     "weighted_covariance_loss",
     "weighted_mean_error",
     "weighted_mean_error_limit",
+    "workflow_error",
+    "workflow_gaussian",
     "zipf_missing_mass",
 ]
