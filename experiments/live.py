@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from simulator.drive import Progress as Report
-from simulator.report.figures import HEADLINES
+from simulator.report.figures import HEADLINES, shown
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -86,8 +86,7 @@ class Display:
         return "/".join(f"{v:.3g}" for v in self.history[name][:, -1])
 
     def _shown(self) -> list[str]:
-        known = [m for m in HEADLINES if m in self.history]
-        return known or [m for m in self.history if m != "fit.mass"][:6] or list(self.history)
+        return shown(self.history)
 
     def _picture(self) -> Group:
         table = Table(box=None, pad_edge=False)

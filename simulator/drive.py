@@ -24,7 +24,8 @@ from simulator.types import Array, GenlossError, Key, Record, State
 def simulate(chain: Chain, key: Key, generations: int) -> Record:
     """All generations as one compiled `lax.scan`; leaves of the record are [generations, ...].
 
-    May itself be vmapped over `key`.  The same chain object is compiled once for every number of generations.
+    May itself be vmapped over `key`.  The same chain object is compiled once for every number of generations.  Inside
+    one program nothing can be raised: an empty diet or a loss that is not finite shows as NaN, where `run` would stop.
     """
     return _simulate(chain, key, generations)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,17 @@ HEADLINES = {
     "downstream.samples.accuracy": "accuracy, trained on samples",
     "downstream.diet.accuracy": "accuracy, trained on the diet",
 }
+# Measured beside the headlines, shown where asked for.
+SUPPORTING = ("fit.", "diversity.", "fidelity.", "downstream.", "diet.")
+
+
+def shown(known: Iterable[str], most: int = 9) -> list[str]:
+    """The metrics to show of those a run has: the headlines, then those of the user's own probes, one number each."""
+    known = list(dict.fromkeys(known))
+    own = [m for m in known if not m.startswith(SUPPORTING) and not m.rpartition(".")[2].isdigit()]
+    return [*[m for m in HEADLINES if m in known], *own][:most] or [m for m in known if m != "fit.mass"][:6] or known
+
+
 COLOURS = ("#c1272d", "#0072b2", "#e69f00", "#009e73", "#7b3fa0", "#56b4e9", "#8c6d31", "#000000")
 
 
@@ -32,8 +43,7 @@ def decay(records: Any, ceiling: Mapping[str, float] | None = None, metrics: Seq
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    known = list(dict.fromkeys(records["metric"]))
-    metrics = metrics or [m for m in HEADLINES if m in known] or [m for m in known if m != "fit.mass"][:6] or known
+    metrics = metrics or shown(records["metric"])
     columns = min(3, len(metrics))
     lines = -(-len(metrics) // columns)
     figure = Figure(figsize=(4.1 * columns, 2.9 * lines + 0.5), layout="constrained")
@@ -58,7 +68,8 @@ def decay(records: Any, ceiling: Mapping[str, float] | None = None, metrics: Seq
     for panel in panels[len(metrics) :]:
         panel.axis("off")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
+    across = min(2 * columns, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
     return figure
 
 

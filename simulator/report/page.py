@@ -40,8 +40,7 @@ pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>
 
 def summary(records: Any, metrics: list[str] | None = None) -> Any:
     """Mean over replicates at the first and the last generation: a data frame [setting, metric at generation]."""
-    known = list(dict.fromkeys(records["metric"]))
-    metrics = metrics or [m for m in figures.HEADLINES if m in known] or [m for m in known if m != "fit.mass"][:6]
+    metrics = metrics or figures.shown(records["metric"])
     last = records["generation"].max()
     chosen = records[records["metric"].isin(metrics) & records["generation"].isin([0, last])]
     table = chosen.pivot_table(index="setting", columns=["metric", "generation"], values="value", sort=False)
