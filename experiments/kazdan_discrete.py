@@ -8,24 +8,17 @@ and in every chain by fit 250; with 10 % fresh real rows none is fixed at fit 25
 heterozygosity stays at 0.779 (the law: 0.7794).
 """
 
-import jax
-
 from generators.categorical import Categorical
-from simulator import Chain, Sweep, Truth, View
+from simulator import Chain, Sweep, Truth
+from simulator.probes import Categories
 from simulator.recipe import Mix
-
-
-def categories(key: jax.Array, view: View) -> dict[str, jax.Array]:
-    """How many categories are left, whether it is one, and the chance that two draws differ."""
-    p = view.params.probs  # [size]
-    return {"left": (p > 0).sum(), "fixed": (p == 1).any(), "heterozygosity": 1 - (p**2).sum()}
 
 
 chain = Chain(
     source=Truth(Categorical(100)),
     generator=Categorical(100),
     recipe=Mix(real=0.0, size=20, fresh=True),
-    probes={"categories": categories},
+    probes={"categories": Categories()},
     real=20,
     rows=20,
     fresh=2,

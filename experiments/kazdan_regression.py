@@ -9,25 +9,17 @@ Result: from 0.111 at the first fit the excess risk grows to 11.1 ± 0.5 under r
 rows >> features).
 """
 
-from typing import Any
-
 from generators.linear import Linear
 from simulator import Chain, Sweep, Truth
+from simulator.probes import Risk
 from simulator.recipe import Accumulate, Replace, Select, Subsample, Then
-from simulator.types import Array, Key, View
-
-
-def excess_risk(key: Key, view: View) -> Array:
-    """‖coef - truth‖²: the squared error on new rows beyond their noise, for x ~ N(0, I)."""
-    model: Any = view.generator
-    return ((view.params.coef - model.init(key).coef) ** 2).sum()
 
 
 chain = Chain(
     source=Truth(Linear(10)),
     generator=Linear(10),
     recipe=Select((Replace(), Accumulate(), Then(Accumulate(), Subsample(100))), 0),
-    probes={"excess_risk": excess_risk},
+    probes={"excess_risk": Risk()},
     real=100,
     rows=100,
     held_out=1,

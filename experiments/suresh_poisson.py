@@ -8,23 +8,17 @@ Result: under replace the rate is above 0 in 0.822 ± 0.012 of chains at fit 10 
 0.987 ± 0.004 at fit 100.
 """
 
-import jax
-
 from generators.poisson import Poisson
-from simulator import Chain, Sweep, Truth, View
+from simulator import Chain, Sweep, Truth
+from simulator.probes import Rate
 from simulator.recipe import Mix
-
-
-def rate(key: jax.Array, view: View) -> dict[str, jax.Array]:
-    """The fitted rate, and whether it is above 0."""
-    return {"rate": view.params.rate, "alive": view.params.rate > 0}
 
 
 chain = Chain(
     source=Truth(Poisson()),
     generator=Poisson(),
     recipe=Mix(real=0.0, size=10, fresh=True),
-    probes={"poisson": rate},
+    probes={"poisson": Rate()},
     real=10,
     rows=10,
     fresh=1,

@@ -16,6 +16,16 @@ class GaussianParams(NamedTuple):
     mean: Array  # [d]
     cov: Array  # [d, d]
 
+    @property
+    def variances(self) -> Array:
+        """[d]."""
+        return jnp.diagonal(self.cov, axis1=-2, axis2=-1)
+
+    @property
+    def log_det(self) -> Array:
+        """[], in nats; -inf where a direction is lost."""
+        return jnp.linalg.slogdet(self.cov)[1]
+
 
 @dataclass(frozen=True)
 class Gaussian:

@@ -4,5 +4,17 @@ from simulator.probes.diet import Diet
 from simulator.probes.diversity import Diversity
 from simulator.probes.downstream import Downstream
 from simulator.probes.fidelity import Fidelity
+from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
 
-__all__ = ["Diet", "Diversity", "Downstream", "Fidelity"]
+__all__ = [
+    "Categories",
+    "Diet",
+    "Diversity",
+    "Downstream",
+    "Fidelity",
+    "LogDet",
+    "Moments",
+    "Rate",
+    "Risk",
+    "Wasserstein",
+]

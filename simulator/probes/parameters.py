@@ -1,0 +1,81 @@
+"""What the fitted parameters of the exact models say, where the truth is known; theory is drawn over these.
+
+Each reads `view.params`; none looks at rows, so a chain measured by them alone draws nothing beyond what it eats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from simulator.types import Array, Key, View
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The fitted Gaussian against the truth N(μ0, σ0² I).
+
+    variance: tr Σ_t / tr Σ_0, 1 for the truth; mean_error: ‖m_t - μ0‖²/σ0².
+    """
+
+    mean: float = 0.0  # μ0, of every coordinate
+    variance: float = 1.0  # σ0², of every coordinate
+
+    def __call__(self, key: Key, view: View) -> dict[str, Array]:
+        return {
+            "variance": view.params.variances.mean() / self.variance,  # [d] -> []
+            "mean_error": ((view.params.mean - self.mean) ** 2).sum() / self.variance,
+        }
+
+
+@dataclass(frozen=True)
+class LogDet:
+    """log det Σ_t / det Σ_0 of the fitted Gaussian, in nats, for the truth N(·, σ0² I)."""
+
+    variance: float = 1.0  # σ0², of every coordinate
+
+    def __call__(self, key: Key, view: View) -> Array:
+        return view.params.log_det - view.params.mean.shape[-1] * jnp.log(self.variance)
+
+
+@dataclass(frozen=True)
+class Wasserstein:
+    """W2²(N(0, I), N(m_t, Σ_t)) = ‖m‖² + Σ_i (√λ_i - 1)², λ the eigenvalues of Σ_t, in squared units of the rows."""
+
+    def __call__(self, key: Key, view: View) -> Array:
+        values = jnp.linalg.eigvalsh(view.params.cov)  # [d]
+        return (view.params.mean**2).sum() + ((jnp.sqrt(jnp.maximum(values, 0)) - 1) ** 2).sum()
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Fitted shares p of categories: how many are left, whether it is one, and the chance that two draws differ.
+
+    left: number of p_i > 0; fixed: 1 where one is left; heterozygosity: 1 - Σ p², in [0, 1).
+    """
+
+    def __call__(self, key: Key, view: View) -> dict[str, Array]:
+        p = view.params.probs  # [size]
+        left = (p > 0).sum()
+        return {"left": left, "fixed": left == 1, "heterozygosity": 1 - (p**2).sum()}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The fitted mean of a model of one number (`Poisson`, `Bernoulli`, `Exponential`), and whether it is above 0."""
+
+    def __call__(self, key: Key, view: View) -> dict[str, Array]:
+        (rate,) = view.params  # []
+        return {"rate": rate, "alive": rate > 0}
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Excess test risk ‖coef - truth‖² of a regression for x ~ N(0, I), in squared units of y.
+
+    The truth is the generator's own start, which is what `Truth(Linear(d))` draws from.
+    """
+
+    def __call__(self, key: Key, view: View) -> Array:
+        return ((view.params.coef - view.generator.init(key).coef) ** 2).sum()
