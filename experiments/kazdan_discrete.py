@@ -13,7 +13,6 @@ from simulator import Chain, Sweep, Truth
 from simulator.probes import Categories
 from simulator.recipe import Mix
 
-
 chain = Chain(
     source=Truth(Categorical(100)),
     generator=Categorical(100),

@@ -14,7 +14,6 @@ from simulator import Chain, Sweep, Truth
 from simulator.probes import Risk
 from simulator.recipe import Accumulate, Replace, Select, Subsample, Then
 
-
 chain = Chain(
     source=Truth(Linear(10)),
     generator=Linear(10),

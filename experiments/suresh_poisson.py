@@ -13,7 +13,6 @@ from simulator import Chain, Sweep, Truth
 from simulator.probes import Rate
 from simulator.recipe import Mix
 
-
 chain = Chain(
     source=Truth(Poisson()),
     generator=Poisson(),
