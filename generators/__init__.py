@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from generators.bernoulli import Bernoulli as Bernoulli
     from generators.categorical import Categorical as Categorical
+    from generators.cohort import Cohort as Cohort
     from generators.exponential import Exponential as Exponential
     from generators.gaussian import Gaussian as Gaussian
     from generators.kde import KDE as KDE

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from simulator.chance import multinomial
 from simulator.pool import Pool, draw
 from simulator.types import Array, GenlossError, Key
 
@@ -47,9 +48,38 @@ class Categorical:
 
     def sample(self, key: Key, params: CategoricalParams, n: int) -> Array:
         """[n] int32; a category of probability 0 is never drawn, whatever the rounding."""
-        mass = (params.probs / params.probs.max()) ** (1 / self.temperature)  # [size]; the largest is 1: no underflow
-        return draw(key, mass, (n,))
+        return draw(key, self.mass(params), (n,))
+
+    def mass(self, params: CategoricalParams) -> Array:
+        """What samples are drawn in proportion to, [size]; the largest is 1, so that none underflows."""
+        return (params.probs / params.probs.max()) ** (1 / self.temperature)
+
+    @property
+    def summary(self) -> CategoricalSummary:
+        """For `Cohort`."""
+        return CategoricalSummary(self)
 
     def log_prob(self, params: CategoricalParams, rows: Array) -> Array:
         """[n], in nats, at temperature 1; -inf for a lost category."""
         return jnp.log(params.probs)[rows]
+
+
+@dataclass(frozen=True)
+class CategoricalSummary:
+    """Cohorts of categories: multinomial counts [size], float32."""
+
+    model: Categorical
+
+    def init(self, key: Key) -> CategoricalParams:
+        return self.model.init(key)
+
+    def draw(self, key: Key, params: CategoricalParams, n: Array) -> Array:
+        mass = self.model.mass(params)
+        return multinomial(key, n, mass / mass.sum())
+
+    def merge(self, old: Array, new: Array, share: Array) -> Array:
+        return old + share * (new - old)
+
+    def fit(self, params: CategoricalParams, pool: Pool) -> CategoricalParams:
+        counts = pool.weight @ pool.rows + self.model.smoothing  # [size]
+        return CategoricalParams(counts / counts.sum())

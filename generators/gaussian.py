@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simulator.chance import chi_square, normal
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
 
@@ -55,12 +56,116 @@ class Gaussian:
 
     def sample(self, key: Key, params: GaussianParams, n: int) -> Array:
         """[n, d]."""
-        noise = jax.random.normal(key, (n, self.dim))
+        noise = normal(key, (n, self.dim))
         return params.mean + jnp.sqrt(self.bias) * noise @ factor(params.cov).T
+
+    @property
+    def summary(self) -> GaussianSummary:
+        """For `Cohort`."""
+        return GaussianSummary(self)
 
     def log_prob(self, params: GaussianParams, rows: Array) -> Array:
         """[n], in nats."""
         return jnp.asarray(jax.scipy.stats.multivariate_normal.logpdf(rows, params.mean, params.cov))
+
+
+class FactoredParams(NamedTuple):
+    """Σ = U diag(exp 2s) Uᵀ: exact long after the covariance itself underflows."""
+
+    mean: Array  # [d]
+    unit: Array  # U [d, d], lower triangular with ones on its diagonal
+    log_scale: Array  # s [d]; -inf in a direction that is lost
+
+    @property
+    def lower(self) -> Array:
+        """The triangular factor of the covariance, [d, d]."""
+        return self.unit * jnp.exp(self.log_scale)
+
+    @property
+    def cov(self) -> Array:
+        """[d, d]."""
+        return self.lower @ self.lower.T
+
+    @property
+    def variances(self) -> Array:
+        """[d]."""
+        return (self.lower**2).sum(-1)
+
+    @property
+    def log_det(self) -> Array:
+        """[], in nats."""
+        return 2 * self.log_scale.sum()
+
+
+class GaussianCohort(NamedTuple):
+    """The sufficient statistic of a cohort; its scatter Σ (x - mean)(x - mean)ᵀ both whole and as U diag(exp 2s) Uᵀ."""
+
+    n: Array  # [] rows in the cohort
+    mean: Array  # [d]
+    scatter: Array  # [d, d]
+    unit: Array  # U [d, d]
+    log_scale: Array  # s [d]
+
+
+@dataclass(frozen=True)
+class GaussianSummary:
+    """Cohorts of normal rows: mean ~ N(m, Σ/n) and scatter ~ Wishart(Σ, n - 1), independent of each other.
+
+    The scatter of n rows is L A Aᵀ Lᵀ with L Lᵀ = Σ and Bartlett's A: lower triangular, A_ii² ~ χ²(n - i) for
+    i = 1..d, normal below the diagonal (Bartlett, Proc. R. Soc. Edinburgh 53 (1933) 260-283).  So a chain under replace
+    is a product of Bartlett factors, and no covariance is ever decomposed.
+    """
+
+    model: Gaussian
+
+    def check(self, n: int) -> None:
+        if n <= self.model.dim:
+            raise GenlossError(
+                f"A cohort of {n} rows does not span {self.model.dim} dimensions; give it at least "
+                f"{self.model.dim + 1}, or run the chain row by row."
+            )
+
+    def init(self, key: Key) -> FactoredParams:
+        d = self.model.dim
+        return FactoredParams(jnp.zeros(d), jnp.eye(d), jnp.zeros(d))
+
+    def draw(self, key: Key, params: FactoredParams, n: Array) -> GaussianCohort:
+        d = self.model.dim
+        on_normal, on_scale = jax.random.split(key)
+        z = normal(on_normal, (d + 1, d))  # [d + 1, d]: one row for the mean, d for the factor
+        scale = 0.5 * jnp.log(jnp.asarray(self.model.bias, jnp.float32)) + params.log_scale  # [d]
+        mean = params.mean + params.unit @ (jnp.exp(scale) * z[0]) / jnp.sqrt(n)  # [d]
+        log_diagonal = 0.5 * jnp.log(chi_square(on_scale, n - 1 - jnp.arange(d, dtype=jnp.float32)))  # [d]: log A_ii
+        after = scale + log_diagonal  # [d]
+        lost = jnp.isneginf(after)  # [d]
+        # U' = U B with B_ij = exp(s_i) A_ij exp(-s'_j): unit triangular again, whatever the scale
+        ratio = jnp.exp(scale[:, None] - jnp.where(lost, jnp.inf, after))  # [d, d]
+        unit = params.unit @ (jnp.tril(z[1:] * ratio, -1) + jnp.eye(d))  # [d, d]
+        lower = unit * jnp.exp(after)  # [d, d]
+        return GaussianCohort(jnp.asarray(n, jnp.float32), mean, lower @ lower.T, unit, after)
+
+    def merge(self, old: GaussianCohort, new: GaussianCohort, share: Array) -> GaussianCohort:
+        """A cohort of the same count that carries `share` of `new` in mean and second moment."""
+        apart = new.mean - old.mean  # [d]
+        between = share * (1 - share) * new.n * jnp.outer(apart, apart)  # [d, d]
+        scatter = (1 - share) * old.scatter + share * new.scatter + between
+        return new._replace(mean=old.mean + share * apart, scatter=scatter)
+
+    def fit(self, params: FactoredParams, pool: Pool) -> FactoredParams:
+        w, rows = pool.weight, pool.rows  # [cohorts]
+        if w.shape[0] == 1:  # one data set of one cohort: its own factor serves
+            scale = 0.5 * (jnp.log(w[0]) - jnp.log(w[0] * rows.n[0] - self.model.ddof))
+            return FactoredParams(rows.mean[0], rows.unit[0], rows.log_scale[0] + scale)
+        mass = w * rows.n  # [cohorts]
+        mean = mass @ rows.mean / mass.sum()  # [d]
+        apart = jnp.sqrt(mass)[:, None] * (rows.mean - mean)  # [cohorts, d]
+        within = jnp.tensordot(w, rows.scatter, 1)  # [d, d]
+        cov = (within + apart.T @ apart) / (mass.sum() - self.model.ddof)
+        # Raised by what rounding leaves uncertain, so that a covariance of cohorts has a factor.
+        variances = jnp.diagonal(cov) * (self.model.dim * jnp.finfo(cov.dtype).eps)  # [d]
+        lower = jnp.linalg.cholesky(cov + jnp.diag(variances)) if self.model.dim > 1 else jnp.sqrt(cov)
+        diagonal = jnp.diagonal(lower)  # [d]
+        return FactoredParams(mean, lower / diagonal, jnp.log(diagonal))
 
 
 def factor(cov: Array) -> Array:

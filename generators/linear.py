@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from simulator.chance import chi_square, normal
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
 
@@ -60,11 +61,70 @@ class Linear:
 
     def sample(self, key: Key, params: LinearParams, n: int) -> dict[str, Array]:
         """{"x": [n, d], "y": [n]}."""
-        on_x, on_y = jax.random.split(key)
-        x = jax.random.normal(on_x, (n, self.dim))
-        return {"x": x, "y": x @ params.coef + self.noise * jax.random.normal(on_y, (n,))}
+        z = normal(key, (n, self.dim + 1))  # [n, d + 1]: covariates, and the noise of y
+        x = z[:, :-1]  # [n, d]
+        return {"x": x, "y": x @ params.coef + self.noise * z[:, -1]}
+
+    @property
+    def summary(self) -> LinearSummary:
+        """For `Cohort`."""
+        return LinearSummary(self)
 
     def log_prob(self, params: LinearParams, rows: dict[str, Array]) -> Array:
         """[n], in nats: log p(x) + log p(y | x)."""
         normal = jax.scipy.stats.norm.logpdf
         return normal(rows["x"]).sum(-1) + normal(rows["y"], rows["x"] @ params.coef, self.noise)
+
+
+class LinearCohort(NamedTuple):
+    """The normal equations of a cohort, whole and as a triangular factor: XᵀX = A Aᵀ, Xᵀy = A target."""
+
+    gram: Array  # XᵀX [d, d]
+    moment: Array  # Xᵀy [d]
+    lower: Array  # A [d, d]
+    target: Array  # [d]
+
+
+@dataclass(frozen=True)
+class LinearSummary:
+    """Cohorts of rows x ~ N(0, I), y = x·coef + noise: XᵀX ~ Wishart(I, n), and Xᵀy = XᵀX coef + noise·A z.
+
+    A is Bartlett's factor (A_ii² ~ χ²(n - i + 1) for i = 1..d, normal below the diagonal) and z standard normal: given
+    X, Xᵀε is N(0, noise²·XᵀX).  Of one cohort the coefficients are the solution of Aᵀ coef = target, without squaring.
+    """
+
+    model: Linear
+
+    def check(self, n: int) -> None:
+        if n < self.model.dim:
+            raise GenlossError(
+                f"A cohort of {n} rows does not determine {self.model.dim} coefficients; give it at least "
+                f"{self.model.dim}, or run the chain row by row."
+            )
+
+    def init(self, key: Key) -> LinearParams:
+        return self.model.init(key)
+
+    def draw(self, key: Key, params: LinearParams, n: Array) -> LinearCohort:
+        d = self.model.dim
+        on_normal, on_scale = jax.random.split(key)
+        z = normal(on_normal, (d + 1, d))  # [d + 1, d]: one row for the noise, d for the factor
+        diagonal = jnp.sqrt(chi_square(on_scale, n - jnp.arange(d, dtype=jnp.float32)))  # [d]
+        lower = jnp.tril(z[1:], -1) + jnp.diag(diagonal)  # [d, d]
+        target = params.coef @ lower + self.model.noise * z[0]  # [d]
+        return LinearCohort(lower @ lower.T, lower @ target, lower, target)
+
+    def merge(self, old: LinearCohort, new: LinearCohort, share: Array) -> LinearCohort:
+        gram, moment = (a + share * (b - a) for a, b in ((old.gram, new.gram), (old.moment, new.moment)))
+        return new._replace(gram=gram, moment=moment)
+
+    def fit(self, params: LinearParams, pool: Pool) -> LinearParams:
+        solve = jax.scipy.linalg.solve_triangular
+        w, rows, ridge = pool.weight, pool.rows, self.model.ridge  # [cohorts]
+        if w.shape[0] == 1 and isinstance(ridge, int | float) and ridge == 0:
+            return LinearParams(solve(rows.lower[0], rows.target[0], trans="T", lower=True))
+        with jax.default_matmul_precision("highest"):
+            gram = jnp.tensordot(w, rows.gram, 1) + ridge * jnp.eye(self.model.dim)  # [d, d]
+            lower = jnp.linalg.cholesky(gram)  # [d, d]
+            half = solve(lower, w @ rows.moment, lower=True)  # [d]
+        return LinearParams(solve(lower, half, trans="T", lower=True))

@@ -41,6 +41,38 @@ class Poisson:
         """[n] int32."""
         return jax.random.poisson(key, params.rate, (n,), jnp.int32)
 
+    @property
+    def summary(self) -> PoissonSummary:
+        """For `Cohort`."""
+        return PoissonSummary(self)
+
     def log_prob(self, params: PoissonParams, rows: Array) -> Array:
         """[n], in nats."""
         return jax.scipy.stats.poisson.logpmf(rows, params.rate)
+
+
+class PoissonCohort(NamedTuple):
+    """The sufficient statistic of a cohort."""
+
+    n: Array  # [] rows in the cohort
+    total: Array  # [] their sum
+
+
+@dataclass(frozen=True)
+class PoissonSummary:
+    """Cohorts of counts: their total is Poisson(nλ)."""
+
+    model: Poisson
+
+    def init(self, key: Key) -> PoissonParams:
+        return self.model.init(key)
+
+    def draw(self, key: Key, params: PoissonParams, n: Array) -> PoissonCohort:
+        total = jax.random.poisson(key, n * params.rate).astype(jnp.float32)  # []
+        return PoissonCohort(jnp.asarray(n, jnp.float32), total)
+
+    def merge(self, old: PoissonCohort, new: PoissonCohort, share: Array) -> PoissonCohort:
+        return PoissonCohort(new.n, old.total + share * (new.total - old.total))
+
+    def fit(self, params: PoissonParams, pool: Pool) -> PoissonParams:
+        return PoissonParams(pool.weight @ pool.rows.total / (pool.weight @ pool.rows.n))

@@ -109,9 +109,14 @@ class Chain:
         """Slots of a block."""
         return max(self.rows + self.fresh, self.real - self.front)
 
+    @functools.cached_property
+    def merges(self) -> bool:
+        """Whether all data sets of the past are kept as one: of cohorts, under a recipe that weighs them alike."""
+        return getattr(self.model, "merge", False) and recipes.weighs_alike(self.recipe) and not self.fresh
+
     def capacity(self, generations: int) -> int:
         """Slots of the pool; data sets that the recipe cannot reach any more are overwritten."""
-        reach = recipes.horizon(self.recipe, self)
+        reach = 1 if self.merges else recipes.horizon(self.recipe, self)
         return self.front + self.block * (generations if reach is None else min(generations, reach))
 
     def blocks(self, capacity: int) -> int:
@@ -173,7 +178,8 @@ class Chain:
         """Takes in fresh rows and weighs everything kept: the state, and the diet."""
         state = self.take_in(state, fresh)
         self.guard(state.pool)
-        shown = state.pool.weighed(jnp.ones(state.pool.capacity))
+        copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merges else jnp.ones(state.pool.capacity)
+        shown = state.pool.weighed(copies)
         return state, shown.weighed(self.recipe(key_for(key, "eat"), state.t, shown))
 
     def guard(self, pool: Pool) -> None:
@@ -204,7 +210,13 @@ class Chain:
         return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
 
     def remember(self, state: State, params: Params, synthetic: Rows) -> State:
-        pool = state.pool.place(self.slot(state.t + 1, state.pool.capacity), synthetic, SYNTHETIC, state.t)
+        start = self.slot(state.t + 1, state.pool.capacity)
+        if self.merges:
+            old = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, self.rows), state.pool.rows)
+            model: Any = self.model
+            both = model.merged(old, synthetic, 1 / (state.t + 1.0))
+            synthetic = jax.tree.map(lambda a, b: jnp.where(state.t > 0, a, b), both, synthetic)
+        pool = state.pool.place(start, synthetic, SYNTHETIC, state.t)
         return State(state.t + 1, params, pool, state.key)
 
     def perfect(self, key: Key, capacity: int) -> tuple[Params, Pool, Rows]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class Accumulate:
     """Everything ever kept, with weight 1 (Gerstgrasser et al. 2024, arXiv:2404.01413)."""
 
+    weighs_alike: ClassVar[bool] = True
+
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         return pool.weight
 
@@ -311,6 +313,11 @@ def horizon(recipe: Recipe, chain: Chain) -> int | None:
     """Past generations the recipe can still give weight to; None where it does not say."""
     own = getattr(recipe, "horizon", None)
     return own(chain) if own else None
+
+
+def weighs_alike(recipe: Recipe) -> bool:
+    """Whether all synthetic rows weigh the same at every fit, so that cohorts of them may be kept as one."""
+    return getattr(recipe, "weighs_alike", False)
 
 
 def forgets_real(recipe: Recipe) -> bool:
