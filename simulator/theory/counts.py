@@ -9,7 +9,7 @@ variance of an indicator being p(1 - p), H obeys every second-moment law of the 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import digamma, gammaln, polygamma, xlog1py, xlogy, zeta
+from scipy.special import digamma, gammainc, gammaln, polygamma, xlog1py, xlogy, zeta
 
 from simulator.theory.gaussian import (
     Values,
@@ -78,12 +78,17 @@ def missing_mass(probs: Values, n: int) -> float:
     return float((probs * category_loss(probs, n)).sum())
 
 
-def zipf_missing_mass(exponent: float, n: Values | int) -> Values:
-    """`missing_mass` of infinitely many categories p_i ∝ i^-β, β > 1, for n -> infinity (scaling law of tails,
-    Dohmatob et al. 2024): (1/β) Γ(1-1/β) ζ(β)^(-1/β) n^-(1-1/β).
+def zipf_missing_mass(exponent: float, n: Values | int, head: int = 0) -> Values:
+    """`missing_mass` of infinitely many categories p_i ∝ i^-β, β > 1 (Dohmatob et al. 2024, arXiv:2402.07043).
+
+    Without `head` the scaling law for n -> infinity, (1/β) Γ(1-1/β) ζ(β)^(-1/β) n^-(1-1/β).  With it the first `head`
+    categories are summed exactly and those beyond by an integral, the same with γ(1-1/β, n p_{head+1/2}) for Γ.
     """
-    power = 1 / exponent
-    return power * np.exp(gammaln(1 - power)) * zeta(exponent) ** -power * np.asarray(n, np.float64) ** (power - 1)
+    n, power = np.asarray(n, np.float64)[..., None], 1 / exponent  # [..., 1]
+    probs = np.arange(1.0, head + 1) ** -exponent / zeta(exponent)  # [head]
+    first = (probs * (1 - probs) ** n).sum(-1)
+    below = gammainc(1 - power, n * (head + 0.5) ** -exponent / zeta(exponent)) if head else np.ones_like(n)
+    return first + power * np.exp(gammaln(1 - power)) * zeta(exponent) ** -power * (n ** (power - 1) * below)[..., 0]
 
 
 def category_count(prob: float, n: int, generations: int) -> Values:

@@ -41,6 +41,17 @@ def replace_log_variance(n: int, generations: int, ddof: int = 0) -> tuple[Value
     return t * (digamma((n - 1) / 2) - np.log((n - ddof) / 2)), t * float(polygamma(1, (n - 1) / 2))
 
 
+def replace_median_std(n: int, generations: int, ddof: int = 0) -> Values:
+    """Median of σ_t under replace, from the random walk of log S_t (derived; Shumailov et al., arXiv:2305.17493).
+
+    exp(median of log S_t / 2), where log S_t is a sum of t independent log χ²_{n-1} with cumulants κ: its median is its
+    mean less κ3/(6κ2) (Cornish & Fisher), a shift of -ψ2(a)/(6 ψ1(a)), a = (n-1)/2, that is the same for every t.
+    """
+    a = (n - 1) / 2
+    shift = -float(polygamma(2, a)) / (6 * float(polygamma(1, a)))
+    return np.exp((replace_log_variance(n, generations, ddof)[0] + shift) / 2)
+
+
 def biased_variance(n: int, bias: float, generations: int) -> tuple[Values, Values]:
     """(E[S_t], V_t) under replace, U, where samples come from N(m, λS) (MAD, arXiv:2307.01850): λ^(t-1), and
     Σ_{k=0..t-1} λ^k/n.
