@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-NOT_EXPERIMENTS = {"__init__", "cli", "live", "bench", "reproductions"}
+NOT_EXPERIMENTS = {"__init__", "cli", "live", "reproductions"}
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
 
 

@@ -3,16 +3,28 @@ arXiv:2404.01413; Kazdan et al. 2024, arXiv:2410.16713)
 
     genloss run kazdan_regression
 
-Two shared CPU cores: 85 s (100 rows and 10 features a generation, 100 generations, 100 replicates of each recipe).
-Result: from 0.111 at the first fit the excess risk grows to 11.1 ± 0.5 under replace (law: 11.24), stays at
-0.173 ± 0.007 when all rows are kept (0.178), and at 0.351 ± 0.015 when 100 of them are drawn (0.326 for
-rows >> features).
+Runs 100 rows and 10 features a generation, 100 generations, 100 replicates of each regime.  The published grid is d in
+1, 3, 10, 31, 100 times n in 10, 32, 100, 316, 1,000 (n > d), three noises: replace and accumulate by cohorts, 1,000
+seeds; subsample row by row, 100 seeds.  Two CPU cores: 0 s.  Result: to come.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from generators.cohort import Cohort
 from generators.linear import Linear
-from simulator import Chain, Sweep, Truth
+from simulator import Chain, Sweep, Truth, ensemble, simulate, theory
 from simulator.probes import Risk
 from simulator.recipe import Accumulate, Replace, Select, Subsample, Then
+from simulator.types import Key, Recipe, Record
+
+if TYPE_CHECKING:
+    from experiments.reproductions import Reproduction
 
 chain = Chain(
     source=Truth(Linear(10)),
@@ -26,4 +38,86 @@ chain = Chain(
 sweep = Sweep(chain, "recipe.index", {"replace": 0, "accumulate": 1, "accumulate, subsample": 2})
 generations = 100
 replicates = 100
-every = 10
+every = 100
+
+DIMS, ROWS, NOISES, ITERATIONS = (1, 3, 10, 31, 100), (10, 32, 100, 316, 1000), (0.1, 1.0, 10.0), 100
+
+
+def by_cohorts(recipe: Recipe, dim: int, rows: tuple[int, ...], keys: Key) -> Record:
+    """All sizes of cohort and noises as one program, leaves [rows x noises, keys, iterations]."""
+
+    def make(cell: Any) -> Chain:
+        cohort = Cohort(Linear(dim, noise=cell["noise"]), cell["n"])
+        return Chain(
+            source=Truth(cohort), generator=cohort, recipe=recipe, probes={"risk": Risk()}, real=1, rows=1, held_out=1
+        )
+
+    n, noise = (jnp.array(a).ravel() for a in np.meshgrid(rows, NOISES, indexing="ij"))
+    return ensemble(make, {"n": n, "noise": noise}, keys, ITERATIONS)
+
+
+def row_by_row(recipe: Recipe, dim: int, rows: int, keys: Key, noise: float = 1.0, at_once: int = 10) -> Record:
+    """The same from raw rows at one noise, leaves [keys, iterations]; `at_once` chains side by side."""
+    model = Linear(dim, noise=noise)
+    chain = Chain(
+        source=Truth(model), generator=model, recipe=recipe, probes={"risk": Risk()}, real=rows, rows=rows, held_out=1
+    )
+    one = jax.jit(lambda keys: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), keys, batch_size=at_once))
+    return one(keys)
+
+
+def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds: int = 1000) -> Reproduction:
+    """Excess risk of three regimes over the published grid."""
+    from matplotlib.figure import Figure
+
+    from experiments.reproductions import Finding, Reproduction
+    from simulator.report.figures import COLOURS
+
+    figure = Figure(figsize=(3.0 * len(rows), 7.4), layout="constrained")
+    panels = figure.subplots(3, len(rows), squeeze=False, sharex=True)
+    t = np.arange(1, ITERATIONS + 1)
+    laws = (theory.replace_risk, theory.accumulate_risk, theory.subsample_risk)
+    names = ("replace", "accumulate", "accumulate, subsample")
+    findings = []
+
+    def draw(row: int, dim: int, n: int, noise: float, samples: np.ndarray) -> None:
+        mean, error = samples.mean(0), samples.std(0, ddof=1) / np.sqrt(len(samples))
+        panel, colour = panels[row, rows.index(n)], COLOURS[DIMS.index(dim) % len(COLOURS)]
+        panel.plot(t, mean, color=colour, lw=1.5, label=f"d = {dim}" if noise == 1 else None)
+        panel.fill_between(t, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.2, lw=0)
+        if n < dim + 2:  # the mean is not finite
+            return
+        law = laws[row](n, dim, ITERATIONS, noise)
+        panel.plot(t, law, color="0.1", ls="--", lw=1.1, label="theory" if (dim, noise) == (dims[0], 1) else None)
+        # The law of subsampling is exact only for n >> d.
+        if dim == min(10, dims[-1]) and n == rows[-1]:
+            what = f"{names[row]}, d = {dim}, n = {n}, σ = {noise:g}, t = {ITERATIONS}"
+            findings.append(
+                Finding.of_mean(what, None, float(law[-1]), samples[:, -1], within=dim / n if row == 2 else 0.0)
+            )
+
+    for dim in dims:
+        sizes = tuple(n for n in rows if n > dim)
+        keys = jax.random.split(jax.random.key(dim), seeds)
+        for row, recipe in enumerate((Replace(), Accumulate())):
+            found = np.asarray(by_cohorts(recipe, dim, sizes, keys)["risk"])
+            cells = found.reshape(len(sizes), len(NOISES), seeds, ITERATIONS)
+            for i, n in enumerate(sizes):
+                for j, noise in enumerate(NOISES):
+                    draw(row, dim, n, noise, cells[i, j])
+        for n in sizes:
+            found = np.asarray(row_by_row(Then(Accumulate(), Subsample(n)), dim, n, keys[: seeds // 10])["risk"])
+            for noise in NOISES:  # the risk is that of noise 1 times noise², chain by chain
+                draw(2, dim, n, noise, found * noise**2)
+    for i, n in enumerate(rows):
+        panels[0, i].set_title(f"n = {n}", fontsize=10)
+        panels[-1, i].set_xlabel("iteration", fontsize=9)
+    for row, name in enumerate(names):
+        panels[row, 0].set_ylabel(f"excess risk, {name}", fontsize=9)
+    for panel in panels.ravel():
+        panel.set_yscale("log")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+    handles, labels = panels[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return Reproduction(findings, figure)

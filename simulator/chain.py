@@ -175,12 +175,17 @@ class Chain:
         return state.replace(pool=jax.tree.map(lambda new, old: jnp.where(state.t > 0, new, old), placed, state.pool))
 
     def eat(self, key: Key, state: State, fresh: Rows | None) -> tuple[State, Pool]:
-        """Takes in fresh rows and weighs everything kept: the state, and the diet."""
+        """Takes in fresh rows and weighs everything kept: the state, and the diet.
+
+        Where the recipe eats few of the rows kept, the diet holds those alone.
+        """
         state = self.take_in(state, fresh)
         self.guard(state.pool)
         copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merges else jnp.ones(state.pool.capacity)
         shown = state.pool.weighed(copies)
-        return state, shown.weighed(self.recipe(key_for(key, "eat"), state.t, shown))
+        diet = shown.weighed(self.recipe(key_for(key, "eat"), state.t, shown))
+        most = recipes.most(self.recipe, self)
+        return state, diet if most is None or 2 * most > diet.capacity else diet.compact(most)
 
     def guard(self, pool: Pool) -> None:
         """Raises where a real row of the pool is a held-out row.  Inside a compiled step nothing can be looked at."""

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
 
-from simulator.types import Array, Key
+Array = jax.Array
+Key = jax.Array
 
 
 def words(key: Key, shape: tuple[int, ...]) -> Array:
@@ -34,6 +35,11 @@ def _between(word: Array) -> Array:
 def uniform(key: Key, shape: tuple[int, ...]) -> Array:
     """Uniform on [0, 1), float32."""
     return _between(words(key, shape)) - 1
+
+
+def exponential(key: Key, shape: tuple[int, ...]) -> Array:
+    """Standard exponential, float32."""
+    return -jnp.log(2 - _between(words(key, shape)))
 
 
 def normal(key: Key, shape: tuple[int, ...]) -> Array:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from simulator.chance import exponential, uniform
+
 Array = jax.Array
 Rows = Any  # a pytree whose leaves share their leading axis: images, points, tokens, {"image", "label"} pairs
 
@@ -83,6 +85,13 @@ class Pool(struct.PyTreeNode):
             put(self.weight, jnp.ones(n)),
         )
 
+    def compact(self, most: int) -> Pool:
+        """The rows that weigh something and no others, in `most` slots, which must be enough for them."""
+        index = nth(self.weight > 0, jnp.arange(most))  # [most]
+        there = index < self.capacity
+        pool: Pool = jax.tree.map(lambda leaf: leaf[jnp.where(there, index, 0)], self)
+        return pool.replace(weight=jnp.where(there, pool.weight, 0.0), birth=jnp.where(there, pool.birth, EMPTY))
+
     def weighed(self, weight: Array) -> Pool:
         """The pool under new weights; empty slots weigh nothing whatever the recipe says."""
         return self.replace(weight=jnp.where(self.filled, weight, 0.0).astype(jnp.float32))
@@ -95,10 +104,38 @@ def choose(key: Array, weight: Array, n: Array | int) -> Array:
     exponentials with rate `weight` (Efraimidis & Spirakis, Information Processing Letters 97 (2006) 181-185).  `n` may
     be traced.
     """
-    wait = jax.random.exponential(key, weight.shape) / jnp.where(weight > 0, weight, 1.0)  # [capacity]
-    order = jnp.argsort(jnp.where(weight > 0, wait, jnp.inf))  # [capacity]: who comes first
-    rank = jnp.zeros(weight.shape, jnp.int32).at[order].set(jnp.arange(weight.shape[0], dtype=jnp.int32))
-    return (rank < n) & (weight > 0)
+    wait = exponential(key, weight.shape) / jnp.where(weight > 0, weight, 1.0)  # [capacity]
+    order = jax.lax.bitcast_convert_type(jnp.where(weight > 0, wait, jnp.inf), jnp.int32)  # as floats >= 0 are ordered
+    n = jnp.asarray(n, jnp.int32)
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = low + (high - low) // 2
+        enough = (order <= middle).sum() >= n
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    # The n-th smallest by bisection of its 31 bits: sorting a table is a hundred times slower on CPU.
+    last = jax.lax.fori_loop(0, 31, halve, (jnp.int32(0), jnp.int32(2**31 - 1)))[0]
+    tied, left = order == last, n - (order < last).sum()  # of equals the first ones are taken
+    taken = (order < last) | (tied & (jnp.arange(order.shape[0]) <= nth(tied, left - 1)))
+    return taken & (weight > 0)
+
+
+def nth(mask: Array, rank: Array) -> Array:
+    """The position in `mask` [n] before which `rank` are set, int32; past the end where there are not so many.
+
+    Words of 32 bits are counted, then one is searched: a running sum over all would take several times as long.
+    """
+    bits = jnp.pad(mask, (0, -mask.shape[0] % 32)).reshape(-1, 32).astype(jnp.uint32)  # [words, 32]
+    word = (bits << jnp.arange(32, dtype=jnp.uint32)).sum(1, dtype=jnp.uint32)  # [words]
+    running = jnp.cumsum(jax.lax.population_count(word).astype(jnp.int32))  # [words]
+    at = jnp.minimum(jnp.searchsorted(running, rank, side="right"), word.shape[0] - 1)  # whose word
+    left = rank - jnp.where(at > 0, running[at - 1], 0)  # set bits before it in the word
+    place = jnp.zeros(rank.shape, jnp.uint32)
+    for step in (16, 8, 4, 2, 1):
+        below = word[at] & ((jnp.uint32(1) << (place + step)) - 1)
+        place = jnp.where(jax.lax.population_count(below).astype(jnp.int32) <= left, place + step, place)
+    return jnp.where(rank < running[-1], at * 32 + place.astype(jnp.int32), mask.shape[0]).astype(jnp.int32)
 
 
 _BLOCK = 4096
@@ -134,7 +171,7 @@ def cdf(weight: Array) -> Array:
 
 def goal(key: Array, total: Array, shape: tuple[int, ...]) -> Array:
     """Uniform on [0, total), the end excluded after rounding too."""
-    return jnp.minimum(jax.random.uniform(key, shape) * total, jnp.nextafter(total, jnp.zeros_like(total)))
+    return jnp.minimum(uniform(key, shape) * total, jnp.nextafter(total, jnp.zeros_like(total)))
 
 
 def effective_size(weight: Array) -> Array:

@@ -127,6 +127,9 @@ class Mix:
                 f"{have}; raise `rows` or lower `size`."
             )
 
+    def most(self, chain: Chain) -> int | None:
+        return self.size
+
     def horizon(self, chain: Chain) -> int | None:
         return self.window if self.fresh or not chain.fresh else None  # fresh rows of the past stay eligible
 
@@ -171,6 +174,10 @@ class Subsample:
     def check(self, chain: Chain) -> None:
         if (low := _lowest(self.size)) is not None and low < 1:
             raise GenlossError(f"Subsample(size={low:g}) is an empty diet; give at least 1 row.")
+
+    def most(self, chain: Chain) -> int | None:
+        sizes = _values(self.size)
+        return None if sizes is None else max(1, round(float(max(sizes))))
 
 
 @dataclass(frozen=True)
@@ -262,6 +269,9 @@ class Then:
         for recipe in self.recipes:
             check(recipe, chain)
 
+    def most(self, chain: Chain) -> int | None:
+        return min((n for n in (most(r, chain) for r in self.recipes) if n is not None), default=None)
+
     def horizon(self, chain: Chain) -> int | None:
         # Only the first is shown everything: what it gives weight 0, none after it can bring back.
         return horizon(self.recipes[0], chain) if self.recipes else None
@@ -290,6 +300,10 @@ class Select:
         for recipe in self.recipes:
             check(recipe, chain)
 
+    def most(self, chain: Chain) -> int | None:
+        needs = [most(recipe, chain) for recipe in self.recipes]
+        return None if None in needs else max(n for n in needs if n is not None)
+
     def horizon(self, chain: Chain) -> int | None:
         needs = [horizon(recipe, chain) for recipe in self.recipes]
         return None if None in needs else max(n for n in needs if n is not None)
@@ -312,6 +326,12 @@ def check(recipe: Recipe, chain: Chain) -> None:
 def horizon(recipe: Recipe, chain: Chain) -> int | None:
     """Past generations the recipe can still give weight to; None where it does not say."""
     own = getattr(recipe, "horizon", None)
+    return own(chain) if own else None
+
+
+def most(recipe: Recipe, chain: Chain) -> int | None:
+    """The most rows the recipe ever gives weight to; None where it does not say."""
+    own = getattr(recipe, "most", None)
     return own(chain) if own else None
 
 

@@ -138,8 +138,8 @@ def test_every_recipe_drives_a_chain(recipe: Any):
     for t in range(3):
         state, diet = chain.eat(jax.random.key(t), state, chain.serve(state.key, state.t))
         weight = np.asarray(diet.weight)
-        assert weight.shape == (state.pool.capacity,) and (weight >= 0).all() and weight.sum() > 0
-        assert (weight[~np.asarray(state.pool.filled)] == 0).all()
+        assert weight.shape[0] <= state.pool.capacity and (weight >= 0).all() and weight.sum() > 0
+        assert (weight[~np.asarray(diet.filled)] == 0).all()
         state = chain.remember(state, state.params, chain.speak(jax.random.key(9), state.params))
 
 

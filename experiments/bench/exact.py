@@ -1,0 +1,265 @@
+"""Chains with a closed form, against the loop a paper's notebook has: NumPy, one seed at a time, refitted from raw rows.
+
+Both sides do the same job at the same parameters.  "with compiling" counts tracing and compiling of every program.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import he_golden, kazdan_gaussian, kazdan_regression
+from experiments.bench import compiled, console, seconds, table
+from generators.kde import KDE
+from simulator import Chain, Truth, chance, simulate
+from simulator.recipe import Accumulate, Replace, Subsample, Then
+from simulator.types import Key, Recipe
+
+ITERATIONS, SEEDS = 100, 100
+DIMS, ROWS = (1, 3, 10, 31), (10, 32, 100, 316, 1000)
+REGIMES: dict[str, Recipe] = {"replace": Replace(), "accumulate": Accumulate()}
+
+
+def cells() -> list[tuple[int, int]]:
+    """(d, n) of the Kazdan grid."""
+    return [(d, n) for d in DIMS for n in ROWS if n > d]
+
+
+# The references.
+
+
+def eaten(regime: str, kept: list[np.ndarray], n: int, chance: np.random.Generator) -> list[np.ndarray]:
+    """What the next fit eats of the data sets kept, an array for each column of rows."""
+    if regime == "replace":
+        return kept
+    index = chance.choice(len(kept[0]), n, replace=False) if regime == "subsample" else slice(None)
+    return [column[index] for column in kept]
+
+
+def plain_gaussian(regime: str, d: int, n: int, seed: int) -> np.ndarray:
+    """tr Σ_t of one chain, [iterations]."""
+    chance = np.random.default_rng(seed)
+    rows, found = chance.multivariate_normal(np.zeros(d), np.eye(d), n), []
+    for _ in range(ITERATIONS):
+        (diet,) = eaten(regime, [rows], n, chance)
+        mean, cov = diet.mean(0), np.cov(diet.T, bias=True).reshape(d, d)
+        found.append(np.trace(cov))
+        new = chance.multivariate_normal(mean, cov, n)
+        rows = new if regime == "replace" else np.concatenate([rows, new])
+    return np.array(found)
+
+
+def plain_regression(regime: str, d: int, n: int, seed: int, noise: float = 1.0) -> np.ndarray:
+    """Excess risk of one chain, [iterations]."""
+    chance, truth, found = np.random.default_rng(seed), np.full(d, d**-0.5), []
+    x = chance.normal(size=(n, d))
+    y = x @ truth + noise * chance.normal(size=n)
+    for _ in range(ITERATIONS):
+        diet = eaten(regime, [x, y], n, chance)
+        coef = np.linalg.lstsq(*diet, rcond=None)[0]
+        found.append(((coef - truth) ** 2).sum())
+        new_x = chance.normal(size=(n, d))
+        new_y = new_x @ coef + noise * chance.normal(size=n)
+        x, y = (new_x, new_y) if regime == "replace" else (np.concatenate([x, new_x]), np.concatenate([y, new_y]))
+    return np.array(found)
+
+
+def plain_density(n: int, bandwidth: float, seed: int) -> np.ndarray:
+    """Mean log-likelihood of n test rows under kernel densities of all rows kept, [iterations]; one dimension."""
+    chance = np.random.default_rng(seed)
+    rows, test, found = chance.normal(size=n), chance.normal(size=n), []
+    for _ in range(ITERATIONS):
+        total = np.zeros(n)
+        for part in np.array_split(rows, max(1, len(rows) // 1000)):
+            total += np.exp(-((test[:, None] - part) ** 2) / (2 * bandwidth**2)).sum(1)
+        found.append(np.log(total / (len(rows) * bandwidth * np.sqrt(2 * np.pi))).mean())
+        new = chance.choice(rows, n) + bandwidth * chance.normal(size=n)
+        rows = np.concatenate([rows, new])
+    return np.array(found)
+
+
+def plain_fixation(size: int, n: int, seed: int) -> int:
+    """Fits until one category is left."""
+    chance, probs, fits = np.random.default_rng(seed), np.full(size, 1 / size), 0
+    while True:
+        rows = chance.choice(size, n, p=probs)
+        probs, fits = np.bincount(rows, minlength=size) / n, fits + 1
+        if probs.max() == 1:
+            return fits
+
+
+def reference(job: Callable[[int], Any]) -> float:
+    """Seconds of one seed: as many as fit in a second, one at least."""
+    started, done = time.perf_counter(), 0
+    while done == 0 or (time.perf_counter() - started < 1 and done < 20):
+        job(done)
+        done += 1
+    return (time.perf_counter() - started) / done
+
+
+# The parts.
+
+
+def sweep_of_cohorts(title: str, plain: Callable[..., Any], by_cohorts: Callable[..., Any], noises: int) -> None:
+    """Replace and accumulate of a whole grid by cohorts, at 100, 1,000 and 10,000 seeds."""
+    slow = noises * sum(reference(lambda s, r=r, c=c: plain(r, *c, s)) for r in REGIMES for c in cells())
+    found = table(title, "", "compile s", "run s", "s a seed", "against NumPy", "with compiling")
+    found.add_row("NumPy, one seed", "", "", f"{slow:.3f}", "1", "")
+    for seeds in (SEEDS, 1000, 10_000):
+        compiling = running = 0.0
+        for dim in DIMS:
+            sizes = tuple(n for n in ROWS if n > dim)
+            for recipe in REGIMES.values():
+                keys = jax.random.split(jax.random.key(dim), min(seeds, 1000))
+                work, took = compiled(lambda keys, r=recipe, d=dim, s=sizes: by_cohorts(r, d, s, keys), keys)
+                compiling += took
+                running += seconds(work, 3 if seeds == SEEDS else 1) * max(1, seeds // 1000)  # thousands in turn
+        both = slow * seeds / (running + compiling)
+        numbers = (compiling, running, running / seeds, slow * seeds / running, both)
+        found.add_row(f"{seeds:,} seeds", *(f"{v:.{d}f}" for v, d in zip(numbers, (1, 2, 5, 0, 1), strict=True)))
+    console.print(found)
+
+
+def gaussian() -> None:
+    """The Kazdan Gaussian sweep by cohorts."""
+    sweep_of_cohorts("Kazdan Gaussian sweep, by cohorts", plain_gaussian, kazdan_gaussian.by_cohorts, 1)
+
+
+def regression() -> None:
+    """The regression sweep by cohorts."""
+    title = f"Regression sweep, {len(kazdan_regression.NOISES)} noises, by cohorts"
+    sweep_of_cohorts(title, plain_regression, kazdan_regression.by_cohorts, len(kazdan_regression.NOISES))
+
+
+def rows() -> None:
+    """The Kazdan Gaussian sweep row by row, in three regimes."""
+    found = table(
+        f"Kazdan Gaussian sweep, row by row, {SEEDS} seeds",
+        "regime", "NumPy s", "compile s", "run s", "against NumPy", "with compiling", "random numbers alone, s",
+    )  # fmt: skip
+    for regime in ("replace", "accumulate", "subsample"):
+        slow = compiling = running = numbers = 0.0
+        for dim, n in cells():
+            recipe = REGIMES.get(regime, Then(Accumulate(), Subsample(n)))
+            keys = jax.random.split(jax.random.key(dim), SEEDS)
+            slow += SEEDS * reference(lambda s, d=dim, n=n, r=regime: plain_gaussian(r, d, n, s))
+            work, took = compiled(lambda keys, r=recipe, d=dim, n=n: kazdan_gaussian.row_by_row(r, d, n, keys), keys)
+            compiling, running = compiling + took, running + seconds(work, 1)
+            numbers += _draws(n * dim, SEEDS) + (_draws(n * ITERATIONS, SEEDS) if regime == "subsample" else 0)
+        ratios = (slow / running, slow / (running + compiling))
+        found.add_row(regime, *(f"{v:.1f}" for v in (slow, compiling, running, *ratios, numbers)))
+    console.print(found)
+
+
+def _draws(size: int, seeds: int) -> float:
+    """Seconds that the normals of 100 iterations cost by themselves, `size` an iteration."""
+
+    def draw(key: Key) -> Any:
+        keys = jax.random.split(key, ITERATIONS)
+        return jax.lax.map(lambda k: chance.normal(k, (size,)).sum(), keys)
+
+    keys = jax.random.split(jax.random.key(0), seeds)
+    return seconds(compiled(lambda keys: jax.lax.map(draw, keys, batch_size=10), keys)[0], 1)
+
+
+def numbers() -> None:
+    """What one random number costs."""
+    size, key = 1 << 22, jax.random.key(0)
+    found = table("Nanoseconds a random number, 4 million at once", "", "ns")
+    kinds: dict[str, Callable[[Key], Any]] = {
+        "bits, jax.random": lambda k: jax.random.bits(k, (size,)),
+        "bits, chance": lambda k: chance.words(k, (size,)),
+        "normal, jax.random": lambda k: jax.random.normal(k, (size,)),
+        "normal, chance": lambda k: chance.normal(k, (size,)),
+    }
+    for name, kind in kinds.items():
+        found.add_row(name, f"{1e9 * seconds(compiled(kind, key)[0]) / size:.1f}")
+    plain = np.random.default_rng(0)
+    found.add_row("normal, NumPy (one core)", f"{1e9 * seconds(lambda: plain.standard_normal(size)) / size:.1f}")
+    console.print(found)
+
+
+def golden() -> None:
+    """The golden-ratio figure: 30 weights x 2,000 replicates x 200 generations."""
+    started = time.perf_counter()
+    jax.block_until_ready(he_golden.losses(np.linspace(0.05, 0.95, 30), 2000, 200))
+    console.print(f"golden-ratio figure, 30 weights x 2,000 replicates x 200: {time.perf_counter() - started:.1f} s")
+
+
+def density() -> None:
+    """The KDE cell: n = 1,000, accumulate, test log-likelihood each generation."""
+    n, bandwidth, seeds = 1000, 0.1, 4
+    model = KDE(1, bandwidth, size=n * ITERATIONS)
+
+    def likelihood(key: Key, view: Any) -> Any:
+        return view.generator.log_prob(view.params, view.reference).mean()
+
+    chain = Chain(
+        source=Truth(KDE(1, 1.0, size=1)),
+        generator=model,
+        recipe=Accumulate(),
+        probes={"likelihood": likelihood},
+        real=n,
+        rows=n,
+        held_out=n,
+    )
+    slow = reference(lambda seed: plain_density(n, bandwidth, seed))
+    keys = jax.random.split(jax.random.key(0), seeds)
+    work, compiling = compiled(lambda k: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), k), keys)
+    took = seconds(work, 1) / seeds
+    console.print(
+        f"KDE cell, n = {n}, accumulate: NumPy {slow:.2f} s a seed, ours {took:.2f}: {slow / took:.1f} times; "
+        f"compiling {compiling:.1f} s"
+    )
+
+
+def fixation() -> None:
+    """1,000 categories until one is left, M = 1,000."""
+    size, n, seeds = 1000, 1000, 100
+
+
+def start() -> None:
+    """A second start of an experiment, for the compilation cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        took = []
+        for attempt in range(2):
+            command = [
+                sys.executable,
+                "-m",
+                "experiments.cli",
+                "run",
+                "kazdan_gaussian",
+                "--out",
+                f"{folder}/{attempt}",
+            ]
+            started = time.perf_counter()
+            subprocess.run(
+                command, check=True, capture_output=True, env={**os.environ, "GENLOSS_CACHE": f"{folder}/cache"}
+            )
+            took.append(time.perf_counter() - started)
+    console.print(f"genloss run kazdan_gaussian: first start {took[0]:.1f} s, second {took[1]:.1f} s")
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "gaussian": gaussian,
+    "regression": regression,
+    "rows": rows,
+    "numbers": numbers,
+    "golden": golden,
+    "density": density,
+    "fixation": fixation,
+    "start": start,
+}
+
+
+def main() -> None:
+    for part in PARTS.values():
+        part()

@@ -1,0 +1,105 @@
+"""Random numbers against their distributions, and what makes a chain reproducible."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_mean
+from scipy import stats
+
+from simulator import chance
+from simulator.pool import Pool, choose, nth
+
+KEY = jax.random.key(3)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "law"), [(chance.normal, "norm"), (chance.uniform, "uniform"), (chance.exponential, "expon")]
+)
+def test_distributions(drawn, law: str):
+    found = np.asarray(drawn(KEY, (500, 401)), np.float64).ravel()
+    assert stats.kstest(found, law).pvalue > 1e-3
+    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 5 / np.sqrt(len(found))
+    half = len(found) // 2  # the two words of a block
+    assert abs(np.corrcoef(found[:half], found[half : 2 * half])[0, 1]) < 5 / np.sqrt(half)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 7, 40, 999])
+def test_chi_square(freedom: int):
+    found = np.asarray(chance.chi_square(KEY, jnp.full(200_000, freedom)), np.float64)
+    assert stats.kstest(found, "chi2", (freedom,)).pvalue > 1e-3
+    assert_mean(found, freedom)
+    assert_mean((found - freedom) ** 2, 2 * freedom)
+
+
+def test_no_degree_of_freedom_is_nothing():
+    assert (chance.chi_square(KEY, jnp.zeros(4)) == 0).all()
+
+
+@pytest.mark.parametrize("probs", [[0.5, 0.0, 0.2, 0.3], [0.1, 0.9], [0.2] * 5, [1.0, 0.0, 0.0]])
+def test_multinomial(probs: list[float]):
+    keys = jax.random.split(KEY, 50_000)
+    found = np.asarray(jax.jit(jax.vmap(lambda k: chance.multinomial(k, 9, jnp.array(probs))))(keys))
+    p = np.array(probs)
+    assert (found.sum(1) == 9).all() and (found == np.round(found)).all() and (found[:, p == 0] == 0).all()
+    some = (p > 0) & (p < 1)
+    if some.any():
+        assert_mean(found[:, some], 9 * p[some])
+        centred = found - 9 * p
+        second = centred[:, :, None] * centred[:, None, :]  # [draws, size, size]
+        assert_mean(second[:, some][:, :, some], (9 * (np.diag(p) - np.outer(p, p)))[some][:, some])
+
+
+def test_numbers_do_not_depend_on_how_they_are_drawn():
+    keys = jax.random.split(KEY, 5)
+    for drawn in (
+        lambda k: chance.normal(k, (7,)),
+        lambda k: chance.chi_square(k, jnp.arange(1, 9)),
+        lambda k: chance.multinomial(k, 30, jnp.full(6, 1 / 6)),
+    ):
+        alone = jnp.stack([drawn(k) for k in keys])
+        assert np.allclose(jax.jit(jax.vmap(drawn))(keys), alone, rtol=1e-6)
+        assert np.allclose(jax.lax.map(drawn, keys), alone, rtol=1e-6)
+        assert not np.allclose(alone[0], alone[1])
+
+
+def test_keys_of_other_kinds_are_served():
+    found = chance.normal(jax.random.key(0, impl="rbg"), (1000,))
+    assert stats.kstest(np.asarray(found), "norm").pvalue > 1e-3
+
+
+def test_nth_finds_the_set_bits_in_order():
+    chosen = np.random.default_rng(0)
+    for size in (1, 31, 32, 33, 1000):
+        for share in (0.0, 0.03, 0.5, 1.0):
+            mask = chosen.random(size) < share
+            found = np.asarray(nth(jnp.asarray(mask), jnp.arange(40)))
+            expected = np.nonzero(mask)[0][:40]
+            assert (found[: len(expected)] == expected).all() and (found[len(expected) :] == size).all()
+
+
+def test_chosen_rows_are_drawn_in_proportion_without_replacement():
+    weight = np.array([1.0, 2.0, 3.0, 0.0, 4.0])
+    keys = jax.random.split(KEY, 100_000)
+    found = np.asarray(jax.jit(jax.vmap(lambda k: choose(k, jnp.asarray(weight, jnp.float32), 2)))(keys))
+    assert (found.sum(1) == 2).all() and not found[:, 3].any()
+    first = weight / weight.sum()
+    second = [sum(first[j] * weight[i] / (weight.sum() - weight[j]) for j in range(5) if j != i) for i in range(5)]
+    kept = weight > 0
+    assert_mean(found[:, kept], (first + second)[kept])
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 300, 500])
+def test_as_many_are_chosen_as_asked_even_where_waits_tie(n: int):
+    weight = jnp.where(jnp.arange(400) % 4 > 0, 1.0, 0.0)  # 300 rows
+    assert choose(KEY, weight, n).sum() == min(n, 300)
+    tied = choose(KEY, weight * jnp.finfo(jnp.float32).max, n)  # every wait underflows to 0
+    assert tied.sum() == min(n, 300) and not tied[::4].any()
+
+
+def test_a_compact_pool_holds_what_weighs_something():
+    pool = Pool.of(jnp.arange(100.0)).weighed(jnp.where(jnp.arange(100) % 9 == 0, 2.0, 0.0))
+    compact = pool.compact(15)
+    held = np.asarray(compact.filled)
+    assert held.sum() == 12 and np.asarray(compact.rows)[held].tolist() == list(range(0, 100, 9))
+    assert compact.weight.sum() == pool.weight.sum() and (compact.weight[~held] == 0).all()
