@@ -269,7 +269,7 @@ def mine(key: Any, view: Any) -> Any:
 NONE = {
     "reads the rows": (gaussian(Then(Replace(), Verify(score))), "looks at the rows"),
     "by place": (gaussian(every_other), "every_other tells rows of one data set apart"),
-    "too large": (gaussian(Then(Decay(0.5), Subsample(10**4)), real=10**4, rows=10**4), "too long"),
+    "too large": (gaussian(Mix(0.5, 10**4, window=3), real=10**4, rows=10**4), "too long"),
     "another truth": (chain_of(Gaussian(2), Replace(), Moments(), KDE(2, 0.3, size=8)), "Gaussian fitted to KDE"),
     "another model": (
         chain_of(KDE(2, 0.3, size=8), Replace(), Diversity(), Gaussian(2)),

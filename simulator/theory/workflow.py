@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simulator.chain import Chain
 
 TRUTH = -1  # the parent of a real row
-WORK = 1_000_000_000  # rows x fits (or data sets² x fits) beyond which no law is computed: some seconds
+WORK = 100_000_000  # rows x fits (or data sets² x fits / 10) beyond which no law is computed: some seconds
 DRAWN = 2_000_000  # rows x fits for a recipe that draws rows, which is a sort
 
 
@@ -130,7 +130,8 @@ def _subsampled(found: Portions, size: Any) -> Portions | None:
 def _weighed(chain: Chain, recipe: Recipe, generations: int, draws: int | None) -> Portions:
     chain = dataclasses.replace(chain, recipe=recipe)
     capacity = chain.capacity(generations)
-    random, reads_rows = _reads(chain, capacity)
+    rows = jax.eval_shape(lambda: chain.source.draw(jax.random.key(0), capacity))
+    random, reads_rows = _reads(recipe, rows, capacity)
     if reads_rows:
         raise GenlossError(f"{_named(recipe)} looks at the rows, and no law is known for what it chooses.")
     if (work := generations * capacity) > (DRAWN if random else WORK):
@@ -141,7 +142,10 @@ def _weighed(chain: Chain, recipe: Recipe, generations: int, draws: int | None) 
     def fit(state: State, key: Key) -> tuple[State, Array]:
         state = chain.take_in(state, fresh)
         pool = state.pool.weighed(jnp.ones(capacity))
-        weight = pool.weighed(recipe(key, state.t, pool)).weight  # [capacity]
+        blank = jax.tree.map(
+            lambda a: jnp.zeros(a.shape, a.dtype), rows
+        )  # of the right shapes; no weight depends on it
+        weight = pool.weighed(recipe(key, state.t, pool.replace(rows=blank))).weight  # [capacity]
         source = jnp.where(pool.filled, pool.birth + pool.synthetic * generations, sources)
         parts = jnp.stack([weight, weight**2, weight > 0], 1)  # [capacity, 3]
         sums = jax.ops.segment_sum(parts, source, sources + 1)[:sources]  # [sources, 3]
@@ -167,13 +171,12 @@ def _named(recipe: Recipe) -> str:
     return getattr(recipe, "__name__", type(recipe).__name__)
 
 
-def _reads(chain: Chain, capacity: int) -> tuple[bool, bool]:
+def _reads(recipe: Recipe, rows: Rows, capacity: int) -> tuple[bool, bool]:
     """Whether the weights depend on the recipe's key, and whether they depend on what is in the rows."""
 
     def weigh(key: Key, rows: Rows, t: Array, tags: Array) -> Array:
-        return chain.recipe(key, t, Pool(rows, tags, tags, tags.astype(jnp.float32)))
+        return recipe(key, t, Pool(rows, tags, tags, tags.astype(jnp.float32)))
 
-    rows = jax.eval_shape(lambda: chain.source.draw(jax.random.key(0), capacity))
     traced = jax.make_jaxpr(weigh)(jax.random.key(0), rows, jnp.int32(0), jnp.zeros(capacity, jnp.int32)).jaxpr
 
     def reach_the_weights(variables: Sequence[Any]) -> bool:
@@ -219,7 +222,7 @@ def follow(
     E[S_t] = W/(W - ddof)·(Σ_j w_j E[row_j²] - V_t).
     """
     _, fits, sources = found.share.shape
-    if fits * sources * (found.share > 0).sum(-1).max() > WORK:
+    if fits * sources * (found.share > 0).sum(-1).max() > 10 * WORK:
         raise GenlossError(f"A law for {fits} fits on {sources} data sets takes too long to compute.")
     covariance = np.zeros((fits + 1, fits + 1))  # C; the last row and column, index -1, are the truth's
     shared = np.zeros((sources, fits + 1))  # D
