@@ -54,6 +54,7 @@ GAUSSIANS = {
     "subsample of other sizes": gaussian(Then(Window(3), Subsample(8)), ddof=1, real=9, rows=6, fresh=2),
     "fresh share": gaussian(Mix(real=0.25, size=12, fresh=True), bias=0.8, ddof=1, real=12, rows=12, fresh=3),
     "replace and fresh": gaussian(Replace(), real=8, rows=5, fresh=3),
+    "draws from new rows": gaussian(Then(Replace(), Subsample(4)), real=4, rows=3, fresh=2),
     "fixed real rows, all of them": gaussian(Mix(real=0.4, size=15), real=6, rows=15),
     "fixed real rows, some of them": gaussian(Mix(real=0.4, size=15), real=20, rows=15),
     "real rows of all times": gaussian(Mix(real=0.5, size=8), real=4, rows=8, fresh=2),
@@ -175,15 +176,13 @@ def test_the_limits_of_a_fixed_and_of_a_golden_share():
     assert np.allclose(golden.curves["mine.mean_error"], expected, rtol=1e-5)
 
 
-def test_large_chains_take_no_time():
-    import time
-
-    theory.overlay(gaussian(Replace()), 5)
-    for recipe in (Replace(), Accumulate(), Then(Accumulate(), Subsample(1000)), Window(5), Mix(real=0.3, size=1000)):
-        started = time.perf_counter()
-        found = theory.overlay(gaussian(recipe, real=1000, rows=1000), 100)
-        assert time.perf_counter() - started < 20  # a second on a quiet machine; following 10^5 rows would take minutes
-        assert np.isfinite(found.curves["mine.variance"]).all()
+@pytest.mark.parametrize(
+    "recipe", [Accumulate(), Then(Accumulate(), Subsample(1000)), Window(5), Mix(real=0.3, size=1000)]
+)
+def test_large_chains_are_within_reach(recipe: Any):
+    """100,000 rows, of which only the data sets are followed; E[S_t] + V_t = 1 as for every unbiased diet."""
+    curves = theory.overlay(gaussian(recipe, real=1000, rows=1000), 100).curves
+    assert np.allclose(curves["mine.variance"] + curves["mine.mean_error"], 1)
 
 
 # Cohorts.

@@ -74,7 +74,7 @@ class _Facts:
 
     def __init__(self, chain: Chain, generations: int) -> None:
         self.chain, self.generations = chain, generations
-        self.model, self.cohort = seen_through(chain.generator)
+        self.model = seen_through(chain.generator)[0]
         self.kind = _kind(self.model)
         self.source = chain.source if isinstance(chain.source, Truth) else None
         self.truth: Any = None if self.source is None else seen_through(self.source.generator)[0]
@@ -92,7 +92,7 @@ class _Facts:
 
     @functools.cached_property
     def ones(self) -> bool:
-        """Whether every row eaten weighs 1, in numbers that are the same under every draw of the recipe."""
+        """Whether every row eaten weighs 1, in numbers that are fixed or of which a uniform draw has the mean."""
         e = self.eats
         mass = e.mass[..., None]  # [draws, T, 1]
         alike = np.allclose(e.share * mass, e.eaten * e.each, rtol=1e-4)
@@ -134,11 +134,12 @@ class _Facts:
 
     @functools.cached_property
     def freshens(self) -> tuple[int, float] | None:
-        """(n, α), where each diet is n rows, a share α of them fresh and the rest of the last model."""
+        """(n, α), where each diet is n rows, a fixed share α of them fresh and the rest of the last model."""
         e, fits = self.eats, np.arange(self.generations)
         latest = e.births + (e.parents != TRUTH) == fits[:, None]  # [T, sources]
         share = (e.share[0] * (e.parents == TRUTH)).sum(1)[1:]  # [T - 1]
-        if not self.ones or self.generations < 2 or np.ptp(e.mass[0]) or (e.share[0] * ~latest).any() or np.ptp(share):
+        fixed = self.ones and self.generations > 1 and not e.drawn_from.any()  # a draw from both kinds varies in α
+        if not fixed or np.ptp(e.mass[0]) or (e.share[0] * ~latest).any() or np.ptp(share):
             return None
         return round(float(e.mass[0][0])), float(share[0])
 
@@ -192,11 +193,13 @@ def _none(sentence: str) -> Law:
 def _second_moments(facts: _Facts, bias: float = 1.0, ddof: int = 0) -> tuple[Values, Values, str]:
     """(E[S_t], V_t, the law) of a weighted mean and variance, in units of the truth's variance."""
     fits, n = facts.generations, facts.replaces
+    rare = "; at t > n few chains carry the mean" if n and fits > n else ""
     if n and ddof == 1:
-        return *gaussian.biased_variance(n, bias, fits), "replace: E[S_t] = λ^(t-1), V_t = Σ λ^k/n (arXiv:2307.01850)."
+        said = f"replace: E[S_t] = λ^(t-1), V_t = Σ λ^k/n (arXiv:2307.01850){rare}."
+        return *gaussian.biased_variance(n, bias, fits), said
     if n and bias == 1:
-        said = "replace: E[S_t] = (1 - 1/n)^t = 1 - V_t (Shumailov et al. 2024, doi:10.1038/s41586-024-07566-y)."
-        return gaussian.replace_variance(n, fits), gaussian.replace_mean_error(n, fits), said
+        said = "replace: E[S_t] = (1 - 1/n)^t = 1 - V_t (Shumailov et al. 2024, doi:10.1038/s41586-024-07566-y)"
+        return gaussian.replace_variance(n, fits), gaussian.replace_mean_error(n, fits), f"{said}{rare}."
     if facts.accumulates and ddof == 0 and bias == 1:
         kept = gaussian.accumulate_variance(facts.grows, fits)
         return kept, 1 - kept, "accumulate: E[S_t] = Π (1 - 1/(n k²)) = 1 - V_t (Kazdan et al. 2024, arXiv:2410.16713)."
