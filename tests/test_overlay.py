@@ -272,9 +272,9 @@ NONE = {
     "another truth": (chain_of(Gaussian(2), Replace(), Moments(), KDE(2, 0.3, size=8)), "Gaussian fitted to KDE"),
     "another model": (
         chain_of(KDE(2, 0.3, size=8), Replace(), Diversity(), Gaussian(2)),
-        "Diversity measures of a KDE",
+        "no law is known for a chain of KDE.",
     ),
-    "a probe of one's own": (chain_of(Gaussian(1), Replace(), mine), "what mine measures of a Gaussian"),
+    "a probe of one's own": (chain_of(Gaussian(1), Replace(), mine), "what mine measures of a chain of Gaussian"),
     "log determinant": (chain_of(Gaussian(2), Accumulate(), LogDet()), "has a law only where every fit eats n rows"),
     "singular": (chain_of(Gaussian(4), Replace(), LogDet(), n=4), "of 4 rows in 4 dimensions is singular"),
     "w2": (chain_of(Gaussian(2), Replace(), Wasserstein()), "only in one dimension"),

@@ -170,9 +170,9 @@ def _laws(facts: _Facts, probe: Any) -> dict[str, Law]:
     """The metrics of a probe, and the law that is looked for behind each; "" for a probe of a single number."""
     known = _LAWS.get((type(probe), facts.kind))
     if known is None:
-        name = getattr(probe, "__name__", type(probe).__name__)
-        model = type(facts.model).__name__
-        about = f"what {name} measures of {'an' if model[0] in 'AEIOU' else 'a'} {model}"
+        name, model = getattr(probe, "__name__", type(probe).__name__), type(facts.model).__name__
+        exact = any(facts.kind == kind for _, kind in _LAWS)
+        about = f"what {name} measures of a chain of {model}" if exact else f"a chain of {model}"
         return {"": _none(f"no law is known for {about}.")}
     if facts.truth is None or _kind(facts.truth) != facts.kind:
         what = type(facts.chain.source if facts.truth is None else facts.truth).__name__
