@@ -383,10 +383,11 @@ def _go(experiment: Experiment) -> int:
             every=experiment.every,
             report=display.report,
         )
-    display.table(page.summary(store.records()), store.ceiling())
+    laws = page.theory(store)
+    display.table(store.records(), store.ceiling(), laws)
     where = store.path / "report" / "index.html"
     if display.worked or not where.exists():
-        where = page.write(store)
+        where = page.write(store, laws)
     print(f"figures: {_near(where.parent / 'decay.png')}\npage:    {_near(where)}")
     return 0
 
@@ -411,14 +412,13 @@ def _plan_of(experiment: Experiment) -> int:
 def _show(options: argparse.Namespace, rest: list[str]) -> int:
     from experiments.live import print_table
     from simulator import Store
-    from simulator.report import page
 
     store = Store(options.run)
     about, records = store.about(), store.records()
     steps = store.steps()
     done = f"{steps[-1] + 1 if steps else 0} of {about['generations']} generations"
     print(f"{store.path.name}: {done}, on {about['device']}")
-    print_table(page.summary(records), store.ceiling())
+    print_table(records, store.ceiling(), _theory(store))
     return 0
 
 
@@ -426,8 +426,21 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
     from simulator import Store
     from simulator.report import page
 
-    print(_near(page.write(Store(options.run))))
+    store = Store(options.run)
+    print(_near(page.write(store, _theory(store))))
     return 0
+
+
+def _theory(store: Any) -> Any:
+    """The laws of a stored run, whose chain may be made of what the user's own file defines."""
+    import contextlib
+
+    from simulator import GenlossError
+    from simulator.report import page
+
+    with contextlib.suppress(GenlossError):
+        _load_module(store.about().get("experiment") or "", missing_ok=True)
+    return page.theory(store)
 
 
 if __name__ == "__main__":

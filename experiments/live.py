@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from simulator.drive import Progress as Report
+from simulator.report import page
 from simulator.report.figures import HEADLINES, shown
+from simulator.theory import Overlay, sentences
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -100,14 +104,19 @@ class Display:
                 table.add_row(setting, *(f"{v[-1]:7.3g} {sparkline(_thinned(v))}" for v in cells))
         return Group(table, self.bar)
 
-    def table(self, summary: Any, ceiling: dict[str, float]) -> None:
-        print_table(summary, ceiling, self.console)
+    def table(self, records: Any, ceiling: dict[str, float], laws: Mapping[str, Overlay]) -> None:
+        print_table(records, ceiling, laws, self.console)
 
 
-def print_table(summary: Any, ceiling: dict[str, float], console: Console | None = None) -> None:
-    """First and last generation of each metric, by setting, and the value of real rows."""
+def print_table(
+    records: Any, ceiling: dict[str, float], laws: Mapping[str, Overlay], console: Console | None = None
+) -> None:
+    """First and last generation of each metric, by setting, and the value of real rows; where there is a law, its value
+    at the last generation and the standard error of ours; and a line on every law."""
+    summary = page.summary(records)
     metrics = list(dict.fromkeys(metric for metric, _ in summary.columns))
     generations = list(dict.fromkeys(g for _, g in summary.columns))
+    errors = page.errors(records, metrics)
     title = f"generation {' → '.join(map(str, generations))}"
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
     table.add_column("", max_width=20)
@@ -117,4 +126,13 @@ def print_table(summary: Any, ceiling: dict[str, float], console: Console | None
     for metric in metrics:
         cells = [" → ".join(f"{row[(metric, g)]:.3g}" for g in generations) for _, row in summary.iterrows()]
         table.add_row(HEADLINES.get(metric, metric), *cells, f"{ceiling[metric]:.3g}" if metric in ceiling else "")
-    (console or Console()).print(table)
+        known = {s: law.curves[metric][generations[-1]] for s, law in laws.items() if metric in law.curves}
+        if known:
+            table.add_row("  theory", *(f"{known[s]:.3g}" if s in known else "" for s in summary.index), style="dim")
+            spread = [f"{errors[metric][s]:.2g}" if s in known else "" for s in summary.index]
+            if np.isfinite(errors[metric]).any():
+                table.add_row("  ours ±", *spread, style="dim")
+    console = console or Console()
+    console.print(table)
+    for line in sentences(laws):
+        console.print(f"[dim]theory, {escape(line)}[/dim]", soft_wrap=True, highlight=False)

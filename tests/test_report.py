@@ -1,12 +1,22 @@
 """What is shown of a run: which metrics, and pictures of the right size."""
 
 import io
+import json
+from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pandas
+import pytest
+from conftest import gaussian_chain
 from PIL import Image
 
-from simulator.report import figures
+from experiments.live import print_table
+from simulator import Store, Sweep, run, theory
+from simulator.probes import LogDet, Moments
+from simulator.recipe import Accumulate, Replace, Select
+from simulator.report import figures, page
 from simulator.report.page import summary
 
 
@@ -58,3 +68,63 @@ def test_a_sheet_has_a_line_for_each_setting():
     assert sheet.shape == (2 * (8 * 4 + 2), 24 * (8 * 4 + 2))
     assert np.array_equal(sheet[1:33:4, 1:33:4], images[0, 0, 0, :, :, 0])  # setting 0, replicate 0, row 0
     assert np.array_equal(sheet[35:67:4, 35:67:4], images[1, 0, 1, :, :, 0])
+
+
+# Theory.
+
+
+def stored(folder: Path) -> Store:
+    chain = gaussian_chain(
+        recipe=Select((Replace(), Accumulate()), 0), probes={"moments": Moments(), "log_det": LogDet()}
+    )
+    run(Sweep(chain, "recipe.index", {"a": 0, "b": 1}), jax.random.key(0), 70, folder, replicates=3, every=70)
+    return Store(folder)
+
+
+def dashed(panel: Any) -> list[np.ndarray]:
+    return [np.asarray(line.get_ydata(), float) for line in panel.lines if line.get_linestyle() == "--"]
+
+
+def test_theory_is_drawn_dashed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    store = stored(tmp_path / "run")
+    records, laws = store.records(), page.theory(store)
+    figure = figures.decay(records, store.ceiling(), theory=laws)
+    panels = {panel.get_title(): panel for panel in figure.axes}
+    drawn = dashed(panels["moments.variance"])
+    assert len(drawn) == 2 and len(dashed(panels["log_det"])) == 1
+    assert np.allclose(drawn[0], theory.replace_variance(10, 70))
+    assert np.allclose(drawn[1], theory.accumulate_variance(10, 70))
+    assert panels["moments.variance"].get_yscale() == "log" and panels["moments.mean_error"].get_yscale() == "linear"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels.count("theory") == 1 and labels.count("a") == 1
+
+    shown = page.write(store).read_text()
+    assert "theory, moments.variance, moments.mean_error (a): replace: E[S_t] = (1 - 1/n)^t" in shown
+    assert "<td>0.000627</td>" in shown  # 0.9^70, in the table
+    print_table(records, store.ceiling(), laws)
+    said = capsys.readouterr().out
+    assert "theory 0.000627" in " ".join(said.split()) and "log_det (b): the log determinant has a law only" in said
+
+
+def test_a_run_whose_chain_cannot_be_built_again_is_drawn_without_theory(tmp_path: Path):
+    store = stored(tmp_path / "run")
+    about = json.loads((store.path / "chain.json").read_text())
+    about["run"]["chain"]["recipe"]["$type"] = "a_file_that_is_gone:Mine"
+    (store.path / "chain.json").write_text(json.dumps(about))
+    assert page.theory(store) == {}
+    assert "theory" not in page.write(store).read_text()
+    assert not any(dashed(panel) for panel in figures.decay(store.records(), theory={}).axes)
+
+
+def test_a_run_that_is_not_finished_has_the_theory_of_what_is_done():
+    law = theory.overlay(gaussian_chain(recipe=Replace(), probes={"mine": Moments()}), 9)
+    figure = figures.decay(records(["mine.variance"]), theory={"a": law})
+    assert np.allclose(dashed(figure.axes[0]), [theory.replace_variance(10, 3)])
+
+
+def test_what_falls_by_decades_is_drawn_on_a_logarithmic_axis():
+    data = records(["mine"])
+    data["value"] = 10.0 ** -data["value"]
+    figure = figures.decay(data, {"mine": 0.0})
+    assert figure.axes[0].get_yscale() == "log" and figure.axes[0].get_ylim()[0] > 0
+    assert "real against real" not in [text.get_text() for text in figure.legends[0].get_texts()]

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from simulator.theory import Overlay
 
 # Metrics drawn when a run has them and nothing else is asked for, with the words on their axes.
 HEADLINES = {
@@ -34,13 +37,20 @@ def shown(known: Iterable[str], most: int = 9) -> list[str]:
 COLOURS = ("#c1272d", "#0072b2", "#e69f00", "#009e73", "#7b3fa0", "#56b4e9", "#8c6d31", "#000000")
 
 
-def decay(records: Any, ceiling: Mapping[str, float] | None = None, metrics: Sequence[str] | None = None) -> Figure:
+def decay(
+    records: Any,
+    ceiling: Mapping[str, float] | None = None,
+    metrics: Sequence[str] | None = None,
+    theory: Mapping[str, Overlay] | None = None,
+) -> Figure:
     """Small multiples of metrics against generation: one line per setting, a band over its replicates.
 
     `records` is the tidy data frame.  The line is the mean, the band two standard errors of it.  `ceiling`, the value
-    of real rows against held-out real rows, is dotted.
+    of real rows against held-out real rows, is dotted; `theory`, the law of each setting where it has one, is dashed.
+    Positive values that span more than two decades are drawn on a logarithmic axis.
     """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
     metrics = metrics or shown(records["metric"])
@@ -49,6 +59,7 @@ def decay(records: Any, ceiling: Mapping[str, float] | None = None, metrics: Seq
     figure = Figure(figsize=(4.1 * columns, 2.9 * lines + 0.5), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     settings = list(dict.fromkeys(records["setting"]))
+    named: dict[str, Any] = {}  # label -> handle
     for panel, metric in zip(panels, metrics, strict=False):
         for colour, setting in zip(COLOURS * len(settings), settings, strict=False):
             chosen = records[(records["metric"] == metric) & (records["setting"] == setting)]
@@ -56,21 +67,48 @@ def decay(records: Any, ceiling: Mapping[str, float] | None = None, metrics: Seq
             mean = values.mean(axis=1)
             panel.plot(values.index, mean, color=colour, lw=1.8, label=setting, marker="o", ms=2.5)
             if values.shape[1] > 1:
-                error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
+                with np.errstate(invalid="ignore"):  # a logarithm of nothing left has no error
+                    error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
                 panel.fill_between(values.index, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
-        if ceiling and np.isfinite(ceiling.get(metric, np.nan)):
-            panel.axhline(ceiling[metric], color="0.35", ls=":", lw=1.3, label="real against real")
+            if theory and setting in theory and metric in theory[setting].curves:
+                law = theory[setting].curves[metric][: len(mean)]
+                panel.plot(values.index[: len(law)], law, color=_darker(colour), lw=1.3, ls="--", zorder=3)
+                named["theory"] = Line2D([], [], color="0.2", lw=1.3, ls="--")
+        level, decades = (ceiling or {}).get(metric, np.nan), _spans_decades(panel)
+        if np.isfinite(level) and not (decades and level <= 0):
+            panel.axhline(level, color="0.35", ls=":", lw=1.3, label="real against real")
+        if decades:
+            low, high = np.nanmin(_drawn(panel)), np.nanmax(_drawn(panel))
+            panel.set(yscale="log", ylim=(low / 2, high * 2))  # by the lines: a band may reach down to 0
         panel.set_title(HEADLINES.get(metric, metric), fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("generation", fontsize=9)
         panel.tick_params(labelsize=8)
+        named = dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True)) | named
     for panel in panels[len(metrics) :]:
         panel.axis("off")
-    handles, labels = panels[0].get_legend_handles_labels()
-    across = min(2 * columns, len(labels))
-    figure.legend(handles, labels, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
+    across = min(2 * columns, len(named))
+    figure.legend(named.values(), named, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
     return figure
+
+
+def _darker(colour: str) -> tuple[float, ...]:
+    from matplotlib.colors import to_rgb
+
+    return tuple(0.55 * part for part in to_rgb(colour))
+
+
+def _drawn(panel: Axes) -> np.ndarray:
+    """Every value of the panel's lines."""
+    return np.concatenate([np.asarray(line.get_ydata(), float) for line in panel.lines])
+
+
+def _spans_decades(panel: Axes) -> bool:
+    """Whether what is drawn is above 0 throughout and spans more than two decades."""
+    values = _drawn(panel)
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and values.min() > 0 and values.max() > 100 * values.min()
 
 
 def diets(records: Any) -> Figure | None:

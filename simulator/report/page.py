@@ -5,18 +5,24 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from simulator.report import figures
 from simulator.store import Store
+from simulator.theory import Overlay, overlays, sentences
 
 
-def write(store: Store) -> Path:
-    """report/: decay, diets and samples as SVG and PNG, and index.html with all of them; returns the page."""
+def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
+    """report/: decay, diets and samples as SVG and PNG, and index.html with all of them; returns the page.
+
+    `laws` are those of `theory(store)`, which are drawn over what was measured.
+    """
     about, records = store.about(), store.records()
+    laws = theory(store) if laws is None else laws
     settings = list(dict.fromkeys(records["setting"]))
-    parts = {"decay": figures.decay(records, store.ceiling()), "diets": figures.diets(records)}
+    parts = {"decay": figures.decay(records, store.ceiling(), theory=laws), "diets": figures.diets(records)}
     if pictures := {t: file.read_bytes() for t, file in _spread(store.pictures()).items()}:
         lines = settings if about["run"]["sweep"] else [str(r) for r in range(about["run"]["replicates"] or 1)]
         parts["samples"] = figures.gallery(pictures, lines)
@@ -28,12 +34,14 @@ def write(store: Store) -> Path:
         store.write(f"report/{name}.png", png)
         store.write(f"report/{name}.svg", figures.rendered(figure, "svg"))
         body.append(f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
+        if name == "decay":
+            body.append("".join(f"<p>theory, {html.escape(line)}</p>" for line in sentences(laws)))
     title = html.escape(store.path.name)
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
 td,th{{padding:.15rem .8rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}
 pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>
-<h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records)}
+<h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records, laws)}
 <h2>configuration</h2><pre>{html.escape(json.dumps(about, indent=1))}</pre></html>"""
     return store.write("report/index.html", page.encode())
 
@@ -47,8 +55,33 @@ def summary(records: Any, metrics: list[str] | None = None) -> Any:
     return table.reindex(columns=[(m, g) for m in metrics for g in dict.fromkeys((0, last))])
 
 
-def _table(records: Any) -> str:
-    return summary(records).map("{:.3g}".format).to_html(border=0)
+def errors(records: Any, metrics: list[str]) -> Any:
+    """Standard error of the mean at the last generation, NaN for one replicate: a data frame [setting, metric]."""
+    chosen = records[records["metric"].isin(metrics) & (records["generation"] == records["generation"].max())]
+    return chosen.pivot_table(
+        index="setting", columns="metric", values="value", aggfunc="sem", sort=False, dropna=False
+    )
+
+
+def theory(store: Store) -> dict[str, Overlay]:
+    """The laws of a stored run, by setting; none where its chain cannot be built again."""
+    try:
+        chain = store.chain()
+    except Exception:  # a file or data set of the user's is gone, or fails in a way of its own: drawn without theory
+        return {}
+    return overlays(chain, int(store.records()["generation"].max()) + 1)
+
+
+def _table(records: Any, laws: Mapping[str, Overlay]) -> str:
+    """Beside each mean of a metric that has a law, the law's value at the last generation."""
+    found = summary(records)
+    table = found.map("{:.3g}".format)
+    for metric in dict.fromkeys(metric for metric, _ in found.columns):
+        law = [one.curves.get(metric) if (one := laws.get(str(s))) else None for s in found.index]
+        if any(curve is not None for curve in law):
+            at = max(i for i, (name, _) in enumerate(table.columns) if name == metric) + 1
+            table.insert(at, (metric, "theory"), ["" if c is None else f"{c[-1]:.3g}" for c in law])
+    return table.to_html(border=0)
 
 
 def _spread(found: dict[int, Path], most: int = 4) -> dict[int, Path]:

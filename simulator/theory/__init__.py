@@ -47,6 +47,7 @@ from simulator.theory.golden import (
     weighted_mean_error,
     weighted_mean_error_limit,
 )
+from simulator.theory.overlay import Overlay, overlay, overlays, sentences
 from simulator.theory.regression import accumulate_risk, interpolate_risk, replace_risk, subsample_risk
 from simulator.theory.smoothing import (
     preferred,
@@ -57,9 +58,11 @@ from simulator.theory.smoothing import (
     tilted_gaussian,
     truncation_factor,
 )
-from simulator.theory.workflow import diets, linear_workflow, workflow_error, workflow_gaussian
+from simulator.theory.workflow import Portions, linear_workflow, portions, workflow_error, workflow_gaussian
 
 __all__ = [
+    "Overlay",
+    "Portions",
     "accumulate_heterozygosity",
     "accumulate_risk",
     "accumulate_variance",
@@ -67,7 +70,6 @@ __all__ = [
     "category_count",
     "category_loss",
     "category_survival",
-    "diets",
     "expected_distinct",
     "expected_support",
     "exponential_log_mean",
@@ -84,7 +86,10 @@ __all__ = [
     "linear_workflow",
     "mean_fixation_time",
     "missing_mass",
+    "overlay",
+    "overlays",
     "poisson_survival",
+    "portions",
     "preferred",
     "replace_determinant",
     "replace_heterozygosity",
@@ -95,6 +100,7 @@ __all__ = [
     "replace_risk",
     "replace_std",
     "replace_variance",
+    "sentences",
     "smoothed_concentration",
     "smoothed_concentration_limit",
     "smoothed_density",
