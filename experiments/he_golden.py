@@ -1,6 +1,6 @@
 """How much should fresh real data weigh against the last model's samples?  (He et al., arXiv:2502.18049)
 
-    genloss run he_golden
+genloss run he_golden
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def reproduce() -> Reproduction:
     law = np.array([2 * theory.weighted_mean_error(100, 100, w, generations)[SETTLED:].mean() for w in WEIGHTS])
     findings = []
     for weight, value in PUBLISHED.items():
-        i = int(np.flatnonzero(WEIGHTS == weight)[0])
+        i = int(np.flatnonzero(weight == WEIGHTS)[0])
         findings.append(Finding.of_mean(f"mean loss, w = {weight}", value, float(law[i]), found[i]))
     drawn = np.random.default_rng(0).multinomial(found.shape[1], np.full(found.shape[1], 1 / found.shape[1]), 500)
     best = WEIGHTS[np.argmin(found @ drawn.T, 0)]  # [bootstrap]

@@ -1,6 +1,6 @@
-"""Does fresh real data hold a Gaussian, wherever the first model starts?  (Alemohammad et al., arXiv:2307.01850, Fig. 10)
+"""Where does fresh real data hold a Gaussian, whatever it started from?  (MAD, arXiv:2307.01850, Fig. 10)
 
-    genloss run mad_fresh
+genloss run mad_fresh
 """
 
 from __future__ import annotations
@@ -108,7 +108,5 @@ def _figure(found: dict[int, Record]) -> Figure:
         panel.set_xlabel("generation", fontsize=9)
         panel.tick_params(labelsize=8)
     known = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        list(known.values()), list(known), loc="outside lower center", ncols=3, frameon=False, fontsize=9
-    )
+    figure.legend(list(known.values()), list(known), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -1,12 +1,12 @@
 """Are modes lost without any loss of variance?  (Alemohammad et al., arXiv:2307.01850, the mixture of 25 modes)
 
-    genloss run mad_mixture
+genloss run mad_mixture
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 from experiments.reproductions import Finding, Reproduction
 from generators.kde import KDE
 from generators.mixture import Mixture, grid_modes
-from simulator import Chain, Record, Sweep, Truth, ensemble, simulate, theory
+from simulator import Chain, Sweep, Truth, ensemble, simulate, theory
 from simulator.probes import Fidelity
 from simulator.probes.features import squared_distances
 from simulator.recipe import Replace
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS = 2000
-TRUTH = grid_modes(5, spacing=2.0, std=0.05)
-VARIANCE = 16 + 2 * 0.05**2  # tr Σ of the truth
+STD = 0.05  # of a mode
+TRUTH = grid_modes(5, spacing=2.0, std=STD)
+VARIANCE = 16 + 2 * STD**2  # tr Σ of the truth
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,10 @@ class Modes:
     deviations; close: share of centres that are so close to one; variance: tr Σ of the estimate, in the truth's.
     """
 
-    std: float = 0.05
-
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         rows = view.params.rows  # [size, 2]
         square = squared_distances(rows, TRUTH.means)  # [size, 25]
-        close = square < (3 * self.std) ** 2  # [size, 25]: at most one each
+        close = square < (3 * STD) ** 2  # [size, 25]: at most one each
         nearest = jnp.argmin(square, 1)  # [size]
         spread = rows.var(0).sum() + rows.shape[1] * view.generator.bandwidth**2
         return {
@@ -62,19 +61,21 @@ class Every:
     generations: int = 50  # k
 
     def __call__(self, key: Key, view: View) -> Any:
+        def measured() -> Any:
+            return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), self.probe(key, view))
+
         def skipped() -> Any:
-            shapes = jax.eval_shape(lambda: self.probe(key, view))
-            return jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), shapes)
+            return jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, jnp.float32), jax.eval_shape(measured))
 
         due = (view.t == 0) | ((view.t + 1) % self.generations == 0)
-        return jax.lax.cond(due, lambda: self.probe(key, view), skipped)
+        return jax.lax.cond(due, measured, skipped)
 
 
 chain = Chain(
     source=Truth(Mixture(2, 25), TRUTH),
     generator=KDE(2, 0.0, size=ROWS),
     recipe=Replace(),
-    probes={"modes": Modes(), "fidelity": Every(Fidelity())},
+    probes={"modes": Every(Modes()), "fidelity": Every(Fidelity())},
     real=ROWS,
     rows=ROWS,
     held_out=500,
@@ -83,3 +84,75 @@ sweep = Sweep(chain, "generator.bandwidth", {"copies": 0.0, "balanced": round(ma
 generations = 2000
 replicates = 32
 every = 2000
+
+
+def reproduce() -> Reproduction:
+    """Both bandwidths, 2,000 generations of 2,000 rows, 32 chains each."""
+    from scipy.stats import wilcoxon
+
+    keys = jax.random.split(jax.random.key(0), replicates)
+    record = ensemble(sweep.make, sweep.grid, keys, generations)
+    found = {name: np.asarray(values, np.float64) for name, values in record.flat().items()}
+    held = theory.expected_support(np.full(25, 1 / 25), ROWS, generations)
+    variance = [_variance(bandwidth) for bandwidth in sweep.values.values()]
+    findings = [Finding.of_mean("modes held, copies", None, float(held[-1]), found["modes.held"][0, :, -1])]
+    for i, name in enumerate(sweep.values):
+        ours = found["modes.variance"][i, :, -1]
+        findings.append(Finding.of_mean(f"variance, {name}", None, float(variance[i][-1]), ours))
+    for metric, falls in (("fidelity.recall", 1), ("modes.captured", 1), ("modes.variance", 0)):
+        for i, name in enumerate(sweep.values):
+            change = found[metric][i, :, -1] - found[metric][i, :, 0]  # [replicates]
+            p = wilcoxon(change, alternative="less").pvalue
+            what = f"{metric.partition('.')[2]} falls by a rank test at 1 %, {name} (p = {p:.1g})"
+            findings.append(Finding(what, falls if name == "balanced" else None, None, float(p < 0.01), 0.0))
+    return Reproduction(findings, _figure(found, held, variance, keys[0]))
+
+
+def _variance(bandwidth: float) -> np.ndarray:
+    """The law of `variance`, [generations]."""
+    return theory.smoothed_variance(ROWS, bandwidth * math.sqrt(2 / VARIANCE), generations)
+
+
+def centres(key: Key, view: View) -> Array:
+    return view.params.rows
+
+
+def _figure(found: dict[str, np.ndarray], held: np.ndarray, variance: list[np.ndarray], key: Key) -> Figure:
+    """Above, one balanced chain; below, means of all."""
+    from matplotlib.figure import Figure
+
+    from simulator.report.figures import COLOURS
+
+    balanced = sweep.make(sweep.values["balanced"])
+    rows = simulate(replace(balanced, probes={"rows": Every(centres, 500)}), key, generations)["rows"]
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.15))
+    for panel, t in zip(above.subplots(1, 4, sharex=True, sharey=True), (1, 500, 1000, 2000), strict=True):
+        panel.scatter(*np.asarray(rows[t - 1]).T, s=1, color=COLOURS[1], lw=0)
+        panel.scatter(*np.asarray(TRUTH.means).T, s=14, marker="+", color="black", lw=0.6)
+        panel.set(aspect="equal", xticks=[], yticks=[], xlim=(-10, 10), ylim=(-10, 10))
+        panel.set_title(f"generation {t}", fontsize=10)
+    titles = {
+        "fidelity.recall": "recall",
+        "modes.captured": "modes captured",
+        "modes.variance": "variance, of the truth's",
+    }
+    t = np.arange(1, generations + 1)
+    for panel, (metric, title) in zip(below.subplots(1, 3), titles.items(), strict=True):
+        for i, name in enumerate(sweep.values):
+            seen = np.isfinite(found[metric][i, 0])  # [generations]
+            values = found[metric][i][:, seen]
+            mean, error = values.mean(0), 2 * values.std(0, ddof=1) / np.sqrt(len(values))
+            panel.plot(t[seen], mean, color=COLOURS[i], lw=1.8, label=name)
+            panel.fill_between(t[seen], mean - error, mean + error, color=COLOURS[i], alpha=0.2, lw=0)
+            law = {"modes.captured": held if name == "copies" else None, "modes.variance": variance[i]}.get(metric)
+            if law is not None:
+                panel.plot(t, law, color="black", ls="--", lw=1, label="law" if name == "copies" else None)
+        panel.set_ylim(0)
+        panel.set_title(title, fontsize=10)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlabel("generation", fontsize=9)
+        panel.tick_params(labelsize=8)
+    handles, labels = panel.get_legend_handles_labels()
+    below.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
