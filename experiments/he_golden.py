@@ -1,6 +1,13 @@
-"""How much should fresh real data weigh against the last model's samples?  (He et al., arXiv:2502.18049)
+"""How much should fresh real data weigh against the last model's samples?  (He et al., arXiv:2502.18049, Fig. 8)
 
-genloss run he_golden
+    genloss run he_golden
+
+Two dimensions, 100 fresh real rows of weight w and 100 samples of weight 1 - w a fit, 200 fits, 200 chains a setting.
+Two CPU cores, shared with other work: 74 s.
+Result: the mean's squared error at fit 200 is 0.024 ± 0.002, 0.0136 ± 0.0010, 0.0125 ± 0.0009, 0.0144 ± 0.0009 and
+0.0204 ± 0.0014 for w = 0.3, 0.5, 0.618, 0.8 and 1 (the law: 0.0227, 0.0133, 0.0124, 0.0142 and 0.02): least at the
+golden ratio.  The paper's covariance is unbiased for each kind of row; `Gaussian`, which fits all rows about their
+common mean, would lower these by 1 % at w = 0.3 and by 0.2 % at 0.618.
 """
 
 from __future__ import annotations
@@ -89,7 +96,9 @@ def reproduce() -> Reproduction:
     drawn = np.random.default_rng(0).multinomial(found.shape[1], np.full(found.shape[1], 1 / found.shape[1]), 500)
     best = WEIGHTS[np.argmin(found @ drawn.T, 0)]  # [bootstrap]
     findings.append(
-        Finding("best w", "0.60 to 0.64", theory.golden_share(1), WEIGHTS[found.mean(1).argmin()], best.std(), 0.01)
+        Finding(
+            "best w", "0.60 to 0.64", theory.golden_share(1), float(WEIGHTS[found.mean(1).argmin()]), best.std(), 0.01
+        )
     )
     figure = Figure(figsize=(5.6, 3.9), layout="constrained")
     panel = figure.subplots()

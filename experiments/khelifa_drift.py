@@ -1,6 +1,11 @@
-"""How far does a diffusion model that only smooths drift, for each share of fresh data?  (Khelifa 2026)
+"""How far does a model that only smooths drift, for each share of fresh real data?  (Khelifa 2026)
 
-genloss run khelifa_drift
+    genloss run khelifa_drift
+
+Kernel estimates of bandwidth h = 1, an ideal diffusion stopped early: 100 rows in 16 dimensions a fit, 20 fits, 200
+chains a setting.  Two CPU cores, shared with other work: 39 s.
+Result: the second moment beyond the truth's, in units of h², is 20.0 ± 0.1, 8.92 ± 0.10, 1.999 ± 0.011 and
+1.110 ± 0.003 at fit 20 for 0, 10, 50 and 90 % fresh rows (the law (1 - (1-α)^t)/α: 20, 8.78, 2.00 and 1.11).
 """
 
 from __future__ import annotations
@@ -21,7 +26,8 @@ PUBLISHED = {0.0: None, 0.1: 8.78, 0.5: 2.00, 0.9: 1.11}  # share of fresh real 
 
 def drift(key: Key, view: View) -> Array:
     """What the estimate's second moment has beyond the truth's, in units of h², which one generation alone adds."""
-    return ((view.params.rows**2).mean() - 1) / view.generator.bandwidth**2 + 1  # [size, d] -> []
+    bandwidth = view.generator.bandwidth  # pyright: ignore[reportAttributeAccessIssue]
+    return ((view.params.rows**2).mean() - 1) / bandwidth**2 + 1  # [size, d] -> []
 
 
 chain = Chain(

@@ -1,6 +1,12 @@
 """Where does fresh real data hold a Gaussian, whatever it started from?  (MAD, arXiv:2307.01850, Fig. 10)
 
-genloss run mad_fresh
+    genloss run mad_fresh
+
+100 dimensions, a first fit on 100 real rows, then 900 rows of the last model, spoken from N(m, λΣ), and 100 fresh real
+ones a fit, unbiased covariance; 8 chains a setting.  Two CPU cores, shared with other work: 178 s.
+Result: W2² to the truth falls from 32 to 12.1 ± 0.1 for λ = 1 and to 20.65 ± 0.07 for λ = 0.8 at fit 100; variance
+there is 1.004 ± 0.004 and 0.357 ± 0.001 (the law: 1.0048 and 0.3577).  `python -m experiments.reproductions mad_fresh`
+starts from 1,000 rows too: the same limits.
 """
 
 from __future__ import annotations

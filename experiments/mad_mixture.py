@@ -1,6 +1,16 @@
-"""Are modes lost without any loss of variance?  (Alemohammad et al., arXiv:2307.01850, the mixture of 25 modes)
+"""Are modes lost where no variance is?  (MAD, arXiv:2307.01850, its mixture of 25 modes over 2,000 generations)
 
-genloss run mad_mixture
+    genloss run mad_mixture
+
+Kernel estimates in place of the paper's diffusion: 2,000 rows a fit under replace, 2,000 fits, 32 chains a setting.
+"copies" has bandwidth 0; "balanced" has the one at which smoothing adds to the variance, a fit, what drawing takes from
+it: 2h² = tr Σ/n, h = 0.0633, against modes of standard deviation 0.05 that are 2 apart.  Two CPU cores, shared with
+other work: 113 s.
+Result: recall falls from 0.96 to 0.03 ± 0.02 (copies) and from 1.00 to 0.37 ± 0.03 (balanced), modes with a centre
+within three standard deviations from 25 to 2.2 ± 0.1 and to 4.1 ± 0.4.  The variance stays only where it is balanced:
+0.98 ± 0.10 of the truth's there, 0.35 ± 0.07 for copies, whose law is (1 - 1/n)^t = 0.37.  Any model that
+keeps the moments of its rows loses variance so; that recall and modes fall and variance does not is no law of
+recursion, but of one amount of smoothing.  And smoothing moves modes: 1 % of the balanced centres are still near one.
 """
 
 from __future__ import annotations
@@ -44,12 +54,12 @@ class Modes:
         square = squared_distances(rows, TRUTH.means)  # [size, 25]
         close = square < (3 * STD) ** 2  # [size, 25]: at most one each
         nearest = jnp.argmin(square, 1)  # [size]
-        spread = rows.var(0).sum() + rows.shape[1] * view.generator.bandwidth**2
+        bandwidth = view.generator.bandwidth  # pyright: ignore[reportAttributeAccessIssue]
         return {
             "held": jnp.zeros(square.shape[1]).at[nearest].set(1.0).sum(),
             "captured": close.any(0).sum(),
             "close": close.any(1).mean(),
-            "variance": spread / VARIANCE,
+            "variance": (rows.var(0).sum() + rows.shape[1] * bandwidth**2) / VARIANCE,
         }
 
 
@@ -102,9 +112,9 @@ def reproduce() -> Reproduction:
     for metric, falls in (("fidelity.recall", 1), ("modes.captured", 1), ("modes.variance", 0)):
         for i, name in enumerate(sweep.values):
             change = found[metric][i, :, -1] - found[metric][i, :, 0]  # [replicates]
-            p = wilcoxon(change, alternative="less").pvalue
-            what = f"{metric.partition('.')[2]} falls by a rank test at 1 %, {name} (p = {p:.1g})"
-            findings.append(Finding(what, falls if name == "balanced" else None, None, float(p < 0.01), 0.0))
+            test: Any = wilcoxon(change, alternative="less")
+            what = f"{metric.partition('.')[2]} falls by a rank test at 1 %, {name} (p = {test.pvalue:.1g})"
+            findings.append(Finding(what, falls if name == "balanced" else None, None, float(test.pvalue < 0.01), 0.0))
     return Reproduction(findings, _figure(found, held, variance, keys[0]))
 
 
@@ -126,7 +136,8 @@ def _figure(found: dict[str, np.ndarray], held: np.ndarray, variance: list[np.nd
     balanced = sweep.make(sweep.values["balanced"])
     rows = simulate(replace(balanced, probes={"rows": Every(centres, 500)}), key, generations)["rows"]
     figure = Figure(figsize=(9, 5.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.15))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.15))
+    above, below = parts
     for panel, t in zip(above.subplots(1, 4, sharex=True, sharey=True), (1, 500, 1000, 2000), strict=True):
         panel.scatter(*np.asarray(rows[t - 1]).T, s=1, color=COLOURS[1], lw=0)
         panel.scatter(*np.asarray(TRUTH.means).T, s=14, marker="+", color="black", lw=0.6)
@@ -138,7 +149,8 @@ def _figure(found: dict[str, np.ndarray], held: np.ndarray, variance: list[np.nd
         "modes.variance": "variance, of the truth's",
     }
     t = np.arange(1, generations + 1)
-    for panel, (metric, title) in zip(below.subplots(1, 3), titles.items(), strict=True):
+    panels = below.subplots(1, 3)
+    for panel, (metric, title) in zip(panels, titles.items(), strict=True):
         for i, name in enumerate(sweep.values):
             seen = np.isfinite(found[metric][i, 0])  # [generations]
             values = found[metric][i][:, seen]
@@ -153,6 +165,6 @@ def _figure(found: dict[str, np.ndarray], held: np.ndarray, variance: list[np.nd
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlabel("generation", fontsize=9)
         panel.tick_params(labelsize=8)
-    handles, labels = panel.get_legend_handles_labels()
+    handles, labels = panels[-1].get_legend_handles_labels()
     below.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from scipy.spatial.distance import cdist
 
 from experiments import he_golden, khelifa_drift, mad_fresh, mad_mixture
 from generators.gaussian import Gaussian
-from generators.kde import KDE
-from simulator import Chain, Pool, Truth, View, ensemble, simulate, theory
+from generators.kde import KDE, KDEParams
+from simulator import Chain, Pool, Truth, ensemble, simulate, theory
 from simulator.recipe import Mix, Replace
 
 
@@ -122,9 +123,7 @@ def test_modes_die_as_categories_do_and_variance_obeys_its_law():
 
 def test_modes_are_counted_where_rows_are():
     rows = np.array([[4, 4], [4.1, 4], [3.0, 4.0], [0.0, 0.16], [9.0, 9.0]], np.float32)
-    model = KDE(2, 0.5, size=5)
-    view = View(*[None] * len(View._fields))._replace(params=model.init(jax.random.key(0)), generator=model)
-    view = view._replace(params=view.params._replace(rows=jnp.asarray(rows) + 1e-4))
+    view: Any = SimpleNamespace(params=KDEParams(jnp.asarray(rows) + 1e-4), generator=KDE(2, 0.5, size=5))
     found = mad_mixture.Modes()(jax.random.key(0), view)
     near = cdist(rows + 1e-4, np.asarray(mad_mixture.TRUTH.means))
     assert found["held"] == len(set(near.argmin(1)))
