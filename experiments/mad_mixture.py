@@ -157,6 +157,7 @@ def _figure(found: dict[str, np.ndarray], held: np.ndarray, variance: list[np.nd
             mean, error = values.mean(0), 2 * values.std(0, ddof=1) / np.sqrt(len(values))
             panel.plot(t[seen], mean, color=COLOURS[i], lw=1.8, label=name)
             panel.fill_between(t[seen], mean - error, mean + error, color=COLOURS[i], alpha=0.2, lw=0)
+            # The law of modes held; copies capture those too, but for rows beyond three standard deviations.
             law = {"modes.captured": held if name == "copies" else None, "modes.variance": variance[i]}.get(metric)
             if law is not None:
                 panel.plot(t, law, color="black", ls="--", lw=1, label="law" if name == "copies" else None)
