@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.pool import Pool, cdf
+from simulator.pool import Pool, Rows, cdf, count
 from simulator.types import Array, GenlossError, Key
 
 
@@ -44,18 +44,30 @@ class KDE:
         return KDEParams(jnp.zeros((self.size, self.dim)))
 
     def fit(self, key: Key, params: KDEParams, pool: Pool) -> tuple[KDEParams, dict[str, Array]]:
-        w, x = pool.weight, pool.rows  # [n], [n, d]
-        running = cdf(w)  # [n]
+        return KDEParams(pool.rows[self._kept(key, pool.weight)]), {}
+
+    def _kept(self, key: Key, weight: Array) -> Array:
+        """[size]: which of the rows are centres."""
+        running = cdf(weight)  # [n]
         total = running[-1]
         aim = (jnp.arange(self.size) + jax.random.uniform(key)) * (total / self.size)  # [size]: evenly spaced
         aim = jnp.minimum(aim, jnp.nextafter(total, jnp.zeros_like(total)))
-        return KDEParams(x[jnp.searchsorted(running, aim, side="right")]), {}
+        return jnp.searchsorted(running, aim, side="right")
 
     def sample(self, key: Key, params: KDEParams, n: int) -> Array:
         """[n, d]."""
         first, second = jax.random.split(key)
-        centre = params.rows[jax.random.randint(first, (n,), 0, self.size)]  # [n, d]
+        centre = params.rows[self._drawn(first, n)]  # [n, d]
         return centre + self.bandwidth * jax.random.normal(second, (n, self.dim))
+
+    def _drawn(self, key: Key, n: int) -> Array:
+        """[n]: which of the centres each row is drawn about."""
+        return jax.random.randint(key, (n,), 0, self.size)
+
+    def parents(self, key: Key, params: KDEParams, pool: Pool, rows: Rows, fit: Key, sample: Key) -> Array:
+        """[n] int32: the slot whose row became the centre that each row was drawn about."""
+        centre = self._drawn(jax.random.split(sample)[0], count(rows))  # [n]
+        return self._kept(fit, pool.weight)[centre]
 
     def log_prob(self, params: KDEParams, rows: Array) -> Array:
         """[n], in nats; needs a bandwidth above 0."""
