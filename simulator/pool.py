@@ -46,8 +46,10 @@ class Pool(struct.PyTreeNode):
         filled = jnp.arange(capacity) < n  # [capacity]
         padded = jax.tree.map(lambda a: jnp.pad(a, [(0, capacity - n), *[(0, 0)] * (a.ndim - 1)]), rows)
         birth = jnp.where(filled, 0, EMPTY).astype(jnp.int32)
-        slot = jnp.arange(capacity)
-        ancestors = None if follows is None else roots(jnp.where(filled, slot, NONE), slot, follows)
+        ancestors = None
+        if follows is not None:
+            slot = jnp.arange(capacity)
+            ancestors = roots(jnp.where(filled, slot, NONE), slot, follows)
         return cls(padded, jnp.zeros(capacity, jnp.int32), birth, filled.astype(jnp.float32), ancestors)
 
     @property

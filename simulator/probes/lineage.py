@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 
 from simulator.pool import NONE, aged, effective_size
@@ -44,8 +45,9 @@ class Lineage:
         """Of rows with these lines of descent [n, 1 + follows] and weights [n]."""
         n, real, line = len(weight), lines[:, 0], lines[:, 1 : 1 + self.follows]  # [n], [n, follows]
         known = jnp.where(real != NONE, weight, 0.0)  # [n]
-        _, group = jnp.unique(real, return_inverse=True, size=n)  # [n]: rows of one real ancestor have one number
-        mass = jnp.zeros(n).at[group].add(known)  # [n]: of each ancestor
+        together, masses = jax.lax.sort((real, known), num_keys=1)  # [n]: rows of one real ancestor side by side
+        group = jnp.cumsum(jnp.diff(together, prepend=together[:1]) != 0)  # [n]: number of their ancestor
+        mass = jnp.zeros(n).at[group].add(masses)  # [n]: of each ancestor
         first = line[jnp.argmax(weight > 0)]  # [follows]: ancestors of some row
         shared = ((line == first) | (weight <= 0)[:, None]).all(0) & (first != NONE)  # [follows]
         found = {
