@@ -56,7 +56,7 @@ def times(rows: int, size: int, chains: int, seed: int = 0) -> np.ndarray:
         probes={"categories": Categories()},
         real=rows,
         rows=rows,
-        held_out=1,
+        held_out=0,
     )
     keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), rows), size), chains)
     run = jax.jit(jax.vmap(lambda key: simulate(cell, key, 16 * rows)["categories.fixed"]))

@@ -33,7 +33,7 @@ chain = Chain(
     probes={"moments": Moments()},
     real=100,
     rows=100,
-    held_out=1,
+    held_out=0,
 )
 sweep = Sweep(chain, "recipe.index", {"replace": 0, "accumulate": 1, "accumulate, subsample": 2})
 generations = 100
@@ -49,7 +49,7 @@ def by_cohorts(recipe: Recipe, dim: int, rows: tuple[int, ...], keys: Key) -> Re
 
     def make(n: int) -> Chain:
         cohort = Cohort(Gaussian(dim), n)
-        return Chain(source=Truth(cohort), generator=cohort, recipe=recipe, probes=PROBES, real=1, rows=1, held_out=1)
+        return Chain(source=Truth(cohort), generator=cohort, recipe=recipe, probes=PROBES, real=1, rows=1, held_out=0)
 
     return ensemble(make, jnp.array(rows), keys, ITERATIONS)
 
@@ -65,7 +65,7 @@ def row_by_row(
         probes={"moments": Moments()},
         real=rows,
         rows=rows,
-        held_out=1,
+        held_out=0,
     )
     one = jax.jit(lambda keys: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), keys, batch_size=at_once))
     return one(keys)

@@ -33,7 +33,7 @@ chain = Chain(
     probes={"excess_risk": Risk()},
     real=100,
     rows=100,
-    held_out=1,
+    held_out=0,
 )
 sweep = Sweep(chain, "recipe.index", {"replace": 0, "accumulate": 1, "accumulate, subsample": 2})
 generations = 100
@@ -49,7 +49,7 @@ def by_cohorts(recipe: Recipe, dim: int, rows: tuple[int, ...], keys: Key) -> Re
     def make(cell: Any) -> Chain:
         cohort = Cohort(Linear(dim, noise=cell["noise"]), cell["n"])
         return Chain(
-            source=Truth(cohort), generator=cohort, recipe=recipe, probes={"risk": Risk()}, real=1, rows=1, held_out=1
+            source=Truth(cohort), generator=cohort, recipe=recipe, probes={"risk": Risk()}, real=1, rows=1, held_out=0
         )
 
     n, noise = (jnp.array(a).ravel() for a in np.meshgrid(rows, NOISES, indexing="ij"))
@@ -60,7 +60,7 @@ def row_by_row(recipe: Recipe, dim: int, rows: int, keys: Key, noise: float = 1.
     """The same from raw rows at one noise, leaves [keys, iterations]; `at_once` chains side by side."""
     model = Linear(dim, noise=noise)
     chain = Chain(
-        source=Truth(model), generator=model, recipe=recipe, probes={"risk": Risk()}, real=rows, rows=rows, held_out=1
+        source=Truth(model), generator=model, recipe=recipe, probes={"risk": Risk()}, real=rows, rows=rows, held_out=0
     )
     one = jax.jit(lambda keys: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), keys, batch_size=at_once))
     return one(keys)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from simulator.chance import multinomial
-from simulator.pool import Pool, draw
+from simulator.pool import NONE, Pool, cdf, draw
 from simulator.types import Array, GenlossError, Key
 
 
@@ -58,6 +59,21 @@ class Categorical:
     def summary(self) -> CategoricalSummary:
         """For `Cohort`."""
         return CategoricalSummary(self)
+
+    def parents(self, key: Key, params: CategoricalParams, pool: Pool, rows: Array, fit: Key, sample: Key) -> Array:
+        """[n] int32: drawing a category is drawing one of its rows, in proportion to weight; -1 if smoothing's."""
+        order = jnp.argsort(pool.rows)  # [capacity]: category by category
+        running, sorted_rows = cdf(pool.weight[order]), pool.rows[order]  # [capacity]
+
+        def below(side: str) -> Array:
+            """[n]: the mass of the categories before (or up to) that of each row."""
+            i = jnp.searchsorted(sorted_rows, rows, side=side)
+            return jnp.where(i > 0, jnp.maximum(running[i - 1], 0), 0)
+
+        start, end = below("left"), below("right")
+        aim = jax.random.uniform(key, rows.shape) * (end - start + self.smoothing)  # [n]
+        row = jnp.searchsorted(running, jnp.minimum(start + aim, jnp.nextafter(end, 0 * end)), side="right")
+        return jnp.where(aim < end - start, order[row], NONE)
 
     def log_prob(self, params: CategoricalParams, rows: Array) -> Array:
         """[n], in nats, at temperature 1; -inf for a lost category."""

@@ -67,7 +67,7 @@ class Cohort:
     def sample(self, key: Key, params: Params, n: int) -> Rows:
         """n cohorts, leaves [n, ...]."""
         draw = self.generator.summary.draw
-        keys = jax.random.split(key, n)
+        keys = key[None] if n == 1 else jax.random.split(key, n)
         return jax.vmap(lambda k: draw(k, params, jnp.asarray(self.n, jnp.float32)))(keys)
 
     def merged(self, old: Rows, new: Rows, share: Array) -> Rows:

@@ -131,11 +131,10 @@ class GaussianSummary:
 
     def draw(self, key: Key, params: FactoredParams, n: Array) -> GaussianCohort:
         d = self.model.dim
-        on_normal, on_scale = jax.random.split(key)
-        z = normal(on_normal, (d + 1, d))  # [d + 1, d]: one row for the mean, d for the factor
+        z = normal(key, (d + 1, d))  # [d + 1, d]: one row for the mean, d for the factor
         scale = 0.5 * jnp.log(jnp.asarray(self.model.bias, jnp.float32)) + params.log_scale  # [d]
         mean = params.mean + params.unit @ (jnp.exp(scale) * z[0]) / jnp.sqrt(n)  # [d]
-        log_diagonal = 0.5 * jnp.log(chi_square(on_scale, n - 1 - jnp.arange(d, dtype=jnp.float32)))  # [d]: log A_ii
+        log_diagonal = 0.5 * jnp.log(chi_square(key, n - 1 - jnp.arange(d, dtype=jnp.float32), skip=z.size))  # [d]: log A_ii
         after = scale + log_diagonal  # [d]
         lost = jnp.isneginf(after)  # [d]
         # U' = U B with B_ij = exp(s_i) A_ij exp(-s'_j): unit triangular again, whatever the scale

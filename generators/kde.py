@@ -9,22 +9,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.pool import Pool, cdf
+from simulator.chance import normal
+from simulator.pool import Pool, Rows, cdf, count, draw
 from simulator.types import Array, GenlossError, Key
 
 
 class KDEParams(NamedTuple):
-    rows: Array  # [size, d]: the centres of the kernels, each of weight 1 / size
+    rows: Array  # [size, d]: the centres of the kernels
+    weight: Array  # [size]: how much each counts
 
 
 @dataclass(frozen=True)
 class KDE:
     """Keeps weighted rows [n, d] and samples p(x) = Σ_i w_i N(x; x_i, h² I) / Σ_i w_i.
 
-    A pool has more slots than rows that weigh something, and how many is not known to `init`; so the estimate keeps
-    `size` centres of equal weight.  Row i is kept size·w_i/W times, W = Σ w, rounded up or down at random with that
-    mean (systematic resampling): no approximation where these are whole numbers, as for `size` rows of equal weight,
-    and unbiased otherwise.  Set `size` to the rows in the diet, or to a multiple of them.
+    A pool of at most `size` slots is kept as it is, with its weights.  Of a larger one, in which most slots may weigh
+    nothing, `size` centres of equal weight are kept: row i size·w_i/W times, W = Σ w, rounded up or down at random with
+    that mean (systematic resampling).  That is no approximation where these are whole numbers, as for `size` rows of
+    equal weight, and unbiased otherwise: set `size` to the rows in the diet, or to a multiple of them.
     """
 
     dim: int = 1  # d
@@ -41,28 +43,40 @@ class KDE:
 
     def init(self, key: Key) -> KDEParams:
         """Every centre at the origin: N(0, h² I)."""
-        return KDEParams(jnp.zeros((self.size, self.dim)))
+        return KDEParams(jnp.zeros((self.size, self.dim)), jnp.ones(self.size))
 
     def fit(self, key: Key, params: KDEParams, pool: Pool) -> tuple[KDEParams, dict[str, Array]]:
-        w, x = pool.weight, pool.rows  # [n], [n, d]
-        running = cdf(w)  # [n]
+        if pool.capacity > self.size:
+            return KDEParams(pool.rows[self._kept(key, pool.weight)], jnp.ones(self.size)), {}
+        rest = self.size - pool.capacity
+        return KDEParams(jnp.pad(pool.rows, ((0, rest), (0, 0))), jnp.pad(pool.weight, (0, rest))), {}
+
+    def _kept(self, key: Key, weight: Array) -> Array:
+        """[size]: which of the rows are centres."""
+        running = cdf(weight)  # [n]
         total = running[-1]
         aim = (jnp.arange(self.size) + jax.random.uniform(key)) * (total / self.size)  # [size]: evenly spaced
         aim = jnp.minimum(aim, jnp.nextafter(total, jnp.zeros_like(total)))
-        return KDEParams(x[jnp.searchsorted(running, aim, side="right")]), {}
+        return jnp.searchsorted(running, aim, side="right")
 
     def sample(self, key: Key, params: KDEParams, n: int) -> Array:
         """[n, d]."""
         first, second = jax.random.split(key)
-        centre = params.rows[jax.random.randint(first, (n,), 0, self.size)]  # [n, d]
-        return centre + self.bandwidth * jax.random.normal(second, (n, self.dim))
+        centre = params.rows[draw(first, params.weight, (n,))]  # [n, d]
+        return centre + self.bandwidth * normal(second, (n, self.dim))
+
+    def parents(self, key: Key, params: KDEParams, pool: Pool, rows: Rows, fit: Key, sample: Key) -> Array:
+        """[n] int32: the slot whose row is the centre that each row was drawn about."""
+        centre = draw(jax.random.split(sample)[0], params.weight, (count(rows),))  # [n]
+        return self._kept(fit, pool.weight)[centre] if pool.capacity > self.size else centre
 
     def log_prob(self, params: KDEParams, rows: Array) -> Array:
         """[n], in nats; needs a bandwidth above 0."""
-        scale = jnp.log(self.size) + self.dim * (0.5 * math.log(2 * math.pi) + jnp.log(self.bandwidth))  # []
+        share = jnp.log(params.weight) - jnp.log(params.weight.sum())  # [size]
+        scale = self.dim * (0.5 * math.log(2 * math.pi) + jnp.log(self.bandwidth))  # []
 
         def one(row: Array) -> Array:  # [d] -> []
             square = ((row - params.rows) ** 2).sum(-1)  # [size]
-            return jax.nn.logsumexp(-square / (2 * jnp.square(self.bandwidth))) - scale
+            return jax.nn.logsumexp(share - square / (2 * jnp.square(self.bandwidth))) - scale
 
         return jax.lax.map(one, rows, batch_size=256)  # in blocks: never [n, size, d] at once

@@ -107,9 +107,8 @@ class LinearSummary:
 
     def draw(self, key: Key, params: LinearParams, n: Array) -> LinearCohort:
         d = self.model.dim
-        on_normal, on_scale = jax.random.split(key)
-        z = normal(on_normal, (d + 1, d))  # [d + 1, d]: one row for the noise, d for the factor
-        diagonal = jnp.sqrt(chi_square(on_scale, n - jnp.arange(d, dtype=jnp.float32)))  # [d]
+        z = normal(key, (d + 1, d))  # [d + 1, d]: one row for the noise, d for the factor
+        diagonal = jnp.sqrt(chi_square(key, n - jnp.arange(d, dtype=jnp.float32), skip=z.size))  # [d]
         lower = jnp.tril(z[1:], -1) + jnp.diag(diagonal)  # [d, d]
         target = params.coef @ lower + self.model.noise * z[0]  # [d]
         return LinearCohort(lower @ lower.T, lower @ target, lower, target)

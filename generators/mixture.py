@@ -87,10 +87,22 @@ class Mixture:
     def sample(self, key: Key, params: MixtureParams, n: int) -> Array:
         """[n, d]."""
         first, second = jax.random.split(key)
-        component = jax.random.categorical(first, jnp.log(params.weights), shape=(n,))  # [n]
+        component = self._drawn(first, params, n)  # [n]
         noise = jax.random.normal(second, (n, self.dim))
         lower = jnp.linalg.cholesky(params.covs)[component]  # [n, d, d]
         return params.means[component] + jnp.einsum("nij,nj->ni", lower, noise)
+
+    def _drawn(self, key: Key, params: MixtureParams, n: int) -> Array:
+        """[n]: the component that each row is drawn from."""
+        return jax.random.categorical(key, jnp.log(params.weights), shape=(n,))
+
+    def parents(self, key: Key, params: MixtureParams, pool: Pool, rows: Array, fit: Key, sample: Key) -> Array:
+        """[n] int32: drawn in proportion to weight times responsibility of the component a row was drawn from."""
+        component = self._drawn(jax.random.split(sample)[0], params, len(rows))  # [n]
+        member = pool.weight[:, None] * jax.nn.softmax(_joint(params, pool.rows))  # [capacity, k]
+        keys = jax.random.split(key, self.components)
+        each = jax.vmap(lambda key, weight: draw(key, weight, (len(rows),)))(keys, member.T)  # [k, n]
+        return each[component, jnp.arange(len(rows))]
 
     def log_prob(self, params: MixtureParams, rows: Array) -> Array:
         """[n], in nats."""

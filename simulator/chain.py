@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from simulator import recipe as recipes
-from simulator.pool import REAL, SYNTHETIC, Pool, Rows, count, take
+from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots, take
 from simulator.recipe import Accumulate
 from simulator.types import (
     Array,
@@ -46,11 +46,11 @@ class Chain:
     real: int = 1000  # real rows at generation 0
     rows: int = 1000  # synthetic rows each generation writes
     fresh: int = 0  # new real rows per generation
-    held_out: int = 1000  # held-out real rows that probes compare with, at most
+    held_out: int = 1000  # held-out real rows that probes compare with, at most; 0 where none reads any
     start: Literal["scratch", "previous", "base"] = "scratch"  # each fit begins at new, the last, or the first weights
 
     def __post_init__(self) -> None:
-        for name, low in (("real", 1), ("rows", 1), ("fresh", 0), ("held_out", 1)):
+        for name, low in (("real", 1), ("rows", 1), ("fresh", 0), ("held_out", 0)):
             if not isinstance(getattr(self, name), int):
                 raise GenlossError(
                     f"`{name}` is {getattr(self, name)!r} and must be a whole number, fixed for all chains."
@@ -65,9 +65,14 @@ class Chain:
                     f"A probe cannot be called '{name}': t and fit are taken, and dots name what is in one."
                 )
         classes = getattr(getattr(self.source, "split", None), "classes", ())
-        if self.held_out < len(classes):
+        if 0 < self.held_out < len(classes):
             raise GenlossError(
                 f"`held_out` is {self.held_out}; give at least one row for each of {len(classes)} classes."
+            )
+        if self.follows is not None and not hasattr(self.generator, "parents"):
+            raise GenlossError(
+                f"{type(self.generator).__name__} does not say which rows its own come from; leave out the probe that "
+                "follows them, or give the generator `parents`."
             )
         self._check_supply(1)
         recipes.check(self.recipe, self)
@@ -85,15 +90,23 @@ class Chain:
         if shaped is None:
             return self.generator
         with jax.ensure_compile_time_eval():
-            return shaped(self.reference)
+            return shaped(self.reference if self.held_out else self.source.draw(jax.random.key(0), 1, held_out=True))
 
     @functools.cached_property
     def reference(self) -> Rows:
-        """Held-out real rows, leaves [<= held_out, ...]: one yardstick for all chains and generations."""
+        """Held-out real rows, leaves [<= held_out, ...]: one yardstick for all chains and generations; None for 0."""
+        if not self.held_out:
+            return None
         test = getattr(getattr(self.source, "split", None), "test", None)
         n = self.held_out if test is None else min(self.held_out, count(test))
         with jax.ensure_compile_time_eval():
             return self.source.draw(jax.random.fold_in(jax.random.key(0), _STREAM), n, held_out=True)
+
+    @property
+    def follows(self) -> int | None:
+        """For how many data sets back the ancestors of rows are kept; None where no probe asks."""
+        asked = [getattr(probe, "follows", None) for probe in self.probes.values()]
+        return max((n for n in asked if n is not None), default=None)
 
     # The pool is a ring of blocks, one per data set: data set i is what fit i is the first to eat, the synthetic rows
     # of generation i - 1 and the fresh rows of generation i.  Generation 0's real rows have slots of their own in
@@ -139,7 +152,7 @@ class Chain:
         rows = jax.tree.map(_strong, self.source.draw(stream, self.real))
         params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
         self._check_rows(rows, params)
-        pool = Pool.of(rows, self.capacity(generations))
+        pool = Pool.of(rows, self.capacity(generations), self.follows)
         return State(jnp.int32(0), params, pool, stream)
 
     def _check_rows(self, rows: Rows, params: Params) -> None:
@@ -156,8 +169,9 @@ class Chain:
         state, diet = self.eat(key, state, self.serve(state.key, state.t) if fresh is None else fresh)
         params, info = self.model.fit(key_for(key, "fit"), self.first(key, state), diet)
         synthetic = self.speak(key, params)
-        record = with_info(self.measure(key, state.t, params, diet, synthetic), info)
-        return self.remember(state, params, synthetic), record
+        ancestors = self.trace(key, state.t, params, diet, synthetic)
+        record = with_info(self.measure(key, state.t, params, diet, synthetic, ancestors), info)
+        return self.remember(state, params, synthetic, ancestors), record
 
     def serve(self, stream: Key, t: Array) -> Rows | None:
         """The fresh real rows of generation t, leaves [fresh, ...]; there are none at generation 0."""
@@ -171,7 +185,11 @@ class Chain:
         if fresh is None:
             return state
         start = self.slot(state.t, state.pool.capacity) + self.rows
-        placed = state.pool.place(start, fresh, REAL, state.t)
+        ancestors = None
+        if self.follows is not None:
+            i = jnp.arange(self.fresh)
+            ancestors = roots(self.real + (state.t - 1) * self.fresh + i, self.rows + i, self.follows)
+        placed = state.pool.place(start, fresh, REAL, state.t, ancestors)
         return state.replace(pool=jax.tree.map(lambda new, old: jnp.where(state.t > 0, new, old), placed, state.pool))
 
     def eat(self, key: Key, state: State, fresh: Rows | None) -> tuple[State, Pool]:
@@ -203,9 +221,20 @@ class Chain:
     def speak(self, key: Key, params: Params) -> Rows:
         return self.model.sample(key_for(key, "sample"), params, self.rows)
 
-    def measure(self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows) -> Record:
+    def trace(self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows) -> Array | None:
+        """The lines of descent of what was said, [rows, 1 + follows]: a row, its parent, and those before."""
+        if diet.ancestors is None:
+            return None
+        own, fit, sample = (key_for(key, part) for part in ("trace", "fit", "sample"))
+        parent = self.model.parents(own, params, diet, synthetic, fit, sample)  # [rows]  # pyright: ignore
+        lines = aged(diet.ancestors[parent], diet.age(t + 1)[parent])  # [rows, 1 + follows]
+        return jnp.where(parent[:, None] == NONE, NONE, lines).at[:, 1].set(jnp.arange(self.rows))
+
+    def measure(
+        self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows, ancestors: Array | None = None
+    ) -> Record:
         """What the probes say, and the mass of the diet."""
-        view = View(t, params, diet, synthetic, self.reference, self.model)
+        view = View(t, params, diet, synthetic, self.reference, self.model, ancestors)
         key = key_for(key, "measure")
         found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):
@@ -214,18 +243,23 @@ class Chain:
                 raise GenlossError(f"The probe '{name}' returned several values; return a dict, which names them.")
         return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
 
-    def remember(self, state: State, params: Params, synthetic: Rows) -> State:
-        start = self.slot(state.t + 1, state.pool.capacity)
+    def remember(self, state: State, params: Params, synthetic: Rows, ancestors: Array | None = None) -> State:
+        """The state after a generation has spoken."""
         if self.merges:
+            start = self.slot(state.t + 1, state.pool.capacity)
             old = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, self.rows), state.pool.rows)
-            model: Any = self.model
-            both = model.merged(old, synthetic, 1 / (state.t + 1.0))
+            both = self.model.merged(old, synthetic, 1 / (state.t + 1.0))  # pyright: ignore[reportAttributeAccessIssue]
             synthetic = jax.tree.map(lambda a, b: jnp.where(state.t > 0, a, b), both, synthetic)
-        pool = state.pool.place(start, synthetic, SYNTHETIC, state.t)
+        return self.keep(state, params, synthetic, ancestors)
+
+    def keep(self, state: State, params: Params, synthetic: Rows, ancestors: Array | None = None) -> State:
+        """The state with these rows in the block of the next data set."""
+        start = self.slot(state.t + 1, state.pool.capacity)
+        pool = state.pool.place(start, synthetic, SYNTHETIC, state.t, ancestors)
         return State(state.t + 1, params, pool, state.key)
 
-    def perfect(self, key: Key, capacity: int) -> tuple[Params, Pool, Rows]:
-        """(parameters, diet, sample) of a perfect generator, to be measured as the ceiling: both are real rows.
+    def perfect(self, key: Key, capacity: int) -> tuple[Params, Pool, Rows, Array | None]:
+        """(parameters, diet, sample, its ancestors) of a perfect generator, to be measured as the ceiling: real rows.
 
         Sample and diet are disjoint where the source has enough rows.
         """
@@ -234,12 +268,13 @@ class Chain:
         if (size := getattr(self.source, "size", None)) is not None and not getattr(self.source, "reuse", False):
             n = min(n, size)
         rows = self.source.draw(stream, n)
-        diet = Pool.of(take(rows, jnp.arange(self.real)), capacity)
+        diet = Pool.of(take(rows, jnp.arange(self.real)), capacity, self.follows)
         params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
-        return params, diet, take(rows, jnp.arange(max(0, n - self.rows), n))
+        last = jnp.arange(max(0, n - self.rows), n)
+        return params, diet, take(rows, last), None if self.follows is None else roots(last, last, self.follows)
 
 
-_KEYS = ("eat", "init", "fit", "sample", "measure")
+_KEYS = ("eat", "init", "fit", "sample", "measure", "trace")
 
 
 def with_info(record: Record, info: Mapping[str, Array]) -> Record:

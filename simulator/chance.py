@@ -18,13 +18,17 @@ Array = jax.Array
 Key = jax.Array
 
 
-def words(key: Key, shape: tuple[int, ...]) -> Array:
-    """Independent uniform words, uint32; keys of another kind than Threefry are served by `jax.random`."""
+def words(key: Key, shape: tuple[int, ...], skip: Array | int = 0) -> Array:
+    """Independent uniform words, uint32; others for every `skip` that is at least a whole shape away.
+
+    Keys of another kind than Threefry are served by `jax.random`.
+    """
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if str(jax.random.key_impl(key)) != "threefry2x32":
-            return jax.random.bits(key, shape)
+            return jax.random.bits(jax.random.fold_in(key, skip), shape)
         key = jax.random.key_data(key)
-    return threefry_2x32(key, jnp.arange(math.prod(shape), dtype=jnp.uint32)).reshape(shape)
+    counter = jnp.arange(math.prod(shape), dtype=jnp.uint32) + jnp.asarray(skip, jnp.uint32)
+    return threefry_2x32(key, counter).reshape(shape)
 
 
 def _between(word: Array) -> Array:
@@ -52,29 +56,27 @@ def _normal(word: Array) -> Array:
     return np.float32(math.sqrt(2)) * jax.lax.erf_inv(centred)
 
 
-def chi_square(key: Key, freedom: Array) -> Array:
+def chi_square(key: Key, freedom: Array, skip: int = 0) -> Array:
     """χ² with `freedom` >= 0 degrees of freedom (whole numbers, which may be traced), shape of `freedom`, float32.
 
     Rejection from a cubed normal (Marsaglia & Tsang, ACM TOMS 26 (2000) 363-372), exact for shapes >= 1; one degree of
-    freedom is the square of a normal, none is 0.
+    freedom is the square of a normal, none is 0.  Uses the key's words from `skip` on.
     """
     k = jnp.asarray(freedom, jnp.float32)
     shape = jnp.maximum(k, 2) / 2 - 1 / 3  # of the gamma distribution, less a third
     scale = 1 / jnp.sqrt(9 * shape)
 
-    def attempt(i: Array) -> Array:
-        pair = words(jax.random.fold_in(key, i), (2, *k.shape))
+    def attempt(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        i, found = carry
+        pair = words(key, (2, *k.shape), skip + i * 2 * k.size)
         x, u = _normal(pair[0]), 2 - _between(pair[1])  # u in (0, 1]
         v = (1 + scale * x) ** 3
         accept = (v > 0) & (jnp.log(u) < 0.5 * x * x + shape * (1 - v + jnp.log(jnp.where(v > 0, v, 1.0))))
-        return jnp.where(k == 1, x * x, jnp.where(k == 0, 0.0, jnp.where(accept, 2 * shape * v, -1.0)))
+        tried = jnp.where(k == 1, x * x, jnp.where(k == 0, 0.0, jnp.where(accept, 2 * shape * v, -1.0)))
+        return i + 1, jnp.where(found < 0, tried, found)
 
-    def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        i, found = carry
-        return i + 1, jnp.where(found < 0, attempt(i), found)
-
-    start = jnp.full(k.shape, -1.0)
-    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), again, (jnp.int32(0), start))[1]
+    start = (jnp.int32(0), jnp.full(k.shape, -1.0))
+    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), attempt, start)[1]
 
 
 def multinomial(key: Key, n: Array | int, probs: Array) -> Array:

@@ -140,7 +140,7 @@ def estimate(
     chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
     pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
-    row = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool.rows)) // (chains * state.pool.weight.shape[-1])
+    row = sum(leaf.nbytes for leaf in jax.tree.leaves(_kept(state.pool))) // (chains * state.pool.weight.shape[-1])
     if drive.trained:
         fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
         _, diet, training = drive.begin(state, jnp.int32(0), fresh)
@@ -210,8 +210,9 @@ class Drive:
         self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
         self.finish = self.lift(lambda c, k, training: c.model.finish(training), each)
         self.speak = self.lift(lambda c, k, t, params: c.speak(jax.random.fold_in(k, t), params), same, each)
-        self.measure = self.lift(_measure, same, each, each, each)
-        self.remember = self.lift(_remember, each, same, each, each, donate=0)
+        self.trace = self.lift(_trace, same, each, each, each)
+        self.measure = self.lift(_measure, same, each, each, each, each)
+        self.remember = self.lift(_remember, each, same, each, each, each, donate=0)
         self.restore = self.lift(_restore, each, same, each, each, donate=0)
         self.block = self.lift(_block, each, same)
         self.perfect = self.lift(lambda c, k, pool: c.perfect(k, pool.capacity), each)
@@ -260,7 +261,7 @@ class Drive:
                 rows = [self.block(state, t) for t in ts[-self.blocks(state) :]]
                 store.save(done - len(ts), done - 1, state.params, rows, chunk)
                 self.write_records(store, chunks, last=done >= self.generations)
-                store.picture(done - 1, rows[-1], self.axes)
+                store.picture(done - 1, rows[-1][0], self.axes)
                 clock.lap("save")
             tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
         return _first(_join(chunks, self.axes), self.generations, self.axes)
@@ -281,8 +282,9 @@ class Drive:
                 tell(Progress(int(t), self.generations, None, (call + 1) / calls))
             params, info = clock.lap("train", self.finish(training))
             rows = clock.lap("sample", self.speak(t, params))
-            records.append(with_info(clock.lap("measure", self.measure(t, params, diet, rows)), info))
-            state = self.remember(state, t, params, rows)
+            ancestors = self.trace(t, params, diet, rows)
+            records.append(with_info(clock.lap("measure", self.measure(t, params, diet, rows, ancestors)), info))
+            state = self.remember(state, t, params, rows, ancestors)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
 
     def resume(self, store: Store | None, state: State) -> tuple[list[Record], State]:
@@ -298,7 +300,7 @@ class Drive:
             fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
             for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
                 now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
-                state = self.restore(state, ts[i], now, shaped(block, state.pool.rows))
+                state = self.restore(state, ts[i], now, shaped(block, _kept(state.pool)))
             state = state.replace(params=shaped(params, state.params))
             chunks.append(record)
         return chunks, state
@@ -383,19 +385,28 @@ def _begin(c: Chain, k: Key, state: State, t: Array, fresh: Any) -> tuple[State,
     return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)  # pyright: ignore
 
 
-def _measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any) -> Record:
-    return c.measure(jax.random.fold_in(k, t), t, params, diet, rows)
+def _trace(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any) -> Array | None:
+    return c.trace(jax.random.fold_in(k, t), t, params, diet, rows)
 
 
-def _remember(c: Chain, k: Key, state: State, t: Array, params: Any, rows: Any) -> State:
-    return c.remember(state.replace(t=t), params, rows)
+def _measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any, ancestors: Array | None) -> Record:
+    return c.measure(jax.random.fold_in(k, t), t, params, diet, rows, ancestors)
 
 
-def _restore(c: Chain, k: Key, state: State, t: Array, fresh: Any, rows: Any) -> State:
-    return c.remember(c.take_in(state.replace(t=t), fresh), state.params, rows)
+def _remember(c: Chain, k: Key, state: State, t: Array, params: Any, rows: Any, ancestors: Array | None) -> State:
+    return c.remember(state.replace(t=t), params, rows, ancestors)
 
 
-def _block(c: Chain, k: Key, state: State, t: Array) -> Any:
-    """The synthetic rows of generation t, out of the pool."""
+def _restore(c: Chain, k: Key, state: State, t: Array, fresh: Any, block: tuple[Any, Array | None]) -> State:
+    return c.keep(c.take_in(state.replace(t=t), fresh), state.params, *block)
+
+
+def _kept(pool: Pool) -> tuple[Any, Array | None]:
+    """What a checkpoint keeps of rows: themselves and, where followed, their ancestors."""
+    return pool.rows, pool.ancestors
+
+
+def _block(c: Chain, k: Key, state: State, t: Array) -> tuple[Any, Array | None]:
+    """The synthetic rows of generation t and their ancestors, out of the pool."""
     start = c.slot(t + 1, state.pool.capacity)
-    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), state.pool.rows)
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), _kept(state.pool))

@@ -15,6 +15,7 @@ Rows = Any  # a pytree whose leaves share their leading axis: images, points, to
 
 REAL, SYNTHETIC = 0, 1
 EMPTY = -1
+NONE = -1  # no ancestor, no parent
 
 
 def count(rows: Rows) -> int:
@@ -34,16 +35,24 @@ class Pool(struct.PyTreeNode):
     origin: Array  # [capacity] int32: 0 real, 1 this chain's generator, 2.. other sources
     birth: Array  # [capacity] int32: the generation that wrote the row; -1 is an empty slot
     weight: Array  # [capacity] float32 >= 0: how much the row counts in the diet
+    ancestors: Array | None = None  # [capacity, 1 + follows] int32 lines of descent (`roots`), where they are followed
 
     @classmethod
-    def of(cls, rows: Rows, capacity: int | None = None) -> Pool:
-        """A pool of real rows born at generation 0, in the first slots, with room for `capacity` rows in all."""
+    def of(cls, rows: Rows, capacity: int | None = None, follows: int | None = None) -> Pool:
+        """A pool of real rows born at generation 0, in the first slots, with room for `capacity` rows in all.
+
+        With `follows` each row's ancestors are kept, and those of its descendants will be.
+        """
         n = count(rows)
         capacity = n if capacity is None else capacity
         filled = jnp.arange(capacity) < n  # [capacity]
         padded = jax.tree.map(lambda a: jnp.pad(a, [(0, capacity - n), *[(0, 0)] * (a.ndim - 1)]), rows)
         birth = jnp.where(filled, 0, EMPTY).astype(jnp.int32)
-        return cls(padded, jnp.zeros(capacity, jnp.int32), birth, filled.astype(jnp.float32))
+        ancestors = None
+        if follows is not None:
+            slot = jnp.arange(capacity)
+            ancestors = roots(jnp.where(filled, slot, NONE), slot, follows)
+        return cls(padded, jnp.zeros(capacity, jnp.int32), birth, filled.astype(jnp.float32), ancestors)
 
     @property
     def capacity(self) -> int:
@@ -71,8 +80,10 @@ class Pool(struct.PyTreeNode):
         """
         return t - self.birth - (self.origin != REAL)
 
-    def place(self, start: Array | int, rows: Rows, origin: int, birth: Array | int) -> Pool:
-        """The pool with `rows` written from slot `start` on, with weight 1."""
+    def place(
+        self, start: Array | int, rows: Rows, origin: int, birth: Array | int, ancestors: Array | None = None
+    ) -> Pool:
+        """The pool with `rows` written from slot `start` on, with weight 1 and, where followed, their `ancestors`."""
         n = count(rows)
 
         def put(table: Array, values: Array) -> Array:
@@ -83,6 +94,7 @@ class Pool(struct.PyTreeNode):
             put(self.origin, jnp.full(n, origin)),
             put(self.birth, jnp.full(n, birth)),
             put(self.weight, jnp.ones(n)),
+            jax.tree.map(put, self.ancestors, ancestors),
         )
 
     def compact(self, most: int) -> Pool:
@@ -95,6 +107,25 @@ class Pool(struct.PyTreeNode):
     def weighed(self, weight: Array) -> Pool:
         """The pool under new weights; empty slots weigh nothing whatever the recipe says."""
         return self.replace(weight=jnp.where(self.filled, weight, 0.0).astype(jnp.float32))
+
+
+def roots(real: Array, index: Array, follows: int) -> Array:
+    """Lines of descent of rows without parents, [n, 1 + follows] int32.
+
+    Column 0 is the real row that a row comes from: `real` [n], numbered as the source served them, -1 where there is
+    none.  Column 1 + a is its ancestor in the data set a before its own, as that row's `index` [n] in the data set, -1
+    where it has none there; so column 1 is the row itself.
+    """
+    before = jnp.full((real.shape[0], follows - 1), NONE)
+    return jnp.concatenate([real[:, None], index[:, None], before], 1).astype(jnp.int32)
+
+
+def aged(lines: Array, age: Array) -> Array:
+    """Lines of descent [n, 1 + follows] of rows of age [n], with column 1 + a for the ancestor that has age a."""
+    real, line = lines[:, :1], lines[:, 1:]  # [n, 1], [n, follows]
+    back = jnp.arange(line.shape[1]) - age[:, None]  # [n, follows]: columns before the row's own data set
+    moved = jnp.where(back >= 0, jnp.take_along_axis(line, jnp.maximum(back, 0), axis=1), NONE)
+    return jnp.concatenate([real, moved], 1)
 
 
 def choose(key: Array, weight: Array, n: Array | int) -> Array:

@@ -31,7 +31,9 @@ class Generator(Protocol):
     Its one obligation is to honour `pool.weight`: weight 2 is the row twice, weight 0 its absence.
     Optional members: `log_prob(params, rows) -> [n]`; `shaped(rows) -> Generator`, the same generator with its
     shapes taken from example rows; `begin`, `advance`, `finish` (see `generators/train.py`), which let `run` drive a
-    long fit from the host.
+    long fit from the host; `parents(key, params, pool, rows, fit, sample) -> [n] int32`, the slot of the pool whose row
+    each row was made from (-1: none), drawn given all of them.  `fit` and `sample` are the keys that these two were
+    given, so that what they drew can be drawn again.
     """
 
     def init(self, key: Key) -> Params: ...
@@ -72,10 +74,14 @@ class View(NamedTuple):
     synthetic: Rows  # leaves [rows, ...]: what it says
     reference: Rows  # leaves [held_out, ...]: held-out real rows, the same for every chain and generation
     generator: Generator
+    ancestors: Array | None = None  # [rows, 1 + follows] int32: lines of descent of what it says, where followed
 
 
 Probe = Callable[[Key, View], Any]
-"""`(key, view) -> array | dict of arrays`; runs inside the compiled step, and under `vmap` over chains."""
+"""`(key, view) -> array | dict of arrays`; runs inside the compiled step, and under `vmap` over chains.
+
+Optional member: `follows`, for how many data sets back it wants the ancestors of rows kept (`simulator.pool.roots`).
+"""
 
 
 class State(struct.PyTreeNode):

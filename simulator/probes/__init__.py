@@ -4,6 +4,7 @@ from simulator.probes.diet import Diet
 from simulator.probes.diversity import Diversity
 from simulator.probes.downstream import Downstream
 from simulator.probes.fidelity import Fidelity
+from simulator.probes.lineage import Lineage
 from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Diversity",
     "Downstream",
     "Fidelity",
+    "Lineage",
     "LogDet",
     "Moments",
     "Rate",
