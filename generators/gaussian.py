@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.chance import chi_square, normal
+from simulator.chance import bartlett, normal
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
 
@@ -111,9 +111,8 @@ class GaussianCohort(NamedTuple):
 class GaussianSummary:
     """Cohorts of normal rows: mean ~ N(m, Σ/n) and scatter ~ Wishart(Σ, n - 1), independent of each other.
 
-    The scatter of n rows is L A Aᵀ Lᵀ with L Lᵀ = Σ and Bartlett's A: lower triangular, A_ii² ~ χ²(n - i) for
-    i = 1..d, normal below the diagonal (Bartlett, Proc. R. Soc. Edinburgh 53 (1933) 260-283).  So a chain under replace
-    is a product of Bartlett factors, and no covariance is ever decomposed.
+    The scatter of n rows is L A Aᵀ Lᵀ with L Lᵀ = Σ and Bartlett's triangular A (`chance.bartlett`).  So a chain under
+    replace is a product of Bartlett factors, and no covariance is ever decomposed.
     """
 
     model: Gaussian
@@ -130,16 +129,13 @@ class GaussianSummary:
         return FactoredParams(jnp.zeros(d), jnp.eye(d), jnp.zeros(d))
 
     def draw(self, key: Key, params: FactoredParams, n: Array) -> GaussianCohort:
-        d = self.model.dim
-        z = normal(key, (d + 1, d))  # [d + 1, d]: one row for the mean, d for the factor
+        below, square, z = bartlett(key, n - 1 - jnp.arange(self.model.dim, dtype=jnp.float32))  # [d, d], [d], [d]
         scale = 0.5 * jnp.log(jnp.asarray(self.model.bias, jnp.float32)) + params.log_scale  # [d]
-        mean = params.mean + params.unit @ (jnp.exp(scale) * z[0]) / jnp.sqrt(n)  # [d]
-        log_diagonal = 0.5 * jnp.log(chi_square(key, n - 1 - jnp.arange(d, dtype=jnp.float32), skip=z.size))  # [d]: log A_ii
-        after = scale + log_diagonal  # [d]
-        lost = jnp.isneginf(after)  # [d]
+        mean = params.mean + params.unit @ (jnp.exp(scale) * z) / jnp.sqrt(n)  # [d]
+        after = scale + 0.5 * jnp.log(square)  # [d]
         # U' = U B with B_ij = exp(s_i) A_ij exp(-s'_j): unit triangular again, whatever the scale
-        ratio = jnp.exp(scale[:, None] - jnp.where(lost, jnp.inf, after))  # [d, d]
-        unit = params.unit @ (jnp.tril(z[1:] * ratio, -1) + jnp.eye(d))  # [d, d]
+        ratio = jnp.exp(scale[:, None] - jnp.where(jnp.isneginf(after), jnp.inf, after))  # [d, d]
+        unit = params.unit @ jnp.where(below != 0, below * ratio, jnp.eye(self.model.dim))  # [d, d]
         lower = unit * jnp.exp(after)  # [d, d]
         return GaussianCohort(jnp.asarray(n, jnp.float32), mean, lower @ lower.T, unit, after)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from simulator.chance import chi_square, normal
+from simulator.chance import bartlett, normal
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
 
@@ -89,8 +89,7 @@ class LinearCohort(NamedTuple):
 class LinearSummary:
     """Cohorts of rows x ~ N(0, I), y = x·coef + noise: XᵀX ~ Wishart(I, n), and Xᵀy = XᵀX coef + noise·A z.
 
-    A is Bartlett's factor (A_ii² ~ χ²(n - i + 1) for i = 1..d, normal below the diagonal) and z standard normal: given
-    X, Xᵀε is N(0, noise²·XᵀX).  Of one cohort the coefficients are the solution of Aᵀ coef = target, without squaring.
+    A is Bartlett's factor (`chance.bartlett`) and z standard normal: given X, Xᵀε is N(0, noise²·XᵀX).  Of one cohort the coefficients are the solution of Aᵀ coef = target, without squaring.
     """
 
     model: Linear
@@ -106,11 +105,9 @@ class LinearSummary:
         return self.model.init(key)
 
     def draw(self, key: Key, params: LinearParams, n: Array) -> LinearCohort:
-        d = self.model.dim
-        z = normal(key, (d + 1, d))  # [d + 1, d]: one row for the noise, d for the factor
-        diagonal = jnp.sqrt(chi_square(key, n - jnp.arange(d, dtype=jnp.float32), skip=z.size))  # [d]
-        lower = jnp.tril(z[1:], -1) + jnp.diag(diagonal)  # [d, d]
-        target = params.coef @ lower + self.model.noise * z[0]  # [d]
+        below, square, z = bartlett(key, n - jnp.arange(self.model.dim, dtype=jnp.float32))  # [d, d], [d], [d]
+        lower = below + jnp.diag(jnp.sqrt(square))  # [d, d]
+        target = params.coef @ lower + self.model.noise * z  # [d]
         return LinearCohort(lower @ lower.T, lower @ target, lower, target)
 
     def merge(self, old: LinearCohort, new: LinearCohort, share: Array) -> LinearCohort:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from simulator import recipe as recipes
+from simulator.chance import fold_in
 from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots, take
 from simulator.recipe import Accumulate
 from simulator.types import (
@@ -148,7 +149,7 @@ class Chain:
         if generations < 1:
             raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
         self._check_supply(generations)
-        stream = jax.random.fold_in(key, _STREAM)
+        stream = fold_in(key, _STREAM)
         rows = jax.tree.map(_strong, self.source.draw(stream, self.real))
         params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
         self._check_rows(rows, params)
@@ -238,7 +239,7 @@ class Chain:
         key = key_for(key, "measure")
         found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):
-            found[name] = probe(jax.random.fold_in(key, i), view)
+            found[name] = probe(fold_in(key, i), view)
             if isinstance(found[name], tuple | list):
                 raise GenlossError(f"The probe '{name}' returned several values; return a dict, which names them.")
         return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
@@ -285,11 +286,11 @@ def with_info(record: Record, info: Mapping[str, Array]) -> Record:
 
 def key_for(key: Key, what: str) -> Key:
     """The key of one part of a generation, from the generation's key."""
-    return jax.random.fold_in(key, _KEYS.index(what))
+    return fold_in(key, _KEYS.index(what))
 
 
 def _params_key(stream: Key) -> Key:
-    return jax.random.fold_in(stream, _STREAM)
+    return fold_in(stream, _STREAM)
 
 
 def _strong(leaf: Any) -> Array:

@@ -1,34 +1,75 @@
-"""Random numbers where they are what a chain costs: exact, reproducible, and at about half the price.
+"""Random numbers where they are what a chain costs: exact, reproducible, and at less than half the price.
 
-A Threefry block is two words of 32 bits.  `jax.random` folds them into one, so that a sharded array draws the same
-numbers as a whole one; here both are used.  The numbers depend on key and shape alone, under `vmap` and `scan` as
-outside, on every device.  `python -m experiments.bench exact` prints what each kind of number costs.
+A Threefry-2x32 block (Salmon et al., SC 2011, doi:10.1145/2063384.2063405) is two words of 32 bits.  `jax.random` folds
+them into one, so that a sharded array draws the same numbers as a whole one; here both are used.  And on CPU it runs the
+rounds as a loop, which costs 50 to 100 µs a call however small; here they are unrolled.  The numbers depend on key and
+shape alone, under `vmap` and `scan` as outside, on every device.  `python -m experiments.bench exact.numbers` prints
+what each kind costs.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
 
 Array = jax.Array
 Key = jax.Array
 
 
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def _blocks(key: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    """Threefry-2x32 with 20 rounds of the counters (x, y) under key [2], all uint32."""
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
+    x, y = x + schedule[0], y + schedule[1]
+    for i in range(5):
+        for rotation in _ROTATIONS[i % 2]:
+            x = x + y
+            y = (y << np.uint32(rotation)) | (y >> np.uint32(32 - rotation))
+            y = x ^ y
+        x, y = x + schedule[(i + 1) % 3], y + schedule[(i + 2) % 3] + np.uint32(i + 1)
+    return x, y
+
+
+def _raw(key: Key) -> Array | None:
+    """The two words of a Threefry key; None for keys of another kind."""
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.key_data(key) if str(jax.random.key_impl(key)) == "threefry2x32" else None
+
+
+def fold_in(key: Key, data: Array | int) -> Key:
+    """`jax.random.fold_in`, to the bit."""
+    return _fold_in(key, jnp.asarray(data, jnp.uint32))
+
+
+@jax.jit
+def _fold_in(key: Key, data: Array) -> Key:
+    raw = _raw(key)
+    if raw is None or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return jax.random.fold_in(key, data)
+    x, y = _blocks(raw, jnp.uint32(0), data)
+    return jax.random.wrap_key_data(jnp.stack([x, y]), impl="threefry2x32")
+
+
+@functools.partial(jax.jit, static_argnums=1)
 def words(key: Key, shape: tuple[int, ...], skip: Array | int = 0) -> Array:
     """Independent uniform words, uint32; others for every `skip` that is at least a whole shape away.
 
     Keys of another kind than Threefry are served by `jax.random`.
     """
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if str(jax.random.key_impl(key)) != "threefry2x32":
-            return jax.random.bits(jax.random.fold_in(key, skip), shape)
-        key = jax.random.key_data(key)
-    counter = jnp.arange(math.prod(shape), dtype=jnp.uint32) + jnp.asarray(skip, jnp.uint32)
-    return threefry_2x32(key, counter).reshape(shape)
+    raw = _raw(key)
+    if raw is None:
+        return jax.random.bits(jax.random.fold_in(key, skip), shape)
+    size = math.prod(shape)
+    half = (size + 1) // 2
+    counter = jnp.arange(half, dtype=jnp.uint32) + jnp.asarray(skip, jnp.uint32)
+    return jnp.concatenate(_blocks(raw, counter, counter + np.uint32(half)))[:size].reshape(shape)
 
 
 def _between(word: Array) -> Array:
@@ -56,27 +97,58 @@ def _normal(word: Array) -> Array:
     return np.float32(math.sqrt(2)) * jax.lax.erf_inv(centred)
 
 
-def chi_square(key: Key, freedom: Array, skip: int = 0) -> Array:
+@jax.jit
+def chi_square(key: Key, freedom: Array) -> Array:
     """χ² with `freedom` >= 0 degrees of freedom (whole numbers, which may be traced), shape of `freedom`, float32.
 
     Rejection from a cubed normal (Marsaglia & Tsang, ACM TOMS 26 (2000) 363-372), exact for shapes >= 1; one degree of
-    freedom is the square of a normal, none is 0.  Uses the key's words from `skip` on.
+    freedom is the square of a normal, none is 0.
     """
     k = jnp.asarray(freedom, jnp.float32)
+    first = words(key, (_TRIES, 2, *k.shape))
+    return _accepted(key, k, first, first.size)
+
+
+@jax.jit
+def bartlett(key: Key, freedom: Array) -> tuple[Array, Array, Array]:
+    """(A below its diagonal [d, d], the squares of its diagonal [d], d more normals) of Bartlett's triangular factor.
+
+    A is lower triangular, A_ii² ~ χ²(freedom_i), and normal below the diagonal: A Aᵀ ~ Wishart(I_d, ν) for
+    freedom_i = ν - i, i = 0..d-1 (Bartlett, Proc. R. Soc. Edinburgh 53 (1933) 260-283).
+    """
+    k = jnp.asarray(freedom, jnp.float32)
+    d = k.shape[0]
+    all_words = words(key, (d + 1 + 2 * _TRIES, d))
+    z = _normal(all_words[: d + 1])  # [d + 1, d]
+    square = _accepted(key, k, all_words[d + 1 :].reshape(_TRIES, 2, d), all_words.size)
+    return jnp.tril(z[1:], -1), square, z[0]
+
+
+_TRIES = 4  # all but 1e-5 of the χ² accept one of so many
+
+
+def _accepted(key: Key, k: Array, first: Array, used: int) -> Array:
+    """χ² [*k] from the first tries [tries, 2, *k], and from words of the key beyond those used, if it must be.
+
+    The first tries are drawn at once: so they are shared by chains that differ in `k` only, whose numbers of tries a
+    loop has to tell apart.
+    """
     shape = jnp.maximum(k, 2) / 2 - 1 / 3  # of the gamma distribution, less a third
     scale = 1 / jnp.sqrt(9 * shape)
 
-    def attempt(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        i, found = carry
-        pair = words(key, (2, *k.shape), skip + i * 2 * k.size)
+    def tried(pair: Array) -> Array:
+        """What two words give; -1 where they are rejected."""
         x, u = _normal(pair[0]), 2 - _between(pair[1])  # u in (0, 1]
         v = (1 + scale * x) ** 3
         accept = (v > 0) & (jnp.log(u) < 0.5 * x * x + shape * (1 - v + jnp.log(jnp.where(v > 0, v, 1.0))))
-        tried = jnp.where(k == 1, x * x, jnp.where(k == 0, 0.0, jnp.where(accept, 2 * shape * v, -1.0)))
-        return i + 1, jnp.where(found < 0, tried, found)
+        return jnp.where(k == 1, x * x, jnp.where(k == 0, 0.0, jnp.where(accept, 2 * shape * v, -1.0)))
 
-    start = (jnp.int32(0), jnp.full(k.shape, -1.0))
-    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), attempt, start)[1]
+    def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        i, found = carry
+        return i + 1, jnp.where(found < 0, tried(words(key, (2, *k.shape), used + i * 2 * k.size)), found)
+
+    found = functools.reduce(lambda kept, new: jnp.where(kept < 0, new, kept), jax.vmap(tried)(first))
+    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), again, (jnp.int32(0), found))[1]
 
 
 def multinomial(key: Key, n: Array | int, probs: Array) -> Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.chance import fold_in
 from simulator.pool import Rows, count, take
 from simulator.types import Array, Generator, GenlossError, Key, Params
 
@@ -31,7 +32,7 @@ class Truth:
     def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
         """n rows; independent ones for every `skip` and for `held_out`."""
         params = self.generator.init(jax.random.key(0)) if self.params is None else self.params
-        return self.generator.sample(jax.random.fold_in(jax.random.fold_in(key, held_out), skip), params, n)
+        return self.generator.sample(fold_in(key, 2 * skip + held_out), params, n)
 
 
 class Split(NamedTuple):
