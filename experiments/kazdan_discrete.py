@@ -22,9 +22,10 @@ import numpy as np
 
 from experiments.reproductions import Finding, Reproduction
 from generators.categorical import Categorical
-from simulator import Chain, RunFailed, Sweep, Truth, simulate, theory
+from simulator import Chain, State, Sweep, Truth, theory
 from simulator.probes import Categories
 from simulator.recipe import Mix, Replace
+from simulator.types import Array, Key
 
 chain = Chain(
     source=Truth(Categorical(100)),
@@ -44,26 +45,33 @@ every = 250
 CELLS = {(10, 10): 4000, (10, 100): 4000, (20, 100): 2000, (50, 100): 1000, (100, 100): 800, (100, 1000): 200}
 
 
-def times(rows: int, size: int, chains: int, seed: int = 0) -> np.ndarray:
-    """The first fit at which one of `size` equal categories has all, under replace, [chains].
-
-    16 M fits are run: about one chain in three million takes longer, and none may.
-    """
+def fixation_times(size: int, rows: int, keys: Key) -> Array:
+    """The first fit at which one of `size` equal categories has all, under replace, [keys] int32."""
     cell = Chain(
         source=Truth(Categorical(size)),
         generator=Categorical(size),
         recipe=Replace(),
-        probes={"categories": Categories()},
         real=rows,
         rows=rows,
         held_out=0,
     )
+
+    def one(key: Key) -> Array:
+        def several(state: State) -> Array:
+            return (state.t == 0) | (state.params.probs.max() < 1)
+
+        def step(state: State) -> State:
+            return cell.step(jax.random.fold_in(key, state.t), state)[0]
+
+        return jax.lax.while_loop(several, step, cell.init(key, 1)).t
+
+    return jax.vmap(one)(keys)
+
+
+def times(rows: int, size: int, chains: int, seed: int = 0) -> np.ndarray:
+    """Fixation times of independent chains, [chains]."""
     keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), rows), size), chains)
-    run = jax.jit(jax.vmap(lambda key: simulate(cell, key, 16 * rows)["categories.fixed"]))
-    fixed = np.asarray(run(keys))  # [chains, fits]
-    if not fixed[:, -1].all():
-        raise RunFailed(f"{(fixed[:, -1] == 0).sum()} chains of {rows} rows have several categories left; add fits.")
-    return 1 + (1 - fixed).sum(1)
+    return np.asarray(jax.jit(lambda keys: fixation_times(size, rows, keys))(keys))
 
 
 def reproduce() -> Reproduction:

@@ -89,7 +89,8 @@ class LinearCohort(NamedTuple):
 class LinearSummary:
     """Cohorts of rows x ~ N(0, I), y = x·coef + noise: XᵀX ~ Wishart(I, n), and Xᵀy = XᵀX coef + noise·A z.
 
-    A is Bartlett's factor (`chance.bartlett`) and z standard normal: given X, Xᵀε is N(0, noise²·XᵀX).  Of one cohort the coefficients are the solution of Aᵀ coef = target, without squaring.
+    A is Bartlett's factor (`chance.bartlett`) and z standard normal: given X, Xᵀε is N(0, noise²·XᵀX).  Of one cohort
+    the coefficients are the solution of Aᵀ coef = target, without squaring.
     """
 
     model: Linear

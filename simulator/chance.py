@@ -1,10 +1,10 @@
 """Random numbers where they are what a chain costs: exact, reproducible, and at less than half the price.
 
-A Threefry-2x32 block (Salmon et al., SC 2011, doi:10.1145/2063384.2063405) is two words of 32 bits.  `jax.random` folds
-them into one, so that a sharded array draws the same numbers as a whole one; here both are used.  And on CPU it runs the
-rounds as a loop, which costs 50 to 100 µs a call however small; here they are unrolled.  The numbers depend on key and
-shape alone, under `vmap` and `scan` as outside, on every device.  `python -m experiments.bench exact.numbers` prints
-what each kind costs.
+A Threefry-2x32 block (Salmon et al., SC 2011, doi:10.1145/2063384.2063405) is two words of 32 bits.  `jax.random`
+folds them into one, so that a sharded array draws the same numbers as a whole one; here both are used.  And on CPU it
+runs the rounds as a loop, which costs 50 to 100 µs a call however small; here they are unrolled.  The numbers depend on
+key and shape alone, under `vmap` and `scan` as outside, on every device.  `python -m experiments.bench exact.numbers`
+prints what each kind costs.
 """
 
 from __future__ import annotations
@@ -58,18 +58,24 @@ def _fold_in(key: Key, data: Array) -> Key:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def words(key: Key, shape: tuple[int, ...], skip: Array | int = 0) -> Array:
-    """Independent uniform words, uint32; others for every `skip` that is at least a whole shape away.
-
-    Keys of another kind than Threefry are served by `jax.random`.
-    """
+def words(key: Key, shape: tuple[int, ...]) -> Array:
+    """Independent uniform words, uint32; keys of another kind than Threefry are served by `jax.random`."""
     raw = _raw(key)
     if raw is None:
-        return jax.random.bits(jax.random.fold_in(key, skip), shape)
-    size = math.prod(shape)
+        return jax.random.bits(key, shape)
+    return _words(raw[None], math.prod(shape)).reshape(shape)
+
+
+def _words(keys: Array, size: int, skip: Array | int = 0, lane: int = 0) -> Array:
+    """Words of keys [keys, 2], [keys, size]: of the blocks from `skip` on, others in every lane.
+
+    The upper half of the second counter keeps them apart from the keys that `fold_in` makes of small numbers.
+    """
     half = (size + 1) // 2
-    counter = jnp.arange(half, dtype=jnp.uint32) + jnp.asarray(skip, jnp.uint32)
-    return jnp.concatenate(_blocks(raw, counter, counter + np.uint32(half)))[:size].reshape(shape)
+    counter = jnp.arange(half, dtype=jnp.uint32) + jnp.asarray(skip, jnp.uint32)  # [half]
+    return jnp.concatenate(_blocks(keys.T[..., None], counter, jnp.full(1, 0x80000000 + lane, jnp.uint32)), -1)[
+        :, :size
+    ]
 
 
 def _between(word: Array) -> Array:
@@ -104,51 +110,52 @@ def chi_square(key: Key, freedom: Array) -> Array:
     Rejection from a cubed normal (Marsaglia & Tsang, ACM TOMS 26 (2000) 363-372), exact for shapes >= 1; one degree of
     freedom is the square of a normal, none is 0.
     """
-    k = jnp.asarray(freedom, jnp.float32)
-    first = words(key, (_TRIES, 2, *k.shape))
-    return _accepted(key, k, first, first.size)
+    raw = _raw(key)
+    if raw is None:  # a Threefry key drawn from one of another kind
+        raw = jax.random.bits(key, (2,))
+    return _chi_square(raw, jnp.asarray(freedom, jnp.float32).ravel()).reshape(jnp.shape(freedom))
 
 
-@jax.jit
+@jax.custom_batching.custom_vmap
+def _chi_square(key: Array, k: Array) -> Array:
+    """χ² with k [*chains, n] degrees of freedom from words of key [*chains, 2], where axes of chains may be 1.
+
+    One loop over tries serves all chains: mapped by itself it would count them chain by chain, and draw the same words
+    again for chains that share their key.
+    """
+    chains = key.shape[:-1]
+    shape = jnp.maximum(k, 2) / 2 - 1 / 3  # of the gamma distribution, less a third
+    scale = 1 / jnp.sqrt(9 * shape)
+
+    def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        i, found = carry
+        pair = _words(key.reshape(-1, 2), 2 * k.shape[-1], i * k.shape[-1], lane=1)  # [chains, 2 n]
+        x, u = jnp.split(pair.reshape(*chains, -1), 2, -1)  # [*chains, n] each
+        x, u = _normal(x), 2 - _between(u)  # u in (0, 1]
+        v = (1 + scale * x) ** 3
+        accept = (v > 0) & (jnp.log(u) < 0.5 * x * x + shape * (1 - v + jnp.log(jnp.where(v > 0, v, 1.0))))
+        tried = jnp.where(k == 1, x * x, jnp.where(k == 0, 0.0, jnp.where(accept, 2 * shape * v, -1.0)))
+        return i + 1, jnp.where(found < 0, tried, found)
+
+    start = jnp.full(jnp.broadcast_shapes(k.shape, (*chains, 1)), -1.0)
+    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), again, (jnp.uint32(0), start))[1]
+
+
+@_chi_square.def_vmap
+def _chi_square_mapped(size: int, mapped: list[bool], key: Array, k: Array) -> tuple[Array, bool]:
+    found = _chi_square(key if mapped[0] else key[None], k if mapped[1] else k[None])
+    return jnp.broadcast_to(found, (size, *found.shape[1:])), True
+
+
 def bartlett(key: Key, freedom: Array) -> tuple[Array, Array, Array]:
     """(A below its diagonal [d, d], the squares of its diagonal [d], d more normals) of Bartlett's triangular factor.
 
     A is lower triangular, A_ii² ~ χ²(freedom_i), and normal below the diagonal: A Aᵀ ~ Wishart(I_d, ν) for
     freedom_i = ν - i, i = 0..d-1 (Bartlett, Proc. R. Soc. Edinburgh 53 (1933) 260-283).
     """
-    k = jnp.asarray(freedom, jnp.float32)
-    d = k.shape[0]
-    all_words = words(key, (d + 1 + 2 * _TRIES, d))
-    z = _normal(all_words[: d + 1])  # [d + 1, d]
-    square = _accepted(key, k, all_words[d + 1 :].reshape(_TRIES, 2, d), all_words.size)
-    return jnp.tril(z[1:], -1), square, z[0]
-
-
-_TRIES = 4  # all but 1e-5 of the χ² accept one of so many
-
-
-def _accepted(key: Key, k: Array, first: Array, used: int) -> Array:
-    """χ² [*k] from the first tries [tries, 2, *k], and from words of the key beyond those used, if it must be.
-
-    The first tries are drawn at once: so they are shared by chains that differ in `k` only, whose numbers of tries a
-    loop has to tell apart.
-    """
-    shape = jnp.maximum(k, 2) / 2 - 1 / 3  # of the gamma distribution, less a third
-    scale = 1 / jnp.sqrt(9 * shape)
-
-    def tried(pair: Array) -> Array:
-        """What two words give; -1 where they are rejected."""
-        x, u = _normal(pair[0]), 2 - _between(pair[1])  # u in (0, 1]
-        v = (1 + scale * x) ** 3
-        accept = (v > 0) & (jnp.log(u) < 0.5 * x * x + shape * (1 - v + jnp.log(jnp.where(v > 0, v, 1.0))))
-        return jnp.where(k == 1, x * x, jnp.where(k == 0, 0.0, jnp.where(accept, 2 * shape * v, -1.0)))
-
-    def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        i, found = carry
-        return i + 1, jnp.where(found < 0, tried(words(key, (2, *k.shape), used + i * 2 * k.size)), found)
-
-    found = functools.reduce(lambda kept, new: jnp.where(kept < 0, new, kept), jax.vmap(tried)(first))
-    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), again, (jnp.int32(0), found))[1]
+    d = freedom.shape[0]
+    z = normal(key, (d + 1, d))  # [d + 1, d]
+    return jnp.tril(z[1:], -1), chi_square(key, freedom), z[0]
 
 
 def multinomial(key: Key, n: Array | int, probs: Array) -> Array:

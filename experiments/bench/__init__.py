@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -23,11 +25,20 @@ def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
     return best
 
 
-def compiled(work: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
-    """The work as a compiled program without arguments; and the seconds of tracing and compiling."""
+def compiled(*jobs: tuple[Callable[..., Any], Any]) -> tuple[list[Callable[[], Any]], float]:
+    """Each work and its argument as a compiled program without arguments; and the seconds of tracing and compiling.
+
+    As many are compiled side by side as there are cores.
+    """
+
+    def one(job: tuple[Callable[..., Any], Any]) -> Callable[[], Any]:
+        program = jax.jit(job[0]).lower(job[1]).compile()
+        return lambda: program(job[1])
+
     started = time.perf_counter()
-    program = jax.jit(work).lower(*arguments).compile()
-    return lambda: program(*arguments), time.perf_counter() - started
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        programs = list(threads.map(one, jobs))
+    return programs, time.perf_counter() - started
 
 
 def table(title: str, *columns: str) -> Table:

@@ -44,7 +44,7 @@ def main() -> None:
     found.add_row("NumPy, 1", "", f"{reference:.4f}", f"{GENERATIONS / reference:,.0f}", "1.0", "")
     for chains in (1, 64, 4096):
         keys = jax.random.split(jax.random.key(0), chains)
-        work, compiling = compiled(jax.vmap(lambda key: simulate(chain, key, GENERATIONS)["s"]), keys)
+        (work,), compiling = compiled((jax.vmap(lambda key: simulate(chain, key, GENERATIONS)["s"]), keys))
         took = seconds(work)
         rate, ratio = chains * GENERATIONS / took, reference * chains / took
         both = reference * chains / (took + compiling)

@@ -1,10 +1,11 @@
-"""Chains with a closed form, against the loop a paper's notebook has: NumPy, one seed at a time, refitted from raw rows.
+"""Chains with a closed form, against the loop of a notebook: NumPy, one seed at a time, refitted from raw rows.
 
 Both sides do the same job at the same parameters.  "with compiling" counts tracing and compiling of every program.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import he_golden, kazdan_gaussian, kazdan_regression
+from experiments import he_golden, kazdan_discrete, kazdan_gaussian, kazdan_regression
 from experiments.bench import compiled, console, seconds, table
 from generators.kde import KDE
 from simulator import Chain, Truth, chance, simulate
@@ -110,18 +111,20 @@ def reference(job: Callable[[int], Any]) -> float:
 
 def sweep_of_cohorts(title: str, plain: Callable[..., Any], by_cohorts: Callable[..., Any], noises: int) -> None:
     """Replace and accumulate of a whole grid by cohorts, at 100, 1,000 and 10,000 seeds."""
-    slow = noises * sum(reference(lambda s, r=r, c=c: plain(r, *c, s)) for r in REGIMES for c in cells())
+    slow = noises * sum(reference(functools.partial(plain, r, *c)) for r in REGIMES for c in cells())
     found = table(title, "", "compile s", "run s", "s a seed", "against NumPy", "with compiling")
     found.add_row("NumPy, one seed", "", "", f"{slow:.3f}", "1", "")
     for seeds in (SEEDS, 1000, 10_000):
-        compiling = running = 0.0
+        jobs = []
         for dim in DIMS:
-            sizes = tuple(n for n in ROWS if n > dim)
+            sizes, keys = tuple(n for n in ROWS if n > dim), jax.random.split(jax.random.key(dim), seeds)
             for recipe in REGIMES.values():
-                keys = jax.random.split(jax.random.key(dim), min(seeds, 1000))
-                work, took = compiled(lambda keys, r=recipe, d=dim, s=sizes: by_cohorts(r, d, s, keys), keys)
-                compiling += took
-                running += seconds(work, 3 if seeds == SEEDS else 1) * max(1, seeds // 1000)  # thousands in turn
+                work = functools.partial(by_cohorts, recipe, dim, sizes)
+                if seeds > SEEDS:  # a hundred chains at a time, whose cohorts stay in the processor's cache
+                    work = functools.partial(jax.lax.map, work)
+                jobs.append((work, keys if seeds == SEEDS else keys.reshape(-1, SEEDS)))
+        programs, compiling = compiled(*jobs)
+        running = sum(seconds(program, 3 if seeds == SEEDS else 1) for program in programs)
         both = slow * seeds / (running + compiling)
         numbers = (compiling, running, running / seeds, slow * seeds / running, both)
         found.add_row(f"{seeds:,} seeds", *(f"{v:.{d}f}" for v, d in zip(numbers, (1, 2, 5, 0, 1), strict=True)))
@@ -146,28 +149,31 @@ def rows() -> None:
         "regime", "NumPy s", "compile s", "run s", "against NumPy", "with compiling", "random numbers alone, s",
     )  # fmt: skip
     for regime in ("replace", "accumulate", "subsample"):
-        slow = compiling = running = numbers = 0.0
+        slow = numbers = 0.0
+        jobs = []
         for dim, n in cells():
             recipe = REGIMES.get(regime, Then(Accumulate(), Subsample(n)))
+            slow += SEEDS * reference(functools.partial(plain_gaussian, regime, dim, n))
             keys = jax.random.split(jax.random.key(dim), SEEDS)
-            slow += SEEDS * reference(lambda s, d=dim, n=n, r=regime: plain_gaussian(r, d, n, s))
-            work, took = compiled(lambda keys, r=recipe, d=dim, n=n: kazdan_gaussian.row_by_row(r, d, n, keys), keys)
-            compiling, running = compiling + took, running + seconds(work, 1)
-            numbers += _draws(n * dim, SEEDS) + (_draws(n * ITERATIONS, SEEDS) if regime == "subsample" else 0)
+            jobs.append((functools.partial(kazdan_gaussian.row_by_row, recipe, dim, n), keys))
+            numbers += _draws(n * dim) + (_draws(n * ITERATIONS) if regime == "subsample" else 0)
+        programs, compiling = compiled(*jobs)
+        running = sum(seconds(program, 1) for program in programs)
         ratios = (slow / running, slow / (running + compiling))
         found.add_row(regime, *(f"{v:.1f}" for v in (slow, compiling, running, *ratios, numbers)))
     console.print(found)
 
 
-def _draws(size: int, seeds: int) -> float:
-    """Seconds that the normals of 100 iterations cost by themselves, `size` an iteration."""
+def _draws(size: int) -> float:
+    """Seconds that the normals of all seeds and iterations cost by themselves, `size` an iteration."""
 
     def draw(key: Key) -> Any:
         keys = jax.random.split(key, ITERATIONS)
         return jax.lax.map(lambda k: chance.normal(k, (size,)).sum(), keys)
 
-    keys = jax.random.split(jax.random.key(0), seeds)
-    return seconds(compiled(lambda keys: jax.lax.map(draw, keys, batch_size=10), keys)[0], 1)
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    (work,), _ = compiled((lambda keys: jax.lax.map(draw, keys, batch_size=10), keys))
+    return seconds(work, 1)
 
 
 def numbers() -> None:
@@ -181,7 +187,7 @@ def numbers() -> None:
         "normal, chance": lambda k: chance.normal(k, (size,)),
     }
     for name, kind in kinds.items():
-        found.add_row(name, f"{1e9 * seconds(compiled(kind, key)[0]) / size:.1f}")
+        found.add_row(name, f"{1e9 * seconds(compiled((kind, key))[0][0]) / size:.1f}")
     plain = np.random.default_rng(0)
     found.add_row("normal, NumPy (one core)", f"{1e9 * seconds(lambda: plain.standard_normal(size)) / size:.1f}")
     console.print(found)
@@ -213,7 +219,7 @@ def density() -> None:
     )
     slow = reference(lambda seed: plain_density(n, bandwidth, seed))
     keys = jax.random.split(jax.random.key(0), seeds)
-    work, compiling = compiled(lambda k: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), k), keys)
+    (work,), compiling = compiled((lambda k: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), k), keys))
     took = seconds(work, 1) / seeds
     console.print(
         f"KDE cell, n = {n}, accumulate: NumPy {slow:.2f} s a seed, ours {took:.2f}: {slow / took:.1f} times; "
@@ -222,8 +228,17 @@ def density() -> None:
 
 
 def fixation() -> None:
-    """1,000 categories until one is left, M = 1,000."""
-    size, n, seeds = 1000, 1000, 100
+    """1,000 categories until one is left, M = 1,000, 100 replicates."""
+    size, seeds = 1000, 100
+    slow = seeds * reference(functools.partial(plain_fixation, size, size))
+    (work,), compiling = compiled(
+        (functools.partial(kazdan_discrete.fixation_times, size, size), jax.random.split(jax.random.key(0), seeds))
+    )
+    took = seconds(work, 1)
+    console.print(
+        f"fixation of {size:,} categories, M = {size:,}, {seeds} replicates: NumPy {slow:.1f} s, ours {took:.2f} s: "
+        f"{slow / took:.1f} times, {slow / (took + compiling):.1f} with compiling; mean {np.mean(work()):.0f} fits"
+    )
 
 
 def start() -> None:
