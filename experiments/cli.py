@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--over", metavar="FIELD=V1,V2,...", help="the field and its values")
         if name == "run":
             sub.add_argument("--dry-run", action="store_true", help="what it would cost, without running it")
+    sub = command("reproduce", "published figures again: published, theory, ours, and the figure")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="of the experiments that have one; all if none is given")
+    sub.add_argument("--out", default="reproductions", metavar="DIR", help="folder of figures and table")
     sub = command("fork", "go on from a generation of a run with another recipe", runs=True)
     sub.add_argument("run", metavar="RUN", help="the run's folder")
     sub.add_argument("--at", type=int, metavar="K", help="the last generation both share")
@@ -121,17 +125,27 @@ def experiments() -> dict[str, str]:
     return {file.stem: ast.get_docstring(ast.parse(file.read_text())) or "" for file in files}
 
 
+def described(text: str) -> tuple[str, str, tuple[str, str]]:
+    """(question, paper, measured times of `genloss run` and `genloss reproduce`) of an experiment's docstring."""
+    head, _, rest = text.partition("\n\n")
+    question, _, paper = " ".join(head.split()).partition("?")
+    own, _, published = rest.partition("genloss reproduce")
+    times = [re.findall(r"([\d,]+ s)\.\s+Result", " ".join(part.split())) for part in (own, published)]
+    return f"{question}?", paper.strip(" ()."), (times[0][0] if times[0] else "", times[1][0] if times[1] else "")
+
+
 def _list() -> int:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("experiment", "question", "time and result"):
+    for column in ("experiment", "question", "paper"):
         table.add_column(column)
+    table.add_column("run", justify="right", no_wrap=True)
+    table.add_column("reproduce", justify="right", no_wrap=True)
     for name, text in experiments().items():
-        question, _, rest = text.partition("\n\n")
-        known = [p for p in rest.split("\n\n") if "Result" in p]
-        table.add_row(name, " ".join(question.split()), " ".join(" ".join(known).split()))
+        question, paper, (run, reproduce) = described(text)
+        table.add_row(name, question, paper, run, reproduce)
     Console().print(table)
     return 0
 
@@ -165,6 +179,12 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
         raise GenlossError(f"--over {path} takes numbers separated by commas; it was given '{text}'.") from None
     experiment.subject = Sweep(experiment.chain, path, {f"{path}={name}": value for name, value in values.items()})
     return _go(experiment)
+
+
+def _reproduce(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.reproductions import reproduce_all
+
+    return reproduce_all(options.names, Path(options.out))
 
 
 def _fork(options: argparse.Namespace, rest: list[str]) -> int:
@@ -389,6 +409,8 @@ def _go(experiment: Experiment) -> int:
     if display.worked or not where.exists():
         where = page.write(store, laws)
     print(f"figures: {_near(where.parent / 'decay.png')}\npage:    {_near(where)}")
+    if "genloss reproduce" in experiments().get(experiment.name, ""):
+        print(f"the published figure: genloss reproduce {experiment.name}")
     return 0
 
 

@@ -6,7 +6,7 @@ Zipf's law with β = 1.5 over 10,000 words, 1,000 of them a fit, 30 fits, 50 cha
 with other work: 36 s.  Result: 0.094 ± 0.001 of the truth is missing at the first fit (exactly: 0.0939); under replace
 0.231 ± 0.003 at fit 30 (0.2356), while all rows together keep what the real ones said, 0.094, and never learn more.
 
-    python -m experiments.reproductions dohmatob_tails
+    genloss reproduce dohmatob_tails
 
 β = 1.5, 2 and 2.5, T = 10³ to 10⁵ words, 64 corpora of each size from the first 2^18 words; those beyond (0.15 % of all
 at β = 1.5) count as missing.  Two CPU cores, shared with other work: 53 s, 2.2 GB.  Result: slopes of -0.335 ± 0.001,

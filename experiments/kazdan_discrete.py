@@ -7,7 +7,7 @@ Result: under replace one category is left after 38.0 ± 0.7 fits on average (ex
 and in every chain by fit 250; with 10 % fresh real rows none is fixed at fit 250, 8.06 ± 0.05 categories are left, and
 heterozygosity stays at 0.779 (the law: 0.7794).
 
-    python -m experiments.reproductions kazdan_discrete
+    genloss reproduce kazdan_discrete
 
 M = 10 to 100 rows of K = 10 to 1,000 >= M categories, 4,000 to 200 chains; the paper's grid goes on to M = 10⁶, with
 100 chains.  Two CPU cores, shared with other work: 54 s.  Result: fixed after 18.4 ± 0.2 fits (M = 10, K = 100),

@@ -82,7 +82,8 @@ def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds:
     t = np.arange(1, ITERATIONS + 1)
     laws = (theory.replace_variance, theory.accumulate_variance, theory.subsample_variance)
     names = ("replace", "accumulate", "accumulate, subsample")
-    findings, worst = [], dict.fromkeys((*names, "log det, replace"), 0.0)
+    findings: list[Finding] = []
+    worst: dict[str, float] = dict.fromkeys((*names, "log det, replace"), 0.0)
 
     def draw(row: int, name: str, dim: int, n: int, samples: np.ndarray, law: np.ndarray) -> None:
         mean, error = samples.mean(0), samples.std(0, ddof=1) / np.sqrt(len(samples))

@@ -1,14 +1,14 @@
 """Published figures, reproduced: every experiment with a `reproduce` function, in one table.
 
-    python -m experiments.reproductions [NAME ...] [--out DIR]
+    genloss reproduce [NAME ...] [--out DIR]
 
-For each it prints *published, theory, ours ± standard error*, and writes the figure (NAME.png) and, when all are run,
-the table (reproductions.md) to DIR, by default `reproductions`.  A value that does not come out is marked.
+(`python -m experiments.reproductions` is the same.)  For each it prints *published, theory, ours ± standard error*, and
+writes the figure (NAME.png) and, when all are run, the table (reproductions.md) to DIR, by default `reproductions`.  A
+value that does not come out is marked.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import math
 import sys
@@ -122,28 +122,35 @@ def show(rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def reproduce_all(chosen: Sequence[str], out: Path) -> int:
+    """Runs the chosen ones, or all, prints what each found, and writes figures and table."""
+    from simulator import GenlossError
     from simulator.report.figures import rendered
+    from simulator.spec import unknown
 
     known = names()
-    parser = argparse.ArgumentParser(prog="python -m experiments.reproductions", description="Published figures.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all if none is given")
-    parser.add_argument("--out", type=Path, default=Path("reproductions"), metavar="DIR", help="folder to write to")
-    options = parser.parse_args(argv)
-    if wrong := [name for name in options.names if name not in known]:
-        parser.error(f"there is no reproduction '{wrong[0]}'; there are {', '.join(known)}")
-    options.out.mkdir(parents=True, exist_ok=True)
+    for name in chosen:
+        if name not in known:
+            raise GenlossError(unknown(name, known, "There is no reproduction"))
+    out.mkdir(parents=True, exist_ok=True)
     table: list[tuple[str, ...]] = []
-    for name in options.names or known:
+    for name in chosen or known:
         found, seconds = reproduce(name)
         rows = lines(name, found)
         rows[0] = (f"{name} ({seconds:.0f} s)", *rows[0][1:])
         show(rows)
-        (options.out / f"{name}.png").write_bytes(rendered(found.figure, "png"))
+        (out / f"{name}.png").write_bytes(rendered(found.figure, "png"))
         table += rows
-    if not options.names:
-        (options.out / "reproductions.md").write_text(markdown(table))
+    if not chosen:
+        (out / "reproductions.md").write_text(markdown(table))
+    print(f"figures: {out}")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    from experiments import cli
+
+    return cli.main(["reproduce", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

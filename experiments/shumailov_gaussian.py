@@ -7,7 +7,7 @@ n = 100 rows a fit, maximum likelihood, 1,000 fits, 200 chains a setting.  Two C
 Result: under replace log σ falls to -10.2 ± 0.2 (the law: -10.09), so that the median σ is 3e-5; with 10 of the 100
 real rows in every diet it stays at -0.08 ± 0.01.
 
-    python -m experiments.reproductions shumailov_gaussian
+    genloss reproduce shumailov_gaussian
 
 The paper's n = 100, 500, 1,000 and 10,000 rows a fit, replace, 3,000, 800, 400 and 40 chains; the median over chains,
 since the mean of σ is that of a few lucky chains.  Two CPU cores, shared with other work: 36 s.  Result: median σ at

@@ -7,7 +7,7 @@ Result: under replace the rate is above 0 in 0.822 ± 0.012 of chains at fit 10 
 1 - exp(-n g_t): 0.8214 and 0.1775), though its mean stays 1.09 ± 0.12; with one fresh real row of ten it is above 0 in
 0.985 ± 0.004 at fit 100.
 
-    python -m experiments.reproductions suresh_poisson
+    genloss reproduce suresh_poisson
 
 The same Poisson counts, and coins with p = 0.01, n = 100; 20,000 chains of each.  Two CPU cores, shared with other
 work: 39 s.  Result: the coin's p is above 0 in 0.634 ± 0.003, 0.162 ± 0.003 and 0.039 ± 0.001 of chains at fits 1, 10

@@ -272,6 +272,8 @@ class Store:
         changed = [d for d in spec.differences(about["run"]["chain"], new) if not d.startswith("recipe")]
         if changed:
             raise GenlossError(f"A fork may change the recipe only; this one changes {'; '.join(changed)}.")
+        if getattr(self.chain(), "chain", self.chain()).merges != getattr(chain, "chain", chain).merges:
+            raise GenlossError("One of the two recipes keeps cohorts as one; fork a run made with Cohort(merge=False).")
         if generation not in self.steps():
             have = ", ".join(map(str, self.steps()))
             raise GenlossError(f"{self.path} has no checkpoint of generation {generation}; it has: {have}.")

@@ -32,7 +32,7 @@ def moments(key: jax.Array, view: Any) -> dict[str, jax.Array]:
 
 
 def gaussian_chain(dim: int = 1, ddof: int = 0, bias: float = 1.0, **fields: Any) -> Chain:
-    fields = {"real": 10, "rows": 10, "probes": {"moments": moments}, **fields}
+    fields = {"real": 10, "rows": 10, "held_out": 0, "probes": {"moments": moments}, **fields}
     return Chain(source=Truth(Gaussian(dim)), generator=Gaussian(dim, ddof, bias), **fields)
 
 

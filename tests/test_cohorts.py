@@ -1,5 +1,6 @@
 """Chains of cohorts obey the laws of the chains row by row, and agree with them fit by fit."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from conftest import assert_mean, gaussian_chain
 from scipy import stats
 
 from generators import Categorical, Cohort, Gaussian, Linear, Poisson
-from simulator import Chain, GenlossError, Pool, Truth, run, simulate, theory
+from simulator import Chain, GenlossError, Pool, Store, Truth, run, simulate, theory
 from simulator.probes import Categories, LogDet, Moments, Rate, Risk
 from simulator.recipe import Accumulate, Decay, Replace, Reweigh, Then, Window
 
@@ -35,7 +36,7 @@ RECIPES = [Replace(), Accumulate(), Window(2), Decay(0.6), Then(Accumulate(), Re
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: type(r).__name__)
-@pytest.mark.parametrize(("dim", "n"), [(1, 8), (3, 12), (6, 9)])
+@pytest.mark.parametrize(("dim", "n"), [(1, 8), (4, 7)])
 def test_gaussian(recipe: Any, dim: int, n: int):
     variance, error = theory.workflow_gaussian(gaussian_chain(recipe=recipe, real=n, rows=n), 10)
     found = cohorts(Gaussian(dim), n, Moments(), recipe, 10)
@@ -71,6 +72,7 @@ def test_fresh_cohorts_of_another_size():
         real=4,
         rows=1,
         fresh=1,
+        held_out=0,
     )
     keys = jax.random.split(jax.random.key(1), CHAINS)
     found = jax.jit(jax.vmap(lambda key: simulate(chain, key, 12)["p"]))(keys)
@@ -79,7 +81,7 @@ def test_fresh_cohorts_of_another_size():
     assert_mean(found["mean_error"], 2 * error)
 
 
-@pytest.mark.parametrize(("size", "n"), [(5, 12), (9, 30)])
+@pytest.mark.parametrize(("size", "n"), [(5, 12)])
 @pytest.mark.parametrize("recipe", RECIPES[:4], ids=lambda r: type(r).__name__)
 def test_categories(recipe: Any, size: int, n: int):
     found = cohorts(Categorical(size), n, Categories(), recipe, 8)
@@ -120,10 +122,11 @@ def test_distribution_of_the_fourth_fit_is_that_of_rows(generator: Any, recipe: 
         return (params.mean, params.cov) if hasattr(params, "mean") else tuple(params)
 
     n, cohort = 11, Cohort(generator, 11)
-    one = Chain(source=Truth(cohort), generator=cohort, recipe=recipe, real=1, rows=1)
-    other = Chain(source=Truth(generator), generator=generator, recipe=recipe, real=n, rows=n)
+    one = Chain(source=Truth(cohort), generator=cohort, recipe=recipe, real=1, rows=1, held_out=0)
+    other = Chain(source=Truth(generator), generator=generator, recipe=recipe, real=n, rows=n, held_out=0)
     for a, b in zip(fourth(one, 0).T, fourth(other, 1).T, strict=True):
-        assert stats.ks_2samp(a, b).pvalue > 1e-4
+        found: Any = stats.ks_2samp(a, b)
+        assert found.pvalue > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from generators import (
     VAE,
     Bernoulli,
     Categorical,
+    Cohort,
     Exponential,
     Gaussian,
     Mixture,
@@ -44,6 +45,9 @@ CASES = {
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
     "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
     "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),
+    "cohort": (Cohort(Gaussian(2), 20), Truth(Cohort(Gaussian(2), 9))),
+    "cohort-linear": (Cohort(Linear(3), 20), Truth(Cohort(Linear(3), 20))),
+    "cohort-counts": (Cohort(Categorical(6), 20), Truth(Cohort(Categorical(6), 20))),
     "society": (Society(Gaussian(2), 3), Truth(Gaussian(2))),
     "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
 }

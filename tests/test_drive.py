@@ -11,6 +11,7 @@ from conftest import gaussian_chain
 
 from generators import VAE
 from simulator import Chain, Dataset, GenlossError, Pool, Sweep, Truth, ensemble, run, simulate, spec
+from simulator.drive import estimate
 from simulator.recipe import Accumulate, Mix, Replace, Select, Verify
 
 KEY = jax.random.key(0)
@@ -214,3 +215,10 @@ def test_probes_and_keys_that_cannot_be_are_refused():
 
 def pair(key: jax.Array, view: Any) -> Any:
     return view.params.mean, view.params.cov
+
+
+def test_memory_of_an_accumulating_chain_is_stated_and_grows_linearly():
+    chain = gaussian_chain(recipe=Accumulate(), real=50, rows=30)
+    rows = [int(estimate(chain, jax.random.key(0), n)["pool"].split()[0]) for n in (10, 20, 40)]
+    assert rows[1] - rows[0] == 10 * 30 and rows[2] - rows[1] == 20 * 30
+    assert "of pools" in estimate(chain, jax.random.key(0), 10)["memory"]

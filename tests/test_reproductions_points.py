@@ -123,7 +123,7 @@ def test_modes_die_as_categories_do_and_variance_obeys_its_law():
 
 def test_modes_are_counted_where_rows_are():
     rows = np.array([[4, 4], [4.1, 4], [3.0, 4.0], [0.0, 0.16], [9.0, 9.0]], np.float32)
-    view: Any = SimpleNamespace(params=KDEParams(jnp.asarray(rows) + 1e-4), generator=KDE(2, 0.5, size=5))
+    view: Any = SimpleNamespace(params=KDEParams(jnp.asarray(rows) + 1e-4, jnp.ones(5)), generator=KDE(2, 0.5, size=5))
     found = mad_mixture.Modes()(jax.random.key(0), view)
     near = cdist(rows + 1e-4, np.asarray(mad_mixture.TRUTH.means))
     assert found["held"] == len(set(near.argmin(1)))
