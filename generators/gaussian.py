@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.chance import bartlett, normal
-from simulator.pool import Pool
+from simulator.pool import Pool, summed
 from simulator.types import Array, GenlossError, Key
 
 
@@ -48,11 +48,14 @@ class Gaussian:
         return GaussianParams(jnp.zeros(self.dim), jnp.eye(self.dim))
 
     def fit(self, key: Key, params: GaussianParams, pool: Pool) -> tuple[GaussianParams, dict[str, Array]]:
-        w, x = pool.weight, pool.rows  # [n], [n, d]
-        total = w.sum()
-        mean = w @ x / total  # [d]
-        centred = jnp.sqrt(w)[:, None] * (x - mean)  # [n, d]
-        return GaussianParams(mean, centred.T @ centred / (total - self.ddof)), {}
+        total = pool.weight.sum()
+        mean = summed(lambda w, x: w @ x, pool.weight, pool.rows) / total  # [d]
+
+        def scatter(w: Array, x: Array) -> Array:
+            centred = jnp.sqrt(w)[:, None] * (x - mean)  # [n, d]
+            return centred.T @ centred  # [d, d]
+
+        return GaussianParams(mean, summed(scatter, pool.weight, pool.rows) / (total - self.ddof)), {}
 
     def sample(self, key: Key, params: GaussianParams, n: int) -> Array:
         """[n, d]."""

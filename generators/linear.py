@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from simulator.chance import bartlett, normal
-from simulator.pool import Pool
+from simulator.pool import Pool, summed
 from simulator.types import Array, GenlossError, Key
 
 
@@ -43,20 +43,22 @@ class Linear:
         return LinearParams(jnp.full(self.dim, self.dim**-0.5, jnp.float32))
 
     def fit(self, key: Key, params: LinearParams, pool: Pool) -> tuple[LinearParams, dict[str, Array]]:
-        x, y = pool.rows["x"], pool.rows["y"]  # [n, d], [n]
-        weighted = pool.weight[:, None] * x  # [n, d]
         # Normal equations square the condition number: products must not be rounded to tensor-float on accelerators.
         with jax.default_matmul_precision("highest"):
-            values, vectors = jnp.linalg.eigh(weighted.T @ x)  # [d], [d, d]
+            gram = summed(lambda w, rows: (w[:, None] * rows["x"]).T @ rows["x"], pool.weight, pool.rows)  # [d, d]
+            values, vectors = jnp.linalg.eigh(gram)  # [d], [d, d]
             seen = values > 4 * self.dim * jnp.finfo(values.dtype).eps * values[-1]  # [d]: directions with rows in them
             inverse = jnp.where(seen, 1 / jnp.where(seen, values + self.ridge, 1.0), 0.0)  # [d]
 
-            def solve(right: Array) -> Array:
-                return vectors @ (inverse * (vectors.T @ right))  # [d]
+            def solve(coef: Array) -> Array:
+                """What the residuals of the rows add to `coef`, [d]."""
+                left = summed(
+                    lambda w, rows: (w * (rows["y"] - rows["x"] @ coef)) @ rows["x"], pool.weight, pool.rows
+                )  # [d]
+                return vectors @ (inverse * (vectors.T @ (left - self.ridge * coef)))  # [d]
 
-            coef = solve(weighted.T @ y)  # [d]
-            # One refinement with the residuals of the rows wins back most of the digits that squaring costs.
-            coef = coef + solve(weighted.T @ (y - x @ coef) - self.ridge * coef)
+            coef = solve(jnp.zeros(self.dim))  # [d]
+            coef = coef + solve(coef)  # one refinement wins back most of the digits that squaring costs
         return LinearParams(coef), {}
 
     def sample(self, key: Key, params: LinearParams, n: int) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -128,12 +129,72 @@ def aged(lines: Array, age: Array) -> Array:
     return jnp.concatenate([real, moved], 1)
 
 
-def choose(key: Array, weight: Array, n: Array | int) -> Array:
+def summed(each: Callable[[Array, Rows], Any], weight: Array, rows: Rows) -> Any:
+    """`each(weight, rows)`, which must be a sum over rows, taken in blocks that stay in the processor's cache.
+
+    Blocks after the last row that weighs something are left out: of a pool with room for T data sets, fit t reads t.
+    """
+    size, block = weight.shape[0], 2048
+    whole = size // block
+    if whole < 2:
+        return each(weight, rows)
+    last = jnp.where(weight > 0, jnp.arange(1, size + 1), 0).max()  # []: rows up to the last that weighs something
+
+    def add(i: Array, total: Any) -> Any:
+        part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * block, block), (weight, rows))
+        return jax.tree.map(jnp.add, total, each(*part))
+
+    rest = jax.tree.map(lambda a: a[whole * block :], (weight, rows))
+    return jax.lax.fori_loop(0, jnp.minimum(-(-last // block), whole), add, each(*rest))
+
+
+def choose(key: Array, weight: Array, n: Array | int, most: int | None = None) -> Array:
     """Exactly n rows drawn without replacement, in proportion to weight; [capacity] bool.
 
-    Rows of weight 0 are never drawn; where fewer than n have weight, all of them are.  The n smallest of independent
-    exponentials with rate `weight` (Efraimidis & Spirakis, Information Processing Letters 97 (2006) 181-185).  `n` may
-    be traced.
+    Rows of weight 0 are never drawn; where fewer than n have weight, all of them are.  `n` may be traced; with a bound
+    `most` on it that is small beside the table, few random numbers are needed.
+    """
+    if most is None or 4 * most > weight.shape[0]:
+        return _choose_by_waiting(key, weight, n)
+    # Where no row has more than 1/(2n) of the mass, at least every second draw with replacement is a new row.
+    easy = 2 * jnp.asarray(n, jnp.float32) * weight.max() <= weight.sum()
+    return jax.lax.cond(
+        easy,
+        lambda: _choose_by_drawing(key, weight, n, most),
+        lambda: _choose_by_waiting(key, weight, n),
+    )
+
+
+def _choose_by_drawing(key: Array, weight: Array, n: Array | int, most: int) -> Array:
+    """The first n distinct rows of draws with replacement: the same law."""
+    size, turn = weight.shape[0], jnp.arange(most)
+
+    def owner(rows: Array, since: Array) -> Array:
+        """Which rows are the first of their kind, by round and then by place, [most] bool."""
+        first = jnp.full(size + 1, 2**30).at[rows].min(since * most + turn)  # [size + 1]: who drew each row first
+        return first[rows] == since * most + turn
+
+    def drawn(i: Array | int) -> Array:
+        """[most]; places beyond n stand aside."""
+        return jnp.where(turn < n, draw(jax.random.fold_in(key, i), weight, (most,)), size)
+
+    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        i, rows, since = carry
+        kept = owner(rows, since)
+        return i + 1, jnp.where(kept, rows, drawn(i)), jnp.where(kept, since, i)
+
+    def missing(carry: tuple[Array, Array, Array]) -> Array:
+        _, rows, since = carry
+        return (~owner(rows, since) & (turn < n)).any()
+
+    start = (jnp.int32(1), drawn(0), jnp.zeros(most, jnp.int32))
+    rows = jax.lax.while_loop(missing, again, start)[1]
+    return jnp.zeros(size + 1, bool).at[rows].set(True)[:size]
+
+
+def _choose_by_waiting(key: Array, weight: Array, n: Array | int) -> Array:
+    """The n smallest of independent exponentials with rate `weight` (Efraimidis & Spirakis, Information Processing
+    Letters 97 (2006) 181-185).
     """
     wait = exponential(key, weight.shape) / jnp.where(weight > 0, weight, 1.0)  # [capacity]
     order = jax.lax.bitcast_convert_type(jnp.where(weight > 0, wait, jnp.inf), jnp.int32)  # as floats >= 0 are ordered

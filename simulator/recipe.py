@@ -169,7 +169,9 @@ class Subsample:
     size: Number = 1000  # rows in the diet; all of them where fewer are kept
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        return choose(key, pool.weight, jnp.round(at(self.size, t))).astype(jnp.float32)
+        sizes = _values(self.size)
+        most = None if sizes is None else round(float(max(sizes)))
+        return choose(key, pool.weight, jnp.round(at(self.size, t)), most).astype(jnp.float32)
 
     def check(self, chain: Chain) -> None:
         if (low := _lowest(self.size)) is not None and low < 1:

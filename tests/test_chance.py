@@ -8,7 +8,7 @@ from conftest import assert_mean
 from scipy import stats
 
 from simulator import chance
-from simulator.pool import Pool, choose, nth
+from simulator.pool import Pool, choose, nth, summed
 
 KEY = jax.random.key(3)
 
@@ -87,6 +87,36 @@ def test_chosen_rows_are_drawn_in_proportion_without_replacement():
     second = [sum(first[j] * weight[i] / (weight.sum() - weight[j]) for j in range(5) if j != i) for i in range(5)]
     kept = weight > 0
     assert_mean(found[:, kept], (first + second)[kept])
+
+
+def test_few_rows_are_drawn_by_the_same_law_as_many():
+    """With a bound on n rows are drawn and duplicates drawn again; without, by waiting times."""
+    weight = jnp.where(jnp.arange(70) < 50, jnp.linspace(1.0, 2.0, 70), 0.0)
+    keys = jax.random.split(KEY, 100_000)
+    for n, most in ((6, 6), (5, 15)):
+        few, many = (
+            np.asarray(jax.jit(jax.vmap(lambda k, n=n, bound=bound: choose(k, weight, n, bound)))(keys))[:, :50]
+            for bound in (most, None)
+        )
+        assert (few.sum(1) == n).all() and (many.sum(1) == n).all()
+        assert_mean(few.astype(float) - many, np.zeros(50))
+        assert_mean(few[:, :20] * few[:, 20:40] - 1.0 * many[:, :20] * many[:, 20:40], np.zeros(20))
+
+
+def test_where_drawing_would_be_slow_it_waits():
+    weight = jnp.where(jnp.arange(100) < 3, 1.0, 1e-20)
+    assert np.asarray(choose(KEY, weight, 4, 10)).sum() == 4
+
+
+def test_sums_in_blocks_leave_nothing_out():
+    rows = jax.random.normal(KEY, (9000, 2))
+    for weight in (
+        jnp.ones(9000),
+        jnp.where(jnp.arange(9000) < 2100, 0.5, 0.0),
+        jnp.where(jnp.arange(9000) > 8990, 1.0, 0.0),
+    ):
+        found = summed(lambda w, x: (w.sum(), w @ x), weight, rows)
+        assert np.allclose(found[0], weight.sum()) and np.allclose(found[1], weight @ rows, atol=1e-3)
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 300, 500])

@@ -1,6 +1,5 @@
 """Chains of cohorts obey the laws of the chains row by row, and agree with them fit by fit."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from conftest import assert_mean, gaussian_chain
 from scipy import stats
 
 from generators import Categorical, Cohort, Gaussian, Linear, Poisson
-from simulator import Chain, GenlossError, Pool, Store, Truth, run, simulate, theory
+from simulator import Chain, GenlossError, Pool, Truth, run, simulate, theory
 from simulator.probes import Categories, LogDet, Moments, Rate, Risk
 from simulator.recipe import Accumulate, Decay, Replace, Reweigh, Then, Window
 

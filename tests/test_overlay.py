@@ -24,7 +24,9 @@ NORMAL = {"moments": Moments(), "log_det": LogDet(), "w2": Wasserstein()}
 def chain_of(model: Any, recipe: Any, probe: Any, truth: Any = None, n: int = 10, **fields: Any) -> Chain:
     probes = probe if isinstance(probe, dict) else {"mine": probe}
     source = truth if isinstance(truth, Truth) else Truth(truth or model)
-    return Chain(source=source, generator=model, recipe=recipe, probes=probes, **{"real": n, "rows": n, "held_out": 0, **fields})
+    return Chain(
+        source=source, generator=model, recipe=recipe, probes=probes, **{"real": n, "rows": n, "held_out": 0, **fields}
+    )
 
 
 def gaussian(recipe: Any, dim: int = 1, ddof: int = 0, bias: float = 1.0, **fields: Any) -> Chain:

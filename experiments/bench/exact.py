@@ -109,12 +109,14 @@ def reference(job: Callable[[int], Any]) -> float:
 # The parts.
 
 
-def sweep_of_cohorts(title: str, plain: Callable[..., Any], by_cohorts: Callable[..., Any], noises: int) -> None:
-    """Replace and accumulate of a whole grid by cohorts, at 100, 1,000 and 10,000 seeds."""
+def sweep_of_cohorts(
+    title: str, plain: Callable[..., Any], by_cohorts: Callable[..., Any], noises: int, *many: int
+) -> None:
+    """Replace and accumulate of a whole grid by cohorts, at 100 seeds and more."""
     slow = noises * sum(reference(functools.partial(plain, r, *c)) for r in REGIMES for c in cells())
     found = table(title, "", "compile s", "run s", "s a seed", "against NumPy", "with compiling")
     found.add_row("NumPy, one seed", "", "", f"{slow:.3f}", "1", "")
-    for seeds in (SEEDS, 1000, 10_000):
+    for seeds in (SEEDS, *many):
         jobs = []
         for dim in DIMS:
             sizes, keys = tuple(n for n in ROWS if n > dim), jax.random.split(jax.random.key(dim), seeds)
@@ -133,13 +135,13 @@ def sweep_of_cohorts(title: str, plain: Callable[..., Any], by_cohorts: Callable
 
 def gaussian() -> None:
     """The Kazdan Gaussian sweep by cohorts."""
-    sweep_of_cohorts("Kazdan Gaussian sweep, by cohorts", plain_gaussian, kazdan_gaussian.by_cohorts, 1)
+    sweep_of_cohorts("Kazdan Gaussian sweep, by cohorts", plain_gaussian, kazdan_gaussian.by_cohorts, 1, 1000, 10_000)
 
 
 def regression() -> None:
     """The regression sweep by cohorts."""
     title = f"Regression sweep, {len(kazdan_regression.NOISES)} noises, by cohorts"
-    sweep_of_cohorts(title, plain_regression, kazdan_regression.by_cohorts, len(kazdan_regression.NOISES))
+    sweep_of_cohorts(title, plain_regression, kazdan_regression.by_cohorts, len(kazdan_regression.NOISES), 1000)
 
 
 def rows() -> None:
