@@ -53,7 +53,7 @@ chain = Chain(
     probes={"missing_mass": MissingMass()},
     real=1000,
     rows=1000,
-    held_out=1,
+    held_out=0,
 )
 sweep = Sweep(chain, "recipe.index", {"replace": 0, "accumulate": 1})
 generations = 30
@@ -72,7 +72,7 @@ def missing(exponents: Any, rows: int, chains: int, size: int, seed: int = 0) ->
         words = Categorical(size, zipf=exponent)
         probes = {"missing_mass": MissingMass()}
         return Chain(
-            source=Truth(words), generator=words, recipe=Replace(), probes=probes, real=rows, rows=1, held_out=1
+            source=Truth(words), generator=words, recipe=Replace(), probes=probes, real=rows, rows=1, held_out=0
         )
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), rows), chains)

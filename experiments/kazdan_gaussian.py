@@ -41,6 +41,7 @@ replicates = 100
 every = 100
 
 DIMS, ROWS, ITERATIONS = (1, 3, 10, 31, 100), (10, 32, 100, 316, 1000), 100
+PUBLISHED = {"replace": "(1 - 1/n)^t", "accumulate": "Π (1 - 1/(n k²))"}
 PROBES = {"moments": Moments(), "log_det": LogDet()}
 
 
@@ -96,7 +97,7 @@ def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds:
             worst[name] = max(worst[name], float(np.abs((mean - law) / error).max()))
         if (dim, n) == (min(10, dims[-1]), rows[-1]) or (row == 3 and (dim, n) == (dims[-1], rows[-1])):
             what = f"{name}, d = {dim}, n = {n}, t = {ITERATIONS}"
-            findings.append(Finding.of_mean(what, None, float(law[-1]), samples[:, -1]))
+            findings.append(Finding.of_mean(what, PUBLISHED.get(name), float(law[-1]), samples[:, -1]))
 
     for dim in dims:
         sizes = tuple(n for n in rows if n > dim)

@@ -43,6 +43,9 @@ every = 100
 DIMS, ROWS, NOISES, ITERATIONS = (1, 3, 10, 31, 100), (10, 32, 100, 316, 1000), (0.1, 1.0, 10.0), 100
 
 
+PUBLISHED = ("σ²d/(n-d-1) t", "σ²d/(n-d-1) Σ 1/i²", None)
+
+
 def by_cohorts(recipe: Recipe, dim: int, rows: tuple[int, ...], keys: Key) -> Record:
     """All sizes of cohort and noises as one program, leaves [rows x noises, keys, iterations]."""
 
@@ -93,7 +96,7 @@ def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds:
         if dim == min(10, dims[-1]) and n == rows[-1]:
             what = f"{names[row]}, d = {dim}, n = {n}, σ = {noise:g}, t = {ITERATIONS}"
             findings.append(
-                Finding.of_mean(what, None, float(law[-1]), samples[:, -1], within=dim / n if row == 2 else 0.0)
+                Finding.of_mean(what, PUBLISHED[row], float(law[-1]), samples[:, -1], within=dim / n if row == 2 else 0.0)
             )
 
     for dim in dims:

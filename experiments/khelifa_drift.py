@@ -38,7 +38,7 @@ chain = Chain(
     real=SIZE,
     rows=SIZE,
     fresh=90,
-    held_out=1,
+    held_out=0,
 )
 sweep = Sweep(chain, "recipe.real", {f"{share:.0%} fresh": share for share in PUBLISHED})
 generations = 20

@@ -40,7 +40,7 @@ chain = Chain(
     real=100,
     rows=SYNTHETIC,
     fresh=FRESH,
-    held_out=1,
+    held_out=0,
 )
 sweep = Sweep(chain, "generator.bias", BIASES)
 generations = 100

@@ -41,9 +41,9 @@ replicates = 1000
 every = 100
 
 # Model -> true mean, generator, rows a fit, fits reported; chains of each.
-MODELS: dict[str, tuple[float, type[Poisson] | type[Bernoulli], int, tuple[int, ...]]] = {
-    "Poisson, λ = 1, n = 10": (1.0, Poisson, 10, (10, 100)),
-    "Bernoulli, p = 0.01, n = 100": (0.01, Bernoulli, 100, (1, 10, 50)),
+MODELS: dict[str, tuple[float, type[Poisson] | type[Bernoulli], int, dict[int, float]]] = {  # fit: published chance
+    "Poisson, λ = 1, n = 10": (1.0, Poisson, 10, {10: 0.82139, 100: 0.17752}),
+    "Bernoulli, p = 0.01, n = 100": (0.01, Bernoulli, 100, {1: 0.63397, 10: 0.16139, 50: 0.04112}),
 }
 CHAINS = 20_000
 
@@ -57,7 +57,7 @@ def alive(model: Poisson | Bernoulli, n: int, chains: int, generations: int, see
         probes={"mean": Rate()},
         real=n,
         rows=n,
-        held_out=1,
+        held_out=0,
     )
     keys = jax.random.split(jax.random.key(seed), chains)
     return np.asarray(jax.jit(jax.vmap(lambda key: simulate(cell, key, generations)["mean.alive"]))(keys))
@@ -82,9 +82,9 @@ def reproduce() -> Reproduction:
     for (name, (mean, kind, n, shown)), colour in zip(MODELS.items(), COLOURS, strict=False):
         model, fits = kind(mean), np.arange(1, max(shown) + 1)
         found, expected = alive(model, n, CHAINS, len(fits)), law(model, n, len(fits))
-        for t in shown:
+        for t, published in shown.items():
             what = f"{name}: above 0 at fit {t}"
-            findings.append(Finding.of_mean(what, None, float(expected[t - 1]), found[:, t - 1]))
+            findings.append(Finding.of_mean(what, published, float(expected[t - 1]), found[:, t - 1]))
         share = found.mean(0)
         error = 2 * np.sqrt(share * (1 - share) / len(found))
         panel.plot(fits, share, color=colour, lw=1.8, label=name)
