@@ -65,7 +65,7 @@ def fixation_times(size: int, rows: int, keys: Key) -> Array:
 
         return jax.lax.while_loop(several, step, cell.init(key, 1)).t
 
-    return jax.vmap(one)(keys)
+    return jax.lax.map(one, keys)  # in turn: side by side, all would go on until the last is fixed
 
 
 def times(rows: int, size: int, chains: int, seed: int = 0) -> np.ndarray:

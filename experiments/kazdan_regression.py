@@ -95,9 +95,8 @@ def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds:
         # The law of subsampling is exact only for n >> d.
         if dim == min(10, dims[-1]) and n == rows[-1]:
             what = f"{names[row]}, d = {dim}, n = {n}, σ = {noise:g}, t = {ITERATIONS}"
-            findings.append(
-                Finding.of_mean(what, PUBLISHED[row], float(law[-1]), samples[:, -1], within=dim / n if row == 2 else 0.0)
-            )
+            within = dim / n if row == 2 else 0.0
+            findings.append(Finding.of_mean(what, PUBLISHED[row], float(law[-1]), samples[:, -1], within=within))
 
     for dim in dims:
         sizes = tuple(n for n in rows if n > dim)

@@ -91,7 +91,8 @@ def reproduce() -> Reproduction:
         middle, error = median(log_stds(n, chains, 1000))  # [fits], [fits]
         law = theory.replace_median_std(n, 1000)
         sigma = float(np.exp(middle[-1]))
-        findings.append(Finding(f"median σ at fit 1000, n = {n:,}", PUBLISHED.get(n), law[-1], sigma, sigma * float(error[-1])))
+        what = f"median σ at fit 1000, n = {n:,}"
+        findings.append(Finding(what, PUBLISHED.get(n), law[-1], sigma, sigma * float(error[-1])))
         panel.plot(fits, np.exp(middle), color=colour, lw=1.8, label=f"n = {n:,}")
         panel.fill_between(fits, np.exp(middle - 2 * error), np.exp(middle + 2 * error), color=colour, alpha=0.2, lw=0)
         panel.plot(fits, law, color="0.1", ls="--", lw=1, label="theory" if n == max(CHAINS) else None)

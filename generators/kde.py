@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.chance import normal
-from simulator.pool import Pool, Rows, cdf, count, draw
+from simulator.pool import Pool, Rows, cdf, count, draw, summed
 from simulator.types import Array, GenlossError, Key
 
 
@@ -72,11 +72,19 @@ class KDE:
 
     def log_prob(self, params: KDEParams, rows: Array) -> Array:
         """[n], in nats; needs a bandwidth above 0."""
-        share = jnp.log(params.weight) - jnp.log(params.weight.sum())  # [size]
         scale = self.dim * (0.5 * math.log(2 * math.pi) + jnp.log(self.bandwidth))  # []
 
-        def one(row: Array) -> Array:  # [d] -> []
-            square = ((row - params.rows) ** 2).sum(-1)  # [size]
-            return jax.nn.logsumexp(share - square / (2 * jnp.square(self.bandwidth))) - scale
+        def one(weight: Array, centres: Array) -> tuple[Array, Array]:
+            """(greatest exponent, sum of exponentials relative to it) over some centres, [n] each."""
+            # Centres come first: sums over the first axis are the fast ones.
+            square = ((centres[:, None] - rows) ** 2).sum(-1)  # [centres, n]
+            exponent = jnp.log(weight)[:, None] - square / (2 * jnp.square(self.bandwidth))  # [centres, n]
+            top = jnp.maximum(exponent.max(0, initial=-jnp.inf), jnp.finfo(jnp.float32).min)  # [n]
+            return top, jnp.exp(exponent - top).sum(0)
 
-        return jax.lax.map(one, rows, batch_size=256)  # in blocks: never [n, size, d] at once
+        def add(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+            top = jnp.maximum(a[0], b[0])  # [n]
+            return top, a[1] * jnp.exp(a[0] - top) + b[1] * jnp.exp(b[0] - top)
+
+        top, total = summed(one, params.weight, params.rows, add)
+        return top + jnp.log(total) - jnp.log(params.weight.sum()) - scale

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from simulator.chance import exponential, uniform
+from simulator.chance import exponential, fold_in, uniform
 
 Array = jax.Array
 Rows = Any  # a pytree whose leaves share their leading axis: images, points, tokens, {"image", "label"} pairs
@@ -129,10 +129,17 @@ def aged(lines: Array, age: Array) -> Array:
     return jnp.concatenate([real, moved], 1)
 
 
-def summed(each: Callable[[Array, Rows], Any], weight: Array, rows: Rows) -> Any:
+def _plus(total: Any, part: Any) -> Any:
+    return jax.tree.map(jnp.add, total, part)
+
+
+def summed(
+    each: Callable[[Array, Rows], Any], weight: Array, rows: Rows, add: Callable[[Any, Any], Any] = _plus
+) -> Any:
     """`each(weight, rows)`, which must be a sum over rows, taken in blocks that stay in the processor's cache.
 
     Blocks after the last row that weighs something are left out: of a pool with room for T data sets, fit t reads t.
+    Another `add` makes it another reduction; a block may have no rows.
     """
     size, block = weight.shape[0], 2048
     whole = size // block
@@ -140,12 +147,12 @@ def summed(each: Callable[[Array, Rows], Any], weight: Array, rows: Rows) -> Any
         return each(weight, rows)
     last = jnp.where(weight > 0, jnp.arange(1, size + 1), 0).max()  # []: rows up to the last that weighs something
 
-    def add(i: Array, total: Any) -> Any:
+    def more(i: Array, total: Any) -> Any:
         part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * block, block), (weight, rows))
-        return jax.tree.map(jnp.add, total, each(*part))
+        return add(total, each(*part))
 
     rest = jax.tree.map(lambda a: a[whole * block :], (weight, rows))
-    return jax.lax.fori_loop(0, jnp.minimum(-(-last // block), whole), add, each(*rest))
+    return jax.lax.fori_loop(0, jnp.minimum(-(-last // block), whole), more, each(*rest))
 
 
 def choose(key: Array, weight: Array, n: Array | int, most: int | None = None) -> Array:
@@ -169,26 +176,16 @@ def _choose_by_drawing(key: Array, weight: Array, n: Array | int, most: int) -> 
     """The first n distinct rows of draws with replacement: the same law."""
     size, turn = weight.shape[0], jnp.arange(most)
 
-    def owner(rows: Array, since: Array) -> Array:
-        """Which rows are the first of their kind, by round and then by place, [most] bool."""
-        first = jnp.full(size + 1, 2**30).at[rows].min(since * most + turn)  # [size + 1]: who drew each row first
-        return first[rows] == since * most + turn
+    def again(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        i, rows, since, kept = carry
+        drawn = jnp.where(turn < n, draw(fold_in(key, i), weight, (most,)), size)  # [most]; beyond n: none
+        rows, since = jnp.where(kept, rows, drawn), jnp.where(kept, since, i)  # [most]
+        order = since * most + turn  # [most]: by round, then by place
+        first = jnp.full(size + 1, 2**30).at[rows].min(order)  # [size + 1]: who drew each row first
+        return i + 1, rows, since, (first[rows] == order) | (turn >= n)
 
-    def drawn(i: Array | int) -> Array:
-        """[most]; places beyond n stand aside."""
-        return jnp.where(turn < n, draw(jax.random.fold_in(key, i), weight, (most,)), size)
-
-    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, rows, since = carry
-        kept = owner(rows, since)
-        return i + 1, jnp.where(kept, rows, drawn(i)), jnp.where(kept, since, i)
-
-    def missing(carry: tuple[Array, Array, Array]) -> Array:
-        _, rows, since = carry
-        return (~owner(rows, since) & (turn < n)).any()
-
-    start = (jnp.int32(1), drawn(0), jnp.zeros(most, jnp.int32))
-    rows = jax.lax.while_loop(missing, again, start)[1]
+    none = jnp.full(most, size), jnp.zeros(most, jnp.int32), jnp.zeros(most, bool)
+    rows = jax.lax.while_loop(lambda carry: ~carry[3].all(), again, (jnp.int32(0), *none))[1]
     return jnp.zeros(size + 1, bool).at[rows].set(True)[:size]
 
 
@@ -243,16 +240,18 @@ def draw(key: Array, weight: Array, shape: tuple[int, ...]) -> Array:
     if blocks == 1:
         running = cdf(weight)  # [capacity]
         return jnp.searchsorted(running, goal(key, running[-1], shape), side="right").astype(jnp.int32)
-    first, second = jax.random.split(key)
+    first, second = fold_in(key, 0), fold_in(key, 1)
     inner = cdf(jnp.pad(weight, (0, blocks * _BLOCK - weight.shape[0])).reshape(blocks, _BLOCK))  # [blocks, 4096]
     outer = cdf(jnp.maximum(inner[:, -1], 0))  # [blocks]
     block = jnp.searchsorted(outer, goal(first, outer[-1], shape), side="right")  # shape
     aim = goal(second, inner[block, -1], shape)  # shape
-    row = jnp.zeros(shape, jnp.int32)
-    bit = _BLOCK // 2
-    while bit:  # binary search for the first row whose running sum exceeds the goal
-        row = jnp.where(inner[block, row + bit - 1] <= aim, row + bit, row)
-        bit //= 2
+
+    def halve(i: Array, row: Array) -> Array:
+        step = _BLOCK >> (i + 1)
+        return jnp.where(inner[block, row + step - 1] <= aim, row + step, row)
+
+    # Binary search for the first row of the block whose running sum exceeds the goal.
+    row = jax.lax.fori_loop(0, _BLOCK.bit_length() - 1, halve, jnp.zeros(shape, jnp.int32))
     return (block * _BLOCK + row).astype(jnp.int32)
 
 
