@@ -89,8 +89,8 @@ def test_categories(recipe: Any, size: int, n: int):
 
 
 def test_poisson():
-    found = cohorts(Poisson(1.3), 7, Rate(), Replace(), 20)
-    assert_mean(found["alive"], theory.poisson_survival(7, 1.3, 20))
+    found = cohorts(Poisson(0.9), 5, Rate(), Replace(), 20)
+    assert_mean(found["alive"], theory.poisson_survival(5, 0.9, 20))
     for recipe in (Accumulate(), Window(2)):
         assert_mean(cohorts(Poisson(0.6), 9, Rate(), recipe, 10)["rate"], np.full(10, 0.6))
 

@@ -162,7 +162,7 @@ def test_closed_forms_are_found_and_equal_the_workflow(name: str, said: str):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "draws"), [(Then(Window(3), Subsample(8)), 3000), (Then(Accumulate(), Subsample(10)), 3000)]
+    ("recipe", "draws"), [(Then(Window(3), Subsample(8)), 12000), (Then(Accumulate(), Subsample(10)), 12000)]
 )
 def test_a_uniform_draw_equals_the_average_over_draws(recipe: Any, draws: int):
     chain = gaussian(recipe, real=9, rows=7, fresh=2)
