@@ -79,8 +79,10 @@ class Display:
                 lines = lines if self.axes == 2 else lines.mean(0, keepdims=True)  # [settings, chunk]
                 old = self.history.get(name)
                 self.history[name] = lines if old is None else np.concatenate([old, lines], 1)
-        self.bar.update(self.task, completed=progress.done + progress.part, description="running")
+        self.bar.update(self.task, completed=progress.done + progress.part, description=progress.doing or "running")
         self.live.update(self._picture())
+        if progress.doing and not self.console.is_terminal:
+            self.console.print(progress.doing, soft_wrap=True)
         if progress.record is not None and not self.console.is_terminal:
             now = ", ".join(f"{name} {self._latest(name)}" for name in self._shown()[:3])
             spent = time.perf_counter() - self.started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -108,6 +109,28 @@ class Chain:
         """For how many data sets back the ancestors of rows are kept; None where no probe asks."""
         asked = [getattr(probe, "follows", None) for probe in self.probes.values()]
         return max((n for n in asked if n is not None), default=None)
+
+    @functools.cached_property
+    def students(self) -> dict[Any, str]:
+        """What learns from real rows before generation 0: probes and their fields, with the place they were found."""
+        found: dict[Any, str] = {}
+        for name, probe in self.probes.items():
+            parts = dataclasses.fields(probe) if dataclasses.is_dataclass(probe) else ()
+            for path, thing in ((name, probe), *((f"{name}.{f.name}", getattr(probe, f.name)) for f in parts)):
+                if hasattr(thing, "prepare"):
+                    found.setdefault(thing, path)
+        return found
+
+    @functools.cached_property
+    def prepared(self) -> dict[Any, Any]:
+        """What each of `students` learned, the same for all chains and generations, as the reference is."""
+        key = jax.random.fold_in(jax.random.key(0), _STREAM - 1)
+        with jax.ensure_compile_time_eval():
+            return {student: student.prepare(key, self.source) for student in self.students}
+
+    def adopt(self, prepared: dict[Any, Any]) -> None:
+        """Takes what was prepared before, by this chain or by another with the same source and probes."""
+        vars(self)["prepared"] = prepared
 
     # The pool is a ring of blocks, one per data set: data set i is what fit i is the first to eat, the synthetic rows
     # of generation i - 1 and the fresh rows of generation i.  Generation 0's real rows have slots of their own in
@@ -235,7 +258,7 @@ class Chain:
         self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows, ancestors: Array | None = None
     ) -> Record:
         """What the probes say, and the mass of the diet."""
-        view = View(t, params, diet, synthetic, self.reference, self.model, ancestors)
+        view = View(t, params, diet, synthetic, self.reference, self.model, ancestors, self.prepared)
         key = key_for(key, "measure")
         found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):

@@ -64,6 +64,7 @@ class Progress:
     record: Record | None  # the last finished generations, leaves [(settings, replicates,) chunk, ...]; None: none yet
     part: float = 0.0  # share of the generation in flight that is done
     seconds: dict[str, float] = field(default_factory=dict)  # train, sample, measure, save: spent on this report
+    doing: str = ""  # what is being done before the first generation
 
 
 def run(
@@ -93,10 +94,23 @@ def run(
         axes = 2 if isinstance(chain, Sweep) else int(replicates is not None)
         done = _finished(store, generations, axes)
         if done is None:
+            _prepare(chain.chain if isinstance(chain, Sweep) else chain, store, report)
             return Drive(chain, key, generations, replicates).go(store, every, report)
         if not store.has_records(generations):  # killed between the last checkpoint and its records
             store.write_records(done, list(chain.values) if isinstance(chain, Sweep) else ["chain"], axes)
         return done
+
+
+def _prepare(chain: Chain, store: Store, report: Callable[[Progress], None] | None) -> None:
+    """What probes learn before generation 0: read where it is stored, else learned and stored."""
+    if not chain.students:
+        return
+    if report:
+        report(Progress(0, 1, None, doing=f"preparing {', '.join(chain.students.values())}"))
+    if (found := store.prepared(chain)) is not None:
+        chain.adopt(found)
+    else:
+        store.write_prepared(chain)
 
 
 def _check(key: Any, generations: int, replicates: int | None, every: int) -> None:

@@ -31,6 +31,7 @@ class Store:
 
     chain.json         the whole configuration, versions, device, key
     checkpoints/T/     parameters, record and synthetic rows of the generations that end with T
+    prepared.npz       what probes learned of real rows before generation 0
     records.parquet    setting, replicate, generation, metric, value
     samples/T.png      what generation T says
     report/            figures and a page
@@ -99,6 +100,19 @@ class Store:
         """ceiling.json: what the probes say of real rows, by metric; empty where it was not measured."""
         file = self.path / "ceiling.json"
         return json.loads(file.read_text()) if file.exists() else {}
+
+    def prepared(self, chain: Any) -> dict[Any, Any] | None:
+        """What the chain's probes learned before generation 0, from prepared.npz; None where it is not there."""
+        file = self.path / "prepared.npz"
+        if not file.exists():
+            return None
+        with np.load(file) as stored:
+            found = {}
+            for student, name in chain.students.items():
+                like = jax.eval_shape(lambda s=student: s.prepare(jax.random.key(0), chain.source))
+                leaves = {str(i): stored[f"{name}/{i}"] for i in range(len(jax.tree.leaves(like)))}
+                found[student] = shaped(leaves, like)
+        return found
 
     # Writing.
 
@@ -248,6 +262,15 @@ class Store:
         sink = io.BytesIO()
         pyarrow.parquet.write_table(tidy(record, settings, axes), sink, compression="zstd")
         self.write("records.parquet", sink.getvalue())
+
+    def write_prepared(self, chain: Any) -> None:
+        """prepared.npz."""
+        import io
+
+        sink = io.BytesIO()
+        learned = {chain.students[student]: _numbered(tree) for student, tree in chain.prepared.items()}
+        np.savez(sink, **{f"{name}/{i}": leaf for name, leaves in learned.items() for i, leaf in leaves.items()})
+        self.write("prepared.npz", sink.getvalue())
 
     def write_ceiling(self, record: Record) -> None:
         """ceiling.json: the mean over all chains."""

@@ -37,7 +37,10 @@ class Sweep:
         return jnp.asarray(list(self.values.values()))
 
     def make(self, value: float | int | Array) -> Chain:
-        return spec.override(self.chain, {self.path: value})
+        made = spec.override(self.chain, {self.path: value})
+        if "prepared" in vars(self.chain) and not self.path.startswith(("source", "probes")):
+            made.adopt(self.chain.prepared)
+        return made
 
     def check(self) -> None:
         """Raises where the field cannot be swept in one program."""

@@ -75,12 +75,19 @@ class View(NamedTuple):
     reference: Rows  # leaves [held_out, ...]: held-out real rows, the same for every chain and generation
     generator: Generator
     ancestors: Array | None = None  # [rows, 1 + follows] int32: lines of descent of what it says, where followed
+    prepared: Mapping[Any, Any] = {}  # what probes and their feature spaces learned before generation 0, by themselves
+
+    def embed(self, features: Callable[..., Array], rows: Rows) -> Array:
+        """Rows in a feature space, [n, d]."""
+        return features(rows, self.prepared[features]) if features in self.prepared else features(rows)
 
 
 Probe = Callable[[Key, View], Any]
 """`(key, view) -> array | dict of arrays`; runs inside the compiled step, and under `vmap` over chains.
 
-Optional member: `follows`, for how many data sets back it wants the ancestors of rows kept (`simulator.pool.roots`).
+Optional members: `follows`, for how many data sets back it wants the ancestors of rows kept (`simulator.pool.roots`);
+`prepare(key, source) -> pytree`, called once per run before generation 0 and stored with it, of the probe or of any
+of its fields (a feature space): its result is `view.prepared[self]`.  Equal ones are prepared once.
 """
 
 
