@@ -1,7 +1,8 @@
 """Feature spaces: maps from rows to vectors [n, d] in which distances are taken.
 
-A feature space is a function `rows -> [n, d]`, or a frozen dataclass with `prepare(key, source) -> learned`, called once
-per run before generation 0, and `__call__(rows, learned) -> [n, d]`.  Probes ask for it by `view.embed(features, rows)`.
+A feature space is a function `rows -> [n, d]`, or a frozen dataclass with `prepare(key, source) -> learned`, called
+once per run before generation 0, and `__call__(rows, learned) -> [n, d]`.  Probes ask for it by
+`view.embed(features, rows)`.
 """
 
 from __future__ import annotations
