@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.command not in RUNNING:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command == "list":
-        return _list()
+        return _metrics() if options.what == "metrics" else _list()
     return _guarded(options, rest)
 
 
@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME-SIGNATURE)")
         return sub
 
-    command("list", "the experiments there are")
+    sub = command("list", "the experiments there are, or the metrics that probes give")
+    sub.add_argument("what", nargs="?", choices=["experiments", "metrics"], default="experiments")
     for name, text in (
         ("run", "run an experiment, or go on with it"),
         ("plan", "what a run would cost, without running it"),
@@ -146,6 +147,34 @@ def _list() -> int:
     for name, text in experiments().items():
         question, paper, (run, reproduce) = described(text)
         table.add_row(name, question, paper, run, reproduce)
+    Console().print(table)
+    return 0
+
+
+def metrics() -> dict[str, list[list[str]]]:
+    """Probe -> its metrics as its docstring gives them: name, what it is, unit, direction, cost."""
+    found: dict[str, list[list[str]]] = {}
+    for file in sorted((HERE.parent / "simulator" / "probes").glob("*.py")):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                lines = (ast.get_docstring(node) or "").splitlines()
+                rows = [[part.strip() for part in line.split(" | ")] for line in lines if line.count(" | ") == 4]
+                if rows:
+                    found[node.name] = rows
+    return found
+
+
+def _metrics() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("probe", "metric", "what it is", "unit", "direction", "cost"):
+        table.add_column(column)
+    for probe, rows in metrics().items():
+        for i, row in enumerate(rows):
+            table.add_row("" if i else probe, *row)
+        table.add_section()
     Console().print(table)
     return 0
 
