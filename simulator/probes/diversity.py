@@ -24,7 +24,7 @@ class Diversity:
     features: Callable[[Rows], Array] = flat
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
-        x = self.features(view.synthetic)  # [n, d]
+        x = view.embed(self.features, view.synthetic)  # [n, d]
         centred = x - x.mean(0)
         # tr C = Σ x² / (n-1), and tr C² = ‖C‖²_F = ‖Gram matrix‖²_F / (n-1)², whichever of C and Gram is smaller
         small = centred.T @ centred if x.shape[1] <= x.shape[0] else centred @ centred.T

@@ -32,8 +32,8 @@ class Fidelity:
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         # The reference is a constant of the program: without the barrier the compiler would compute its distances.
-        real = jax.lax.optimization_barrier(self.features(view.reference))  # [n, d]
-        fake = self.features(view.synthetic)  # [m, d]
+        real = jax.lax.optimization_barrier(view.embed(self.features, view.reference))  # [n, d]
+        fake = view.embed(self.features, view.synthetic)  # [m, d]
         n = min(real.shape[0], fake.shape[0])
         real, fake = real[:n], fake[:n]
         rr, ff, rf = squared_distances(real, real), squared_distances(fake, fake), squared_distances(real, fake)
