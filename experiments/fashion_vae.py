@@ -1,0 +1,73 @@
+"""Which measures see a collapse first, on real images?  (Fashion-MNIST; the measures are those of the literature)
+
+    genloss run fashion_vae --source.path DIR_OR_HUB_ID
+
+TO BE MEASURED
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax.numpy as jnp
+
+from generators.nets.mixer import Mixer
+from generators.nets.mlp import MLP
+from generators.vae import VAE
+from simulator import Chain, Dataset, Pool, Sweep
+from simulator.probes import (
+    Diet,
+    DietEntropy,
+    Diversity,
+    Downstream,
+    Fidelity,
+    Learned,
+    Memorisation,
+    Modes,
+    Spectrum,
+)
+from simulator.recipe import Accumulate, Mix, Select, Then
+from simulator.types import Array, Key
+
+ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Old:
+    """Leaves out the fresh rows that one of the arms is given."""
+
+    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        return jnp.where(pool.real & (pool.birth > 0), 0.0, pool.weight)
+
+
+CLASSIFIER = Learned(partial(MLP, hidden=(256, 64)), steps=3000)  # trained on all real training images
+RECIPES = {
+    "replace": Mix(real=0.0, size=ROWS),
+    "accumulate": Then(Old(), Accumulate()),
+    "20 % real": Then(Old(), Mix(real=0.2, size=ROWS)),
+    "20 % fresh": Mix(real=0.2, size=ROWS, fresh=True),
+    "real only": Then(Old(), Mix(real=1.0, size=ROWS)),
+}
+chain = Chain(
+    source=Dataset("fashion_mnist"),
+    generator=VAE(hidden=(256, 256), beta=0.1, steps=1000),
+    recipe=Select(tuple(RECIPES.values()), 0),
+    probes={
+        "fidelity": Fidelity(CLASSIFIER),
+        "pixels": Fidelity(),
+        "diversity": Diversity(CLASSIFIER),
+        "modes": Modes(CLASSIFIER),
+        "spectrum": Spectrum(),
+        "memory": Memorisation(CLASSIFIER),
+        "entropy": DietEntropy(CLASSIFIER),
+        "diet": Diet(),
+        "downstream": Downstream(partial(Mixer, width=64)),
+    },
+    real=ROWS,
+    rows=ROWS,
+    fresh=ROWS // 5,
+)
+sweep = Sweep(chain, "recipe.index", {name: i for i, name in enumerate(RECIPES)})
+generations = 8
+replicates = 2
