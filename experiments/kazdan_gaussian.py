@@ -3,9 +3,15 @@ al., arXiv:2410.16713)
 
     genloss run kazdan_gaussian
 
-Runs three dimensions and 100 rows a fit, 100 seeds of each regime.  The published grid is d in 1, 3, 10, 31, 100 times
-n in 10, 32, 100, 316, 1,000 (n > d), 100 iterations: replace and accumulate by cohorts, 1,000 seeds; subsample row by
-row, 100 seeds.  Two CPU cores: 0 s.  Result: to come.
+Three dimensions and 100 rows a fit, 100 fits, 100 seeds of each regime.  Two CPU cores: 38 s.  Result: the variance
+left is 0.40 ± 0.09, 0.999 ± 0.009 and 0.997 ± 0.012 for replace, accumulate and subsample (the laws: 0.366, 0.984 and
+0.971).
+
+    genloss reproduce kazdan_gaussian
+
+The published grid: d in 1, 3, 10, 31, 100 times n in 10, 32, 100, 316, 1,000 (n > d), 100 iterations; replace and
+accumulate by cohorts, 1,000 seeds; subsample row by row, 100 seeds.  Two CPU cores: 143 s.  Result: of all cells and
+iterations the largest difference from the law is 2.2, 1.9 and 3.6 standard errors (2.6 for log determinants).
 """
 
 from __future__ import annotations

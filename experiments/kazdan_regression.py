@@ -3,9 +3,16 @@ arXiv:2404.01413; Kazdan et al. 2024, arXiv:2410.16713)
 
     genloss run kazdan_regression
 
-Runs 100 rows and 10 features a generation, 100 generations, 100 replicates of each regime.  The published grid is d in
-1, 3, 10, 31, 100 times n in 10, 32, 100, 316, 1,000 (n > d), three noises: replace and accumulate by cohorts, 1,000
-seeds; subsample row by row, 100 seeds.  Two CPU cores: 0 s.  Result: to come.
+100 rows and 10 features a generation, 100 generations, 100 replicates of each regime.  Two CPU cores: 34 s.  Result:
+the excess risk is 11.9 ± 0.5, 0.169 ± 0.008 and 0.346 ± 0.015 for replace, accumulate and subsample (the laws: 11.2,
+0.178 and, for n >> d, 0.326): it grows with every fit, or settles.
+
+    genloss reproduce kazdan_regression
+
+The published grid: d in 1, 3, 10, 31, 100 times n in 10, 32, 100, 316, 1,000 (n > d), three noises; replace and
+accumulate by cohorts, 1,000 seeds; subsample row by row, 100 seeds.  Two CPU cores: 474 s.  Result: at d = 10,
+n = 1,000 and σ = 1 it is 1.00 ± 0.01, 0.0166 ± 0.0002 and 0.029 ± 0.001 after 100 (the laws: 1.011, 0.0165 and 0.0294).
+Where n = d + 1 no mean is finite, and under subsampling the mean of 100 seeds reaches 1e29.
 """
 
 from __future__ import annotations
@@ -41,8 +48,6 @@ replicates = 100
 every = 100
 
 DIMS, ROWS, NOISES, ITERATIONS = (1, 3, 10, 31, 100), (10, 32, 100, 316, 1000), (0.1, 1.0, 10.0), 100
-
-
 PUBLISHED = ("σ²d/(n-d-1) t", "σ²d/(n-d-1) Σ 1/i²", None)
 
 
@@ -84,6 +89,7 @@ def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds:
     findings = []
 
     def draw(row: int, dim: int, n: int, noise: float, samples: np.ndarray) -> None:
+        samples = samples.astype(np.float64)  # where n = d + 1 some chains are beyond the square root of float32
         mean, error = samples.mean(0), samples.std(0, ddof=1) / np.sqrt(len(samples))
         panel, colour = panels[row, rows.index(n)], COLOURS[DIMS.index(dim) % len(COLOURS)]
         panel.plot(t, mean, color=colour, lw=1.5, label=f"d = {dim}" if noise == 1 else None)

@@ -106,7 +106,7 @@ def _numbers(finding: Finding) -> tuple[str, str, str]:
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """The table as README shows it."""
     table = [HEAD, ("---",) * len(HEAD), *rows]
-    return "".join("| " + " | ".join(row) + " |\n" for row in table)
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in table)
 
 
 def show(rows: Sequence[Sequence[str]]) -> None:

@@ -1,6 +1,7 @@
 """What tests share: means compared with closed forms in their own standard errors, and small chains."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,17 @@ def assert_mean(samples: Any, expected: Any, sigmas: float = 5.0) -> None:
     error = samples.std(0, ddof=1) / np.sqrt(samples.shape[0])
     z = (samples.mean(0) - expected) / error
     assert np.abs(z).max() < sigmas, f"off by {np.round(z, 2)} standard errors: {samples.mean(0)} for {expected}"
+
+
+def cases(table: Mapping[str, Any], quick: str) -> list[Any]:
+    """The cases of a table as parameters; all but the quick ones, named with semicolons between, are marked slow."""
+    names = [name.strip() for name in quick.split(";")]
+    assert set(names) <= set(table)
+    marks = {name: () if name in names else pytest.mark.slow for name in table}
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), id=name, marks=marks[name])
+        for name, case in table.items()
+    ]
 
 
 def moments(key: jax.Array, view: Any) -> dict[str, jax.Array]:

@@ -35,7 +35,7 @@ RECIPES = [Replace(), Accumulate(), Window(2), Decay(0.6), Then(Accumulate(), Re
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: type(r).__name__)
-@pytest.mark.parametrize(("dim", "n"), [(1, 8), (4, 7)])
+@pytest.mark.parametrize(("dim", "n"), [pytest.param(1, 8, marks=pytest.mark.slow), (4, 7)])
 def test_gaussian(recipe: Any, dim: int, n: int):
     variance, error = theory.workflow_gaussian(gaussian_chain(recipe=recipe, real=n, rows=n), 10)
     found = cohorts(Gaussian(dim), n, Moments(), recipe, 10)
@@ -44,7 +44,7 @@ def test_gaussian(recipe: Any, dim: int, n: int):
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
-@pytest.mark.parametrize(("dim", "n"), [(1, 9), (4, 7)])
+@pytest.mark.parametrize(("dim", "n"), [pytest.param(1, 9, marks=pytest.mark.slow), (4, 7)])
 def test_log_determinant_long_after_the_covariance_underflows(dim: int, n: int, ddof: int):
     found = cohorts(Gaussian(dim, ddof), n, LogDet(), Replace(), 300)
     t = np.arange(1, 301)
@@ -101,7 +101,9 @@ def test_regression(dim: int, n: int, noise: float):
         assert_mean(cohorts(Linear(dim, noise), n, Risk(), recipe, 10), law(n, dim, 10, noise))
 
 
-@pytest.mark.parametrize("recipe", [Accumulate(), Replace()], ids=["accumulate", "replace"])
+@pytest.mark.parametrize(
+    "recipe", [Accumulate(), pytest.param(Replace(), marks=pytest.mark.slow)], ids=["accumulate", "replace"]
+)
 @pytest.mark.parametrize(
     "generator", [Gaussian(3), Linear(3), Categorical(4), Poisson(3.0)], ids=lambda g: type(g).__name__
 )

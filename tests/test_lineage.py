@@ -267,8 +267,11 @@ def stored(recipe: Any, fresh: int = 0) -> Chain:
 
 @pytest.mark.parametrize(
     "recipe, fresh, every",
-    [(Replace(), 0, 3), (Window(3), 3, 4), (Accumulate(), 2, 1)],
-    ids=lambda value: type(value).__name__ if callable(value) else str(value),
+    [
+        pytest.param(Replace(), 0, 3, marks=pytest.mark.slow, id="replace"),
+        pytest.param(Window(3), 3, 4, id="window"),
+        pytest.param(Accumulate(), 2, 1, marks=pytest.mark.slow, id="accumulate"),
+    ],
 )
 def test_stopped_and_resumed_equals_uninterrupted(recipe: Any, fresh: int, every: int, tmp_path: Path):
     chain, whole, cut = stored(recipe, fresh), Store(tmp_path / "whole"), Store(tmp_path / "cut")

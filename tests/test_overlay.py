@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_mean, gaussian_chain
+from conftest import assert_mean, cases, gaussian_chain
 
 from generators import Bernoulli, Categorical, Exponential, Gaussian, Poisson
 from generators.gaussian import GaussianParams
@@ -72,7 +72,10 @@ GAUSSIANS = {
 }
 
 
-@pytest.mark.parametrize("chain", GAUSSIANS.values(), ids=GAUSSIANS)
+QUICK = "replace; subsample; fresh share; fixed real rows, some of them; schedule; golden weights; another truth"
+
+
+@pytest.mark.parametrize("chain", cases(GAUSSIANS, QUICK))
 def test_moments(chain: Chain):
     held(chain, MOMENTS)
 
@@ -119,7 +122,9 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize(("chain", "metrics"), COUNTS.values(), ids=COUNTS)
+@pytest.mark.parametrize(
+    ("chain", "metrics"), cases(COUNTS, "accumulate; fresh; smoothed; poisson; bernoulli, augment")
+)
 def test_counts(chain: Chain, metrics: set[str]):
     held(chain, metrics)
 
@@ -134,7 +139,7 @@ RISKS = {
 }
 
 
-@pytest.mark.parametrize("chain", RISKS.values(), ids=RISKS)
+@pytest.mark.parametrize("chain", cases(RISKS, "replace; least norm; window"))
 def test_risk(chain: Chain):
     held(chain, {"mine"}, generations=5)
 

@@ -82,8 +82,8 @@ def test_who_eats_what(recipe: Any, t: int, expected: dict[tuple[str, int], floa
     assert all(found[k] == pytest.approx(v, rel=1e-5) for k, v in expected.items())
 
 
-@pytest.mark.parametrize("t", [1, 2, 3])
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("t", [1, 3])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_mix_counts_are_exact_and_change_with_the_key(t: int, share: float):
     found = [eaten(Mix(real=share, size=4), t, seed=seed) for seed in range(5)]
     for diet in found:

@@ -205,7 +205,7 @@ def test_labels_drift_as_genes_do(classes: int, n: int):
 # Society.
 
 
-@pytest.mark.parametrize("members", [2, 3, 7])
+@pytest.mark.parametrize("members", [2, 7])
 def test_parts_are_disjoint_and_add_up(members: int):
     society = Society(Gaussian(1), members, share=True)
     eaten = np.arange(50) % 3 != 1
@@ -228,7 +228,7 @@ def test_members_eat_all_or_their_own_part():
         assert np.allclose(mean, own.mean, atol=1e-5) and np.allclose(cov, own.cov, atol=1e-4)
 
 
-@pytest.mark.parametrize(("members", "n"), [(3, 10), (4, 12), (5, 3)])
+@pytest.mark.parametrize(("members", "n"), [(3, 10), (5, 3)])
 def test_members_write_in_turn(members: int, n: int):
     society = Society(Gaussian(1), members)
     params = GaussianParams(100 * jnp.arange(float(members))[:, None], jnp.ones((members, 1, 1)))
