@@ -1,0 +1,247 @@
+"""Nearest neighbours among many rows, exactly and in blocks, and the measures of two sets that are made of them.
+
+A block is some rows against all candidates: one matmul, ‖a‖² + ‖b‖² - 2ab of centred rows, of which only the smallest
+are kept; the table of all distances is never held.  Inside a trace the blocks are a `lax.scan`; outside of one they are
+driven from the host by the same compiled function, and progress is shown where they take long.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from simulator.types import Array, GenlossError
+
+_FAR = 1e37  # squared distance of a candidate that is not there: beyond all others, and finite, as what is taken is not
+_SPARE = 4  # candidates beyond k whose distance is taken again, without cancellation
+
+
+def nearest(
+    a: Array, b: Array, k: int, there: Array | None = None, same: bool = False, block: int | None = None
+) -> tuple[Array, Array]:
+    """The k nearest rows of b [m, d] to each row of a [n, d]: squared distances [n, k], ascending, and indices [n, k].
+
+    `there` [m] bool says which rows of b count; of `same` sets (b is a) no row is its own neighbour.  Where there are
+    fewer than k the distance is inf.  Found are the k + 4 that are nearest by the matmul, of which the k nearest by
+    Σ(a - b)² are kept, so a copy is at 0 exactly; which are found is uncertain by some 1e-6 of the rows' squared
+    distance from the mean of b.  `block` is the number of rows of a at a time.  Raises `GenlossError` where k < 1 or
+    b has not so many rows.
+    """
+    most = b.shape[0] - same
+    if not 1 <= k <= most:
+        raise GenlossError(f"nearest(k={k}) must lie between 1 and {most}, the number of rows to be found among.")
+    centre = b.mean(0)  # [d]
+    found, index = _select(a - centre, b - centre, min(k + _SPARE, most), there, same, block)  # [n, k + 4]
+    size = _block(a.shape[0], index.shape[1] * a.shape[1])
+    step = functools.partial(_again, a, b, found, index, size=size, k=k)
+    _, (squared, index) = _over(
+        -(-a.shape[0] // size), step, None, a.shape[0], "their distances", isinstance(found, Tracer)
+    )
+    return squared, index
+
+
+def radii(x: Array, k: int, block: int | None = None) -> Array:
+    """Squared distance of each row of x [n, d] to its k-th nearest other row, [n]; as `nearest`."""
+    return nearest(x, x, k, same=True, block=block)[0][:, -1]
+
+
+def manifold(real: Array, fake: Array, k: int, block: int | None = None) -> dict[str, Array]:
+    """precision, recall, density and coverage of fake rows [m, d] by the k-NN balls of real [n, d] and fake rows.
+
+    With r_k(x) the distance of x to its k-th nearest neighbour in its own set, x itself not counted, and B(x) the open
+    ball of that radius:
+      precision: share of fake rows in some B(real), recall: share of real rows in some B(fake), in [0, 1]
+      (Kynkäänniemi et al. 2019, arXiv:1904.06991);
+      density: mean number of B(real) that a fake row is in, over k, >= 0; coverage: share of real rows whose ball
+      holds a fake row, in [0, 1] (Naeem et al. 2020, arXiv:2002.09797).
+    O((n² + m² + nm) d) time, memory of one block.  Distances that rounding cannot tell from 0 are 0.  Raises
+    `GenlossError` where k < 1 or a set has no k + 1 rows.
+    """
+    n, m = real.shape[0], fake.shape[0]
+    if not 1 <= k < min(n, m):
+        raise GenlossError(f"manifold(k={k}) needs k >= 1 and more than k rows in each set; it was given {n} and {m}.")
+    centre = real.mean(0)  # [d]
+    real, fake = real - centre, fake - centre
+    # Both radii and the distances compared with them are of one arithmetic, so that ties stay ties.
+    real_radius, fake_radius = (_snapped(x, k, block) for x in (real, fake))  # [n], [m]
+    size = block or _block(n, m)
+    blocks = -(-n // size)
+    table = [_padded(x, blocks * size, with_) for x, with_ in ((real, 0), (_norms(real), 0), (real_radius, -1))]
+    step = functools.partial(_inside, *table, fake, _norms(fake), fake_radius, size=size)
+    none = jnp.zeros(m, bool)
+    hit, (count, covered, recalled) = _over(blocks, step, none, n, "real against fake rows", isinstance(real, Tracer))
+    return {
+        "precision": hit.mean(),
+        "recall": recalled.mean(),
+        # The counts of blocks are whole numbers, and few: a sum over all pairs in float32 would lose some.
+        "density": (count.astype(jnp.float32) / (k * m)).sum(),
+        "coverage": covered.mean(),
+    }
+
+
+# The blocks.
+
+
+def _block(n: int, wide: int) -> int:
+    """Rows of a block whose table has `wide` columns: as many as fill the cache, or an accelerator."""
+    pairs = 2**21 if jax.default_backend() == "cpu" else 2**26
+    blocks = -(-n // max(min(pairs // wide, 4096), 8))
+    return -(-n // blocks)
+
+
+def _over(
+    blocks: int, step: Callable[[Any, Array], tuple[Any, Any]], carry: Any, n: int, what: str, traced: bool
+) -> tuple[Any, Any]:
+    """`step(carry, i) -> (carry, out)` over blocks; outs that have rows are joined, of which there are n."""
+    if blocks == 1:
+        carry, out = step(carry, jnp.int32(0))
+        outs = jax.tree.map(lambda leaf: leaf[None], out)
+    elif traced:
+        carry, outs = jax.lax.scan(step, carry, jnp.arange(blocks))
+    else:
+        carry, outs = _watched(blocks, step, carry, what)
+    return carry, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n] if a.ndim > 1 else a, outs)
+
+
+def _watched(blocks: int, step: Callable[..., Any], carry: Any, what: str) -> tuple[Any, Any]:
+    """The same from the host, with a bar where it will take more than two seconds."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    outs, started = [], time.monotonic()
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task(what, total=blocks)
+    try:
+        for i in range(blocks):
+            carry, out = step(carry, jnp.int32(i))
+            outs.append(jax.block_until_ready(out))
+            if not bar.live.is_started and (time.monotonic() - started) / (i + 1) * blocks > 2:
+                bar.start()
+            bar.update(task, completed=i + 1)
+    finally:
+        bar.stop()
+    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *outs)
+
+
+def _select(a: Array, b: Array, k: int, there: Array | None, same: bool, block: int | None) -> tuple[Array, Array]:
+    """The k nearest of centred rows by the matmul: squared distances (that may be below 0) and indices, [n, k]."""
+    n, m = a.shape[0], b.shape[0]
+    norms = _norms(b) if there is None else jnp.where(there, _norms(b), _FAR)  # [m]
+    groups = _groups(m, k)
+    wide = -(-m // groups) * groups
+    size = block or _block(n, wide)
+    blocks = -(-n // size)
+    table = [_padded(x, blocks * size) for x in (a, _norms(a))] + [_padded(b, wide), _padded(norms, wide, _FAR)]
+    step = functools.partial(_closest, *table, size=size, k=k, groups=groups, same=same)
+    _, (squared, index) = _over(blocks, step, None, n, "nearest rows", isinstance(a, Tracer))
+    return jnp.where(squared < _FAR / 2, squared, jnp.inf), index
+
+
+def _groups(m: int, k: int) -> int:
+    """Groups that candidates are dealt into: what is looked through twice is least at √(km)."""
+    groups = max(8 * round(math.sqrt(k * m) / 8), 8)
+    return groups if k < groups < m // 2 else m
+
+
+@functools.partial(jax.jit, static_argnames=("size", "k", "groups", "same"))
+def _closest(
+    a: Array, aa: Array, b: Array, bb: Array, carry: None, i: Array, *, size: int, k: int, groups: int, same: bool
+) -> tuple[None, tuple[Array, Array]]:
+    squared = _squared(_block_of(a, i, size), _block_of(aa, i, size), b, bb)  # [size, wide]
+    if same:
+        itself = jnp.arange(size)[:, None] + i * size == jnp.arange(b.shape[0])  # [size, wide]
+        squared = jnp.where(itself, _FAR, squared)
+    return None, smallest(squared, k, groups)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "k"))
+def _again(
+    a: Array, b: Array, found: Array, index: Array, carry: None, i: Array, *, size: int, k: int
+) -> tuple[None, tuple[Array, Array]]:
+    """Distances of what was found without cancellation, in order; the k smallest."""
+    at = jnp.minimum(jnp.arange(size) + i * size, a.shape[0] - 1)  # [size]
+    found, index = found[at], index[at]  # [size, k + 4]
+    squared = ((a[at, None] - b[index]) ** 2).sum(-1)  # [size, k + 4]
+    squared, place = _first(jnp.where(found < jnp.inf, squared, _FAR), k)  # [size, k]
+    return None, (jnp.where(squared < _FAR / 2, squared, jnp.inf), jnp.take_along_axis(index, place, axis=1))
+
+
+@functools.partial(jax.jit, static_argnames=("size",))
+def _inside(
+    real: Array, norms: Array, radius: Array, fake: Array, fake_norms: Array, fake_radius: Array,
+    hit: Array, i: Array, *, size: int,
+) -> tuple[Array, tuple[Array, Array, Array]]:  # fmt: skip
+    real, norms, radius = (_block_of(x, i, size) for x in (real, norms, radius))  # [size, d], [size], [size]
+    squared = _squared(real, norms, fake, fake_norms)  # [size, m]
+    squared = _snap(squared, norms[:, None] + fake_norms, real.shape[1])
+    inside = squared < radius[:, None]  # [size, m]: fake j lies in the ball of real i
+    count = inside.sum(1)  # [size]
+    recalled = (squared < fake_radius).any(1)  # [size]
+    return hit | inside.any(0), (count.sum(), count > 0, recalled)
+
+
+def _snapped(x: Array, k: int, block: int | None) -> Array:
+    """`radii` of centred rows in the arithmetic of `_inside`, [n]."""
+    found, index = _select(x, x, k, None, True, block)  # [n, k]
+    norms = _norms(x)  # [n]
+    return _snap(found[:, -1], norms + norms[index[:, -1]], x.shape[1])
+
+
+def _snap(squared: Array, scale: Array, d: int) -> Array:
+    """Squared distances with 0 for what is no more than rounding makes of 0, where ‖a‖² + ‖b‖² is `scale`."""
+    return jnp.where(squared > 2.0**-22 * math.sqrt(d) * scale, squared, 0.0)
+
+
+def _squared(a: Array, aa: Array, b: Array, bb: Array) -> Array:
+    """‖a_i - b_j‖² [n, m] from rows and their squared norms by one matmul, in full float32 on accelerators too."""
+    products = jax.lax.dot_general(a, b, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)  # [n, m]
+    return aa[:, None] + bb - 2 * products
+
+
+def _norms(x: Array) -> Array:
+    return (x**2).sum(1)
+
+
+def _block_of(x: Array, i: Array, size: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(x, i * size, size)
+
+
+def _padded(x: Array, n: int, value: float = 0.0) -> Array:
+    return jnp.pad(x, ((0, n - x.shape[0]), *[(0, 0)] * (x.ndim - 1)), constant_values=value)
+
+
+def smallest(x: Array, k: int, groups: int) -> tuple[Array, Array]:
+    """The k smallest of each row of x [n, m], ascending, and where they are, [n, k]; `groups` divides m.
+
+    Columns are dealt into groups; the k smallest are among the k groups with the smallest minima, so all but those
+    are looked at once.
+    """
+    n, m = x.shape
+    if groups == m:
+        return _first(x, k)
+    table = x.reshape(n, m // groups, groups)  # column c is in group c % groups
+    _, group = _first(table.min(1), k)  # [n, k]
+    kept = jnp.take_along_axis(table, group[:, None], axis=2)  # [n, m / groups, k]
+    found, place = _first(kept.reshape(n, -1), k)  # [n, k]
+    return found, place // k * groups + jnp.take_along_axis(group, place % k, axis=1)
+
+
+def _first(x: Array, k: int) -> tuple[Array, Array]:
+    """The k smallest of each row of x [n, m], all finite, ascending, and where they are."""
+    if k > 16:
+        found, place = jax.lax.top_k(-x, k)
+        return -found, place
+    places, column = [], jnp.arange(x.shape[1])
+    left = x
+    for _ in range(k):
+        places.append(jnp.argmin(left, axis=1))  # [n]
+        left = jnp.where(column == places[-1][:, None], jnp.inf, left)
+    place = jnp.stack(places, 1).astype(jnp.int32)  # [n, k]
+    return jnp.take_along_axis(x, place, axis=1), place
