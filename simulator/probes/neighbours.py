@@ -61,20 +61,21 @@ def manifold(real: Array, fake: Array, k: int, block: int | None = None) -> dict
       (Kynkäänniemi et al. 2019, arXiv:1904.06991);
       density: mean number of B(real) that a fake row is in, over k, >= 0; coverage: share of real rows whose ball
       holds a fake row, in [0, 1] (Naeem et al. 2020, arXiv:2002.09797).
-    O((n² + m² + nm) d) time, memory of one block.  Distances that rounding cannot tell from 0 are 0.  Raises
-    `GenlossError` where k < 1 or a set has no k + 1 rows.
+    O((n² + m² + nm) d) time, memory of one block.  Pairs whose distance rounding cannot tell from the radius are taken
+    for ties, which are outside.  Raises `GenlossError` where k < 1 or a set has no k + 1 rows.
     """
-    n, m = real.shape[0], fake.shape[0]
+    (n, d), m = real.shape, fake.shape[0]
     if not 1 <= k < min(n, m):
         raise GenlossError(f"manifold(k={k}) needs k >= 1 and more than k rows in each set; it was given {n} and {m}.")
+    real_radius, fake_radius = radii(real, k, block), radii(fake, k, block)  # [n], [m]
     centre = real.mean(0)  # [d]
     real, fake = real - centre, fake - centre
-    # Both radii and the distances compared with them are of one arithmetic, so that ties stay ties.
-    real_radius, fake_radius = (_snapped(x, k, block) for x in (real, fake))  # [n], [m]
     size = block or _block(n, m)
     blocks = -(-n // size)
-    table = [_padded(x, blocks * size, with_) for x, with_ in ((real, 0), (_norms(real), 0), (real_radius, -1))]
-    step = functools.partial(_inside, *table, fake, _norms(fake), fake_radius, size=size)
+    longer = 1 + 2.0**-24 * (4 + math.sqrt(d))  # of the norms: distances are never rounded to less than they are
+    aa, bb = longer * _norms(real), longer * _norms(fake)  # [n], [m]
+    table = [_padded(x, blocks * size, filler) for x, filler in ((real, 0), (aa, 0), (real_radius, -jnp.inf))]
+    step = functools.partial(_inside, *table, fake, bb, fake_radius, size=size)
     none = jnp.zeros(m, bool)
     hit, (count, covered, recalled) = _over(blocks, step, none, n, "real against fake rows", isinstance(real, Tracer))
     return {
@@ -141,7 +142,7 @@ def _select(a: Array, b: Array, k: int, there: Array | None, same: bool, block: 
     table = [_padded(x, blocks * size) for x in (a, _norms(a))] + [_padded(b, wide), _padded(norms, wide, _FAR)]
     step = functools.partial(_closest, *table, size=size, k=k, groups=groups, same=same)
     _, (squared, index) = _over(blocks, step, None, n, "nearest rows", isinstance(a, Tracer))
-    return jnp.where(squared < _FAR / 2, squared, jnp.inf), index
+    return squared, index
 
 
 def _groups(m: int, k: int) -> int:
@@ -169,34 +170,29 @@ def _again(
     at = jnp.minimum(jnp.arange(size) + i * size, a.shape[0] - 1)  # [size]
     found, index = found[at], index[at]  # [size, k + 4]
     squared = ((a[at, None] - b[index]) ** 2).sum(-1)  # [size, k + 4]
-    squared, place = _first(jnp.where(found < jnp.inf, squared, _FAR), k)  # [size, k]
-    return None, (jnp.where(squared < _FAR / 2, squared, jnp.inf), jnp.take_along_axis(index, place, axis=1))
+    squared, place = _first(jnp.where(found < _FAR / 2, squared, found), k)  # [size, k]
+    return None, (jnp.where(squared > _FAR / 2, jnp.inf, squared), jnp.take_along_axis(index, place, axis=1))
 
 
 @functools.partial(jax.jit, static_argnames=("size",))
 def _inside(
-    real: Array, norms: Array, radius: Array, fake: Array, fake_norms: Array, fake_radius: Array,
-    hit: Array, i: Array, *, size: int,
-) -> tuple[Array, tuple[Array, Array, Array]]:  # fmt: skip
-    real, norms, radius = (_block_of(x, i, size) for x in (real, norms, radius))  # [size, d], [size], [size]
-    squared = _squared(real, norms, fake, fake_norms)  # [size, m]
-    squared = _snap(squared, norms[:, None] + fake_norms, real.shape[1])
+    real: Array,
+    aa: Array,
+    radius: Array,
+    fake: Array,
+    bb: Array,
+    fake_radius: Array,
+    hit: Array,
+    i: Array,
+    *,
+    size: int,
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    real, aa, radius = (_block_of(x, i, size) for x in (real, aa, radius))  # [size, d], [size], [size]
+    squared = _squared(real, aa, fake, bb)  # [size, m]
     inside = squared < radius[:, None]  # [size, m]: fake j lies in the ball of real i
     count = inside.sum(1)  # [size]
     recalled = (squared < fake_radius).any(1)  # [size]
     return hit | inside.any(0), (count.sum(), count > 0, recalled)
-
-
-def _snapped(x: Array, k: int, block: int | None) -> Array:
-    """`radii` of centred rows in the arithmetic of `_inside`, [n]."""
-    found, index = _select(x, x, k, None, True, block)  # [n, k]
-    norms = _norms(x)  # [n]
-    return _snap(found[:, -1], norms + norms[index[:, -1]], x.shape[1])
-
-
-def _snap(squared: Array, scale: Array, d: int) -> Array:
-    """Squared distances with 0 for what is no more than rounding makes of 0, where ‖a‖² + ‖b‖² is `scale`."""
-    return jnp.where(squared > 2.0**-22 * math.sqrt(d) * scale, squared, 0.0)
 
 
 def _squared(a: Array, aa: Array, b: Array, bb: Array) -> Array:
