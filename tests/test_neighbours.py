@@ -78,8 +78,8 @@ def test_a_known_part_of_two_regions():
 
 def test_order_of_rows_does_not_matter():
     real, fake = PAIRS["narrow"]
-    shuffled = [jnp.asarray(x[CHANCE.permutation(len(x))]) for x in (real, fake)]
-    assert whole(manifold(*shuffled, 5)) == whole(manifold(jnp.asarray(real), jnp.asarray(fake), 5))
+    a, b = (jnp.asarray(x[CHANCE.permutation(len(x))]) for x in (real, fake))
+    assert whole(manifold(a, b, 5)) == whole(manifold(jnp.asarray(real), jnp.asarray(fake), 5))
 
 
 def test_blocks_traces_and_chains_do_not_matter():
