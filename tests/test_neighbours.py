@@ -35,13 +35,21 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("real, fake", PAIRS.values(), ids=PAIRS)
-@pytest.mark.parametrize("k, block", [(1, None), (5, 64), (10, 37), (30, None)])
-def test_manifold_against_prdc(real: np.ndarray, fake: np.ndarray, k: int, block: int | None):
+compiled = jax.jit(manifold, static_argnums=(2, 3))
+
+
+CASES = [
+    ("same law", 1, None), ("same law", 5, 64), ("narrow", 10, 37), ("shifted and many", 30, None),
+    ("shifted and many", 4, 64), ("one dimension", 1, 37), ("far from the origin", 5, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair, k, block", CASES)
+def test_manifold_against_prdc(pair: str, k: int, block: int | None):
     """Equal, that is by whole counts, for unequal sets and blocks that do not divide them."""
-    found = manifold(jnp.asarray(real), jnp.asarray(fake), k, block)
+    real, fake = PAIRS[pair]
     expected = compute_prdc(real.astype(np.float64), fake.astype(np.float64), k)
-    assert whole(found) == pytest.approx(whole(expected), abs=1e-6)
+    assert whole(compiled(real, fake, k, block)) == pytest.approx(whole(expected), abs=1e-6)
 
 
 def test_manifold_of_rows_on_a_grid_against_prdc():
@@ -49,37 +57,35 @@ def test_manifold_of_rows_on_a_grid_against_prdc():
     real = CHANCE.integers(0, 6, (200, 3)).astype(np.float32)
     fake = CHANCE.integers(1, 7, (150, 3)).astype(np.float32)
     for k in (1, 4):
-        found = manifold(jnp.asarray(real), jnp.asarray(fake), k)
-        assert whole(found) == pytest.approx(whole(compute_prdc(real, fake, k)), abs=1e-6)
+        assert whole(compiled(real, fake, k)) == pytest.approx(whole(compute_prdc(real, fake, k)), abs=1e-6)
 
 
 def test_identical_sets_fill_each_other():
     """Every row is in its own ball and in those of the k that it is among the nearest of, k on average."""
     x = jnp.asarray(points(200, 4))
-    assert whole(manifold(x, x, 5)) == pytest.approx({"precision": 1, "recall": 1, "density": 1, "coverage": 1})
+    assert whole(compiled(x, x, 5)) == pytest.approx({"precision": 1, "recall": 1, "density": 1, "coverage": 1})
 
 
 def test_disjoint_sets_do_not_meet():
     x = jnp.asarray(points(200, 4))
-    assert whole(manifold(x, x + 100, 5)) == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
+    assert whole(compiled(x, x + 100, 5)) == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
 
 
 def test_a_known_part_of_two_regions():
     """Two clusters far apart, of which samples know one: faithful throughout, half of the real rows missed."""
-    near, far = points(120, 3), points(180, 3, 1.0, 50.0)
-    real, fake = np.concatenate([near, far]), points(150, 3)
-    found = whole(manifold(jnp.asarray(real), jnp.asarray(fake), 5))
-    alone = whole(manifold(jnp.asarray(near), jnp.asarray(fake), 5))
+    near, far = points(100, 4), points(100, 4, 1.0, 15.0)
+    real, fake = np.concatenate([near, far]), points(200, 4)
+    found, alone = whole(compiled(real, fake, 5)), whole(compute_prdc(near, fake, 5))
     assert found["precision"] == pytest.approx(alone["precision"]) and found["precision"] > 0.8
-    for name in ("recall", "coverage"):
-        assert found[name] == pytest.approx(alone[name] * 120 / 300) and found[name] > 0.8 * 120 / 300
+    assert found["recall"] == pytest.approx(alone["recall"] / 2) and found["recall"] > 0.4
+    assert found["coverage"] == pytest.approx(alone["coverage"] / 2) and found["coverage"] > 0.4
     assert found["density"] == pytest.approx(alone["density"])
 
 
 def test_order_of_rows_does_not_matter():
-    real, fake = PAIRS["narrow"]
-    a, b = (jnp.asarray(x[CHANCE.permutation(len(x))]) for x in (real, fake))
-    assert whole(manifold(a, b, 5)) == whole(manifold(jnp.asarray(real), jnp.asarray(fake), 5))
+    real, fake = points(200, 4), points(200, 4, 0.6)
+    a, b = (x[CHANCE.permutation(200)] for x in (real, fake))
+    assert whole(compiled(a, b, 5)) == whole(compiled(real, fake, 5))
 
 
 def test_blocks_traces_and_chains_do_not_matter():
@@ -89,19 +95,18 @@ def test_blocks_traces_and_chains_do_not_matter():
     def both(a: jax.Array, b: jax.Array, block: int | None = None) -> tuple[Any, Any]:
         return manifold(a, b, 3, block), nearest(a, b, 3, block=block)
 
-    alone = [both(real, b) for b in fake]
-    hosted = [both(real, b, 32) for b in fake]
-    scanned = jax.jit(both, static_argnums=2)(real, fake[0], 32)
+    traced = jax.jit(both, static_argnums=2)
     chains = jax.jit(jax.vmap(lambda b: both(real, b, 32)))(fake)
     for i in range(3):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], chains)
-        for other in (hosted[i], one, scanned if i == 0 else one):
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), alone[i], other)
+        for other in (both(real, fake[i], 32), both(real, fake[i]), traced(real, fake[i], 32), traced(real, fake[i])):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, other)
 
 
-@pytest.mark.parametrize("k", [1, 6, 20])
-@pytest.mark.parametrize("n, m, d, block", [(53, 1000, 6, None), (130, 70, 2, 32), (100, 333, 40, 49)])
-def test_nearest_against_scikit_learn(n: int, m: int, d: int, block: int | None, k: int):
+@pytest.mark.parametrize(
+    "n, m, d, k, block", [(53, 1000, 6, 1, None), (53, 1000, 6, 6, 20), (130, 70, 2, 20, 32), (100, 333, 40, 20, None)]
+)
+def test_nearest_against_scikit_learn(n: int, m: int, d: int, k: int, block: int | None):
     a, b = points(n, d, 1.0, 10.0), points(m, d, 2.0, 10.0)
     distance, index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(b.astype(float)).kneighbors(a)
     squared, found = nearest(jnp.asarray(a), jnp.asarray(b), k, block=block)

@@ -19,7 +19,6 @@ from jax.core import Tracer
 
 from simulator.types import Array, GenlossError
 
-_FAR = 1e37  # squared distance of a candidate that is not there: beyond all others, and finite, as what is taken is not
 _SPARE = 4  # candidates beyond k whose distance is taken again, without cancellation
 
 
@@ -92,7 +91,7 @@ def manifold(real: Array, fake: Array, k: int, block: int | None = None) -> dict
 
 def _block(n: int, wide: int) -> int:
     """Rows of a block whose table has `wide` columns: as many as fill the cache, or an accelerator."""
-    pairs = 2**21 if jax.default_backend() == "cpu" else 2**26
+    pairs = 2**20 if jax.default_backend() == "cpu" else 2**26
     blocks = -(-n // max(min(pairs // wide, 4096), 8))
     return -(-n // blocks)
 
@@ -116,14 +115,17 @@ def _watched(blocks: int, step: Callable[..., Any], carry: Any, what: str) -> tu
     from rich.console import Console
     from rich.progress import Progress
 
-    outs, started = [], time.monotonic()
-    bar = Progress(console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task(what, total=blocks)
+    outs, started = [], 0.0
     try:
         for i in range(blocks):
             carry, out = step(carry, jnp.int32(i))
             outs.append(jax.block_until_ready(out))
-            if not bar.live.is_started and (time.monotonic() - started) / (i + 1) * blocks > 2:
+            if i == 0:  # which compiles
+                started = time.monotonic()
+            elif not bar.live.is_started and (time.monotonic() - started) / i * blocks > 2:
                 bar.start()
             bar.update(task, completed=i + 1)
     finally:
@@ -134,12 +136,12 @@ def _watched(blocks: int, step: Callable[..., Any], carry: Any, what: str) -> tu
 def _select(a: Array, b: Array, k: int, there: Array | None, same: bool, block: int | None) -> tuple[Array, Array]:
     """The k nearest of centred rows by the matmul: squared distances (that may be below 0) and indices, [n, k]."""
     n, m = a.shape[0], b.shape[0]
-    norms = _norms(b) if there is None else jnp.where(there, _norms(b), _FAR)  # [m]
+    norms = _norms(b) if there is None else jnp.where(there, _norms(b), jnp.inf)  # [m]
     groups = _groups(m, k)
     wide = -(-m // groups) * groups
     size = block or _block(n, wide)
     blocks = -(-n // size)
-    table = [_padded(x, blocks * size) for x in (a, _norms(a))] + [_padded(b, wide), _padded(norms, wide, _FAR)]
+    table = [_padded(x, blocks * size) for x in (a, _norms(a))] + [_padded(b, wide), _padded(norms, wide, jnp.inf)]
     step = functools.partial(_closest, *table, size=size, k=k, groups=groups, same=same)
     _, (squared, index) = _over(blocks, step, None, n, "nearest rows", isinstance(a, Tracer))
     return squared, index
@@ -158,7 +160,7 @@ def _closest(
     squared = _squared(_block_of(a, i, size), _block_of(aa, i, size), b, bb)  # [size, wide]
     if same:
         itself = jnp.arange(size)[:, None] + i * size == jnp.arange(b.shape[0])  # [size, wide]
-        squared = jnp.where(itself, _FAR, squared)
+        squared = jnp.where(itself, jnp.inf, squared)
     return None, smallest(squared, k, groups)
 
 
@@ -170,8 +172,8 @@ def _again(
     at = jnp.minimum(jnp.arange(size) + i * size, a.shape[0] - 1)  # [size]
     found, index = found[at], index[at]  # [size, k + 4]
     squared = ((a[at, None] - b[index]) ** 2).sum(-1)  # [size, k + 4]
-    squared, place = _first(jnp.where(found < _FAR / 2, squared, found), k)  # [size, k]
-    return None, (jnp.where(squared > _FAR / 2, jnp.inf, squared), jnp.take_along_axis(index, place, axis=1))
+    squared, place = _first(jnp.where(jnp.isfinite(found), squared, found), k)  # [size, k]
+    return None, (squared, jnp.take_along_axis(index, place, axis=1))
 
 
 @functools.partial(jax.jit, static_argnames=("size",))
@@ -190,9 +192,8 @@ def _inside(
     real, aa, radius = (_block_of(x, i, size) for x in (real, aa, radius))  # [size, d], [size], [size]
     squared = _squared(real, aa, fake, bb)  # [size, m]
     inside = squared < radius[:, None]  # [size, m]: fake j lies in the ball of real i
-    count = inside.sum(1)  # [size]
-    recalled = (squared < fake_radius).any(1)  # [size]
-    return hit | inside.any(0), (count.sum(), count > 0, recalled)
+    count = inside.sum(0)  # [m]
+    return hit | (count > 0), (count.sum(), inside.any(1), (squared < fake_radius).any(1))
 
 
 def _squared(a: Array, aa: Array, b: Array, bb: Array) -> Array:
@@ -230,14 +231,6 @@ def smallest(x: Array, k: int, groups: int) -> tuple[Array, Array]:
 
 
 def _first(x: Array, k: int) -> tuple[Array, Array]:
-    """The k smallest of each row of x [n, m], all finite, ascending, and where they are."""
-    if k > 16:
-        found, place = jax.lax.top_k(-x, k)
-        return -found, place
-    places, column = [], jnp.arange(x.shape[1])
-    left = x
-    for _ in range(k):
-        places.append(jnp.argmin(left, axis=1))  # [n]
-        left = jnp.where(column == places[-1][:, None], jnp.inf, left)
-    place = jnp.stack(places, 1).astype(jnp.int32)  # [n, k]
-    return jnp.take_along_axis(x, place, axis=1), place
+    """The k smallest of each row of x [n, m], ascending, and where they are."""
+    found, place = jax.lax.top_k(-x, k)
+    return -found, place
