@@ -99,7 +99,10 @@ def test_blocks_traces_and_chains_do_not_matter():
     chains = jax.jit(jax.vmap(lambda b: both(real, b, 32)))(fake)
     for i in range(3):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], chains)
-        for other in (both(real, fake[i], 32), both(real, fake[i]), traced(real, fake[i], 32), traced(real, fake[i])):
+        others = [traced(real, fake[i], 32)]
+        if i == 0:
+            others += [both(real, fake[0], 32), both(real, fake[0]), traced(real, fake[0])]
+        for other in others:
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, other)
 
 
