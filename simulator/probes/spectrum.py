@@ -101,7 +101,7 @@ def rings(h: int, w: int, bins: int | None = None) -> Rings:
     """Rings of width one cycle over the shorter side, or `bins` of equal width."""
     length = np.hypot(*np.meshgrid(np.fft.fftfreq(h), np.fft.fftfreq(w), indexing="ij"))  # [h, w]
     place = length * min(h, w) if bins is None else length / max(length.max(), 1e-9) * bins
-    index = np.round(place) if bins is None else np.ceil(place - 1e-6)
+    index = np.floor(place + 0.5 + 1e-6) if bins is None else np.ceil(place - 1e-6)
     index = np.where(length > 0, np.maximum(index, 1), 0).astype(int)
     size = np.bincount(index.ravel(), minlength=1 if bins is None else bins + 1)
     frequency = np.bincount(index.ravel(), length.ravel(), minlength=len(size)) / np.maximum(size, 1)
