@@ -134,12 +134,11 @@ def test_variance_within_and_between_classes_against_numpy():
 
 def test_order_of_rows_does_not_matter_and_chains_equal_one_by_one():
     rows = labelled(60)
-    order = CHANCE.permutation(60)
+    view, order = view_of(rows, rows), CHANCE.permutation(60)
     shuffled = {name: leaf[order] for name, leaf in rows.items()}
 
     def measured(synthetic: Any) -> dict[str, jax.Array]:
-        view = view_of(rows, rows)._replace(synthetic=synthetic)
-        return jax.tree.map(jnp.asarray, Diversity()(jax.random.key(0), view))
+        return jax.tree.map(jnp.asarray, Diversity()(jax.random.key(0), view._replace(synthetic=synthetic)))
 
     both = jax.tree.map(lambda a, b: jnp.stack([jnp.asarray(a), jnp.asarray(b)]), rows, shuffled)
     together = jax.jit(jax.vmap(measured))(both)
