@@ -25,7 +25,8 @@ def view_of(synthetic: Any, reference: Any, prepared: dict[Any, Any] | None = No
 
 
 def probe(what: Any, *arguments: Any) -> dict[str, Any]:
-    return what(jax.random.key(0), view_of(*arguments))
+    view = view_of(*arguments)
+    return jax.jit(lambda synthetic: what(jax.random.key(0), view._replace(synthetic=synthetic)))(view.synthetic)
 
 
 def points(n: int, d: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
@@ -117,24 +118,24 @@ def test_label_entropy_and_histogram_against_scipy():
 
 
 def test_variance_within_and_between_classes_against_numpy():
-    rows = labelled(150)
+    rows = labelled(200)
     x, label = rows["image"].astype(float), rows["label"]
     groups = [x[label == c] for c in range(5)]
-    within = sum(((g - g.mean(0)) ** 2).sum() for g in groups) / 149
-    between = sum(len(g) * ((g.mean(0) - x.mean(0)) ** 2).sum() for g in groups) / 149
-    reference = {**rows, "label": np.arange(150, dtype=np.int32) % 7}  # classes that no sample has
+    within = sum(((g - g.mean(0)) ** 2).sum() for g in groups) / 199
+    between = sum(len(g) * ((g.mean(0) - x.mean(0)) ** 2).sum() for g in groups) / 199
+    reference = {**rows, "label": np.arange(200, dtype=np.int32) % 7}  # classes that no sample has
     found = probe(Diversity(), rows, reference)
     assert float(found["within_class"]) == pytest.approx(within, rel=1e-4)
     assert float(found["between_class"]) == pytest.approx(between, rel=1e-4)
     assert float(found["variance"]) == pytest.approx(within + between, rel=1e-4)
     # one row per class: nothing within, to the precision of the rows and not of the variance
-    alike = {"image": np.repeat(points(5, 4, 10.0, 100.0), 30, axis=0), "label": np.repeat(np.arange(5), 30)}
+    alike = {"image": np.repeat(points(5, 4, 10.0, 100.0), 40, axis=0), "label": np.repeat(np.arange(5), 40)}
     assert float(probe(Diversity(), alike, alike)["within_class"]) < 1e-8
 
 
 def test_order_of_rows_does_not_matter_and_chains_equal_one_by_one():
-    rows = labelled(60)
-    view, order = view_of(rows, rows), CHANCE.permutation(60)
+    rows = labelled(200)
+    view, order = view_of(rows, rows), CHANCE.permutation(200)
     shuffled = {name: leaf[order] for name, leaf in rows.items()}
 
     def measured(synthetic: Any) -> dict[str, jax.Array]:
