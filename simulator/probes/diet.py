@@ -16,6 +16,11 @@ class Diet:
 
     real: share on real rows; birth [births]: share on synthetic rows by the generation that wrote them, the last
     entry holding all later ones too; effective_size: (Σw)²/Σw².
+
+    real | share of the mass that is on real rows | [0, 1] | neither | O(n)
+    effective_size | number of rows that would weigh as evenly, (Σw)²/Σw² | rows, [1, rows] | neither | O(n)
+    birth | share of the mass on synthetic rows of each generation | [0, 1] | neither | O(n)
+    rows | rows of the diet that weigh anything | rows | neither | O(n)
     """
 
     births: int = 10  # generations told apart
@@ -28,4 +33,5 @@ class Diet:
             "real": (share * diet.real).sum(),
             "effective_size": effective_size(diet.weight),
             "birth": jnp.zeros(self.births).at[bins].add(share * diet.synthetic),
+            "rows": (diet.weight > 0).sum(),
         }

@@ -22,6 +22,17 @@ class Lineage:
 
     A chain with this probe keeps 4·(1 + follows) bytes more for every row, in the pool and in its checkpoints.
     (Kingman 1982, doi:10.1016/0304-4149(82)90011-4, for how such times are distributed when rows are drawn alike.)
+
+    diet.survivors | real rows with descendants in the diet | rows | higher is more diverse | O(n log n)
+    diet.effective | (Σa)²/Σa² of the masses that descend from each | rows | higher is more diverse | O(n log n)
+    diet.real | share of the mass of the diet that descends from a real row | [0, 1] | neither | O(n)
+    diet.time | fits since the last common ancestor of the diet | [0, follows] | higher is more diverse | O(n)
+    diet.share | share that descends from each real row, with `shares` | [0, 1] | neither | O(n)
+    samples.survivors | real rows with descendants in what is said | rows | higher is more diverse | O(n log n)
+    samples.effective | (Σa)²/Σa² of the masses that descend from each | rows | higher is more diverse | O(n log n)
+    samples.real | share of the mass of what is said that descends from a real row | [0, 1] | neither | O(n)
+    samples.time | fits since the last common ancestor of what is said | [0, follows] | higher is more diverse | O(n)
+    samples.share | share that descends from each real row, with `shares` | [0, 1] | neither | O(n)
     """
 
     follows: int = 10  # fits back that the last common ancestor is looked for

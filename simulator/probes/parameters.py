@@ -17,6 +17,9 @@ class Moments:
     """The fitted Gaussian against the truth N(μ0, σ0² I).
 
     variance: tr Σ_t / tr Σ_0, 1 for the truth; mean_error: ‖m_t - μ0‖²/σ0².
+
+    variance | fitted variance over that of the truth | >= 0, 1 for the truth | higher is more diverse | O(d)
+    mean_error | squared distance of the fitted mean from the truth's, over σ0² | >= 0 | lower is better | O(d)
     """
 
     mean: float = 0.0  # μ0, of every coordinate
@@ -31,7 +34,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class LogDet:
-    """log det Σ_t / det Σ_0 of the fitted Gaussian, in nats, for the truth N(·, σ0² I)."""
+    """log det Σ_t / det Σ_0 of the fitted Gaussian, in nats, for the truth N(·, σ0² I).
+
+    log_det | the probe's one value | nats, 0 for the truth | higher is more diverse | O(d³)
+    """
 
     variance: float = 1.0  # σ0², of every coordinate
 
@@ -41,7 +47,10 @@ class LogDet:
 
 @dataclass(frozen=True)
 class Wasserstein:
-    """W2²(N(0, I), N(m_t, Σ_t)) = ‖m‖² + Σ_i (√λ_i - 1)², λ the eigenvalues of Σ_t, in squared units of the rows."""
+    """W2²(N(0, I), N(m_t, Σ_t)) = ‖m‖² + Σ_i (√λ_i - 1)², λ the eigenvalues of Σ_t, in squared units of the rows.
+
+    wasserstein | the probe's one value | rows², >= 0 | lower is better | O(d³)
+    """
 
     def __call__(self, key: Key, view: View) -> Array:
         values = jnp.linalg.eigvalsh(view.params.cov)  # [d]
@@ -53,6 +62,10 @@ class Categories:
     """Fitted shares p of categories: how many are left, whether it is one, and the chance that two draws differ.
 
     left: number of p_i > 0; fixed: 1 where one is left; heterozygosity: 1 - Σ p², in [0, 1).
+
+    left | categories with a share above 0 | [1, size] | higher is more diverse | O(size)
+    fixed | whether one category is left | 0 or 1 | lower is more diverse | O(size)
+    heterozygosity | chance that two draws differ | [0, 1) | higher is more diverse | O(size)
     """
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
@@ -63,7 +76,11 @@ class Categories:
 
 @dataclass(frozen=True)
 class Rate:
-    """The fitted mean of a model of one number (`Poisson`, `Bernoulli`, `Exponential`), and whether it is above 0."""
+    """The fitted mean of a model of one number (`Poisson`, `Bernoulli`, `Exponential`), and whether it is above 0.
+
+    rate | fitted mean | units of the rows, >= 0 | neither | O(1)
+    alive | whether the rate is above 0 | 0 or 1 | higher is more diverse | O(1)
+    """
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         (rate,) = view.params  # []
@@ -75,6 +92,8 @@ class Risk:
     """Excess test risk ‖coef - truth‖² of a regression for x ~ N(0, I), in squared units of y.
 
     The truth is the generator's own start, which is what `Truth(Linear(d))` draws from.
+
+    risk | the probe's one value | y², >= 0 | lower is better | O(d)
     """
 
     def __call__(self, key: Key, view: View) -> Array:
