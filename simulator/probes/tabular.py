@@ -94,7 +94,7 @@ class Tabular:
         def inputs(rows: Rows) -> Array:
             if self.features is not None:
                 return view.embed(self.features, rows)
-            return flat(rows["x"] if "x" in rows else rows)  # [n, d]
+            return flat(rows.get("x", rows))  # [n, d]
 
         def tested(weight: Array, rows: Rows) -> dict[str, Array]:
             coef = logistic(inputs(rows), rows["label"], weight, kinds, self.penalty, self.steps)
@@ -161,7 +161,7 @@ def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float |
         ridge = ridge + 1e-6 * jnp.diagonal(curvature).max() + jnp.finfo(jnp.float32).tiny
         step = jnp.linalg.solve(curvature + jnp.diag(ridge), slope.reshape(-1)).reshape(slope.shape)
         # A full step can overshoot where classes are nearly separable: the best of several lengths is taken.
-        length = jnp.concatenate([jnp.zeros(1), 0.5 ** jnp.arange(8.0)])  # [9]
+        length = jnp.append(0.5 ** jnp.arange(8.0), 0.0)  # [9]
         return coef - length[jax.vmap(lambda a: loss(coef - a * step))(length).argmin()] * step
 
     with jax.default_matmul_precision("highest"):

@@ -20,8 +20,8 @@ from simulator.types import Array, Generator, GenlossError, Key, Params, Source,
 class Perplexity:
     """Perplexity of held-out real text under the fitted model, exp(-Σ log p / tokens), which must have `log_prob`.
 
-    A model that gives some window no probability has perplexity inf; `possible` says how many windows it does give some,
-    and `finite` is the perplexity of those (NaN without any).
+    A model that gives some window no probability has perplexity inf; `possible` says how many windows it does give
+    some, and `finite` is the perplexity of those (NaN without any).
 
     perplexity | of held-out windows, per token | >= 1, may be inf | lower is better | one `log_prob`
     finite | the same over the windows that are possible at all | >= 1 | lower is better | one `log_prob`
