@@ -57,7 +57,10 @@ PAIRS = {
 def test_sliced_wasserstein_against_pot(a: np.ndarray, b: np.ndarray, order: float):
     theta = directions(jax.random.key(0), 40, a.shape[1])  # [40, d]
     expected = ot.sliced_wasserstein_distance(
-        a.astype(float), b.astype(float), projections=np.asarray(theta, float).T, p=order
+        a.astype(float),
+        b.astype(float),
+        projections=np.asarray(theta, float).T,
+        p=order,  # pyright: ignore[reportArgumentType]
     )
     assert float(sliced(jnp.asarray(a), jnp.asarray(b), theta, order)) == pytest.approx(expected, rel=1e-5)
 
@@ -82,7 +85,9 @@ def test_exact_wasserstein_against_pot(order: float):
     found = probe(ExactWasserstein(order=order), b, a)
     assert float(found["distance"]) == pytest.approx(expected, rel=1e-6) and found["rows"] == 120
     first = probe(ExactWasserstein(rows=30), b, a)
-    assert first["rows"] == 30 and float(first["distance"]) == pytest.approx(float(matched(b[:30], a[:30])), rel=1e-6)
+    assert first["rows"] == 30 and float(first["distance"]) == pytest.approx(
+        float(matched(jnp.asarray(b[:30]), jnp.asarray(a[:30]))), rel=1e-6
+    )
 
 
 def test_both_converge_to_the_distance_between_gaussians():
@@ -135,7 +140,7 @@ def test_the_likelihood_of_held_out_rows_against_scipy():
     model, mean, cov = Gaussian(2), np.array([0.5, -1.0]), np.array([[2.0, 0.3], [0.3, 0.5]])
     fitted = GaussianParams(jnp.asarray(mean, jnp.float32), jnp.asarray(cov, jnp.float32))
     real = points(40, 2)
-    expected = scipy.stats.multivariate_normal(mean, cov).logpdf(real)
+    expected = scipy.stats.multivariate_normal(mean, cov).logpdf(real)  # pyright: ignore[reportArgumentType]
     found = probe(Likelihood(), real, real, fitted, model)
     assert float(found["mean"]) == pytest.approx(expected.mean(), rel=1e-4) == pytest.approx(float(found["finite"]))
     assert float(found["possible"]) == 1.0 and found["rows"] == 40
@@ -200,7 +205,7 @@ def test_modes_that_are_lost_and_rows_between_modes():
     means = np.asarray(GRID.params.means)
     some = means[:10].repeat(7, 0)
     assert modes(some) == pytest.approx({"covered": 0.4, "quality": 1.0, "entropy": np.log(10), "rows": 70})
-    between = np.concatenate([some, means[20:] + np.float32([1.0, 0.0])])  # 5 rows, each far from its mode
+    between = np.concatenate([some, means[20:] + np.array([1.0, 0.0], np.float32)])  # 5 rows, each far from its mode
     found = modes(between)
     assert found["covered"] == pytest.approx(0.4) and found["quality"] == pytest.approx(70 / 75)
 
