@@ -238,7 +238,7 @@ PROBES = {
 
 
 def test_all_run_in_a_chain_and_chains_together_as_alone():
-    chain = Chain(source=GRID, generator=Mixture(2, 25, steps=5), probes=PROBES, real=60, rows=50, held_out=40)
+    chain = Chain(source=GRID, generator=Gaussian(2), probes=PROBES, real=60, rows=50, held_out=40)
     keys = jax.random.split(jax.random.key(0), 3)
     together = jax.jit(jax.vmap(lambda key: simulate(chain, key, 2)))(keys)
     alone = simulate(chain, keys[1], 2)
@@ -258,7 +258,8 @@ def test_compiled_is_as_eager(what: Any):
 
 
 def test_a_run_stores_what_they_learned(tmp_path: Any):
-    chain = Chain(source=GRID, generator=Gaussian(2), probes=PROBES, real=60, rows=50, held_out=40)
+    probes = {"modes": PROBES["modes"], "true": PROBES["true"]}
+    chain = Chain(source=GRID, generator=Gaussian(2), probes=probes, real=60, rows=50, held_out=40)
     record = run(chain, jax.random.key(0), 1, store=tmp_path / "run")
     assert (tmp_path / "run" / "prepared.npz").exists()
     again = run(chain, jax.random.key(0), 2, store=tmp_path / "run")
