@@ -34,13 +34,15 @@ def blobs(n: int, kinds: int = 3, seed: int = 0, apart: float = 1.5) -> dict[str
     return {"x": (chance.normal(size=(n, 3)) + apart * np.eye(3)[label]).astype(np.float32), "label": label}
 
 
-def view_of(synthetic: Any, reference: Any, diet: Pool | None = None, params: Any = None) -> View:
+def probe(what: Any, synthetic: Any, reference: Any, diet: Pool | None = None) -> Any:
+    """Compiled, the reference being a constant."""
     synthetic, reference = (jax.tree.map(jnp.asarray, rows) for rows in (synthetic, reference))
-    return View(jnp.int32(0), params, diet or Pool.of(synthetic), synthetic, reference, Linear(4))
 
+    @jax.jit
+    def call(synthetic: Any, diet: Pool) -> Any:
+        return what(jax.random.key(0), View(jnp.int32(0), None, diet, synthetic, reference, Linear(4)))
 
-def probe(what: Any, *arguments: Any, **more: Any) -> Any:
-    return what(jax.random.key(0), view_of(*arguments, **more))
+    return call(synthetic, Pool.of(synthetic) if diet is None else diet)
 
 
 WEIGHT = CHANCE.uniform(0, 2, 150).astype(np.float32) * (CHANCE.random(150) > 0.3)
@@ -146,15 +148,29 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("generator, source, what", CHAINS.values(), ids=CHAINS)
-def test_in_a_chain_and_chains_together_as_alone(generator: Any, source: Any, what: Any):
+def test_in_chains(generator: Any, source: Any, what: Any):
     chain = Chain(source=source, generator=generator, probes={"found": what}, real=40, rows=40, held_out=30)
-    keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.jit(jax.vmap(lambda key: simulate(chain, key, 2)))(keys)
-    alone = simulate(chain, keys[1], 2)
-    for name, value in alone.flat().items():
-        assert np.isfinite(value).all() and np.allclose(together[name][1], value, rtol=1e-3, atol=1e-4), name
-    if "found.risk" in alone.flat():  # the model is a regression without the intercept
-        assert float(alone["found.risk"][0]) < 0.2
+    found = jax.jit(jax.vmap(lambda key: simulate(chain, key, 2)))(jax.random.split(jax.random.key(0), 3))
+    assert all(np.isfinite(value).all() for value in found.flat().values())
+    if "found.risk" in found:  # 0.09 of noise, and no intercept to learn
+        assert (found["found.risk"] < 0.25).all()
+
+
+@pytest.mark.parametrize(
+    "what, make", [(Regression(), partial(numbers, d=3)), (Tabular(), blobs)], ids=["regression", "tabular"]
+)
+def test_sets_together_are_as_each_alone(what: Any, make: Any):
+    test = jax.tree.map(jnp.asarray, make(100))
+    sets = jax.tree.map(lambda *rows: jnp.stack(rows), *[make(60, seed=seed) for seed in (1, 2)])
+
+    def measured(rows: Any) -> Any:
+        return what(jax.random.key(0), View(jnp.int32(0), None, Pool.of(rows), rows, test, Linear(3)))
+
+    together = jax.jit(jax.vmap(measured))(sets)
+    for i in range(2):
+        alone = probe(what, jax.tree.map(lambda rows, i=i: rows[i], sets), test)
+        pairs = zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True)
+        assert all(np.allclose(a, b[i], rtol=1e-3) for a, b in pairs)
 
 
 def test_compiled_is_as_eager():

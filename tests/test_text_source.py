@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from generators import Ngram
-from simulator import Chain, GenlossError, simulate
+from simulator import Chain, GenlossError, Pool
 from simulator.probes.features import training
 from simulator.source import Text
 
@@ -121,22 +121,15 @@ def chain(text: Text, **fields: int) -> Chain:
 
 
 def test_an_ngram_eats_it(poem: str):
-    """Every fresh window is eaten once: the tables of a chain that keeps all are those of the whole text."""
+    """Its windows have the length of the source's, its tables the pairs of all that generation 0 is served."""
     text = Text(poem, length=50)
-    eater = Chain(
-        source=text, generator=Ngram(len(text.alphabet)), real=19, fresh=15, rows=1, probes={"bigrams": bigrams}
-    )
-    found = simulate(eater, jax.random.key(0), 3)["bigrams"]
-    expected = np.zeros((len(text.alphabet),) * 2)
-    np.add.at(expected, (text.split.train[:, :-1], text.split.train[:, 1:]), 1)
-    assert text.size == 49 and np.array_equal(found[2], expected)
-
-
-def bigrams(key: jax.Array, view: object) -> jax.Array:
-    """How often real windows of the diet have each pair of tokens."""
-    diet, size = view.diet, view.generator.vocabulary  # pyright: ignore[reportAttributeAccessIssue]
-    weight = (diet.weight * diet.real)[:, None]
-    return jax.numpy.zeros((size, size)).at[diet.rows[:, :-1], diet.rows[:, 1:]].add(weight)
+    eater = chain(text, real=49)
+    assert eater.model.length == 50 and text.size == 49  # pyright: ignore[reportAttributeAccessIssue]
+    fit = jax.jit(lambda rows: eater.model.fit(jax.random.key(0), eater.model.init(jax.random.key(0)), Pool.of(rows)))
+    params, _ = fit(text.draw(jax.random.key(3), 49))
+    pairs = np.zeros((len(text.alphabet),) * 2)
+    np.add.at(pairs, (text.split.train[:, :-1], text.split.train[:, 1:]), 1)
+    assert np.allclose(params.next, pairs / pairs.sum(1, keepdims=True), atol=1e-6)
 
 
 @pytest.mark.data
