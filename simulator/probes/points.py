@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator.pool import Rows, count
-from simulator.probes.features import flat, squared_distances
+from simulator.probes.features import flat
 from simulator.probes.fidelity import energy
 from simulator.source import Truth
 from simulator.types import Array, Generator, GenlossError, Key, Params, Source, View
@@ -46,9 +46,8 @@ class Points:
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         real, fake = embedded(self.features, view)  # [m, d], [n, d]
         theta = directions(key, self.projections, real.shape[1])  # [L, d]
-        squares = (squared_distances(a, b) for a, b in ((real, real), (fake, fake), (real, fake)))
         return {
-            "energy": energy(*squares),
+            "energy": energy(real, fake),
             "sliced": sliced(real, fake, theta, self.order),
             "rows": len(fake),
             "reference_rows": len(real),
