@@ -1,8 +1,6 @@
 """Thousands of chains that count against closed forms (simulator/theory/counts.py), and fits against references."""
 
-import pydoc_data.topics
 from collections import Counter
-from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
 
@@ -21,6 +19,7 @@ from generators.ngram import Ngram, NgramParams
 from generators.poisson import Poisson
 from simulator import Chain, GenlossError, Pool, Recipe, Truth, ensemble, simulate, theory
 from simulator.recipe import Accumulate, Mix, Replace, Select, Subsample, Then
+from simulator.source import Text
 
 CHAINS = 8000
 
@@ -249,26 +248,8 @@ def test_one_value_under_any_weights_is_learned_exactly(generator: Any):
 # Text.
 
 
-@dataclass(frozen=True)
-class Text:
-    """Windows of characters of a text, as numbers; the last fifth of the text is held out."""
-
-    text: str
-    length: int
-
-    @property
-    def tokens(self) -> np.ndarray:
-        return np.unique(list(self.text), return_inverse=True)[1].astype(np.int32)
-
-    def draw(self, key: jax.Array, n: int, held_out: bool = False, skip: Any = 0) -> jax.Array:
-        cut = len(self.text) * 4 // 5
-        tokens = jnp.asarray(self.tokens[cut:] if held_out else self.tokens[:cut])
-        first = jax.random.randint(jax.random.fold_in(key, skip), (n,), 0, len(tokens) - self.length + 1)  # [n]
-        return tokens[first[:, None] + jnp.arange(self.length)]  # [n, length]
-
-
-ENGLISH = Text(" ".join(pydoc_data.topics.topics[name] for name in ("with", "for", "if", "try", "class")), 24)
-LETTERS = len(set(ENGLISH.text))
+ENGLISH = Text(length=24, vocabulary=50)
+LETTERS = len(ENGLISH.alphabet)
 
 
 def joint(found: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,0 +1,173 @@
+"""Trained on what a generation says, tested on held-out real rows: the smallest models, for numbers and for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simulator.pool import Rows, count
+from simulator.probes.features import classes, flat
+from simulator.types import Array, GenlossError, Key, View
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Mean squared errors on held-out real rows {"x": [n, d], "y": [n]}: of the fitted model, where its parameters have
+    `coef`, and of ridge regressions with an intercept that are trained on the diet, by weight, and on samples alone.
+
+    The regressions minimise Σ w (y - b - x·c)² + ridge·‖c‖²; where rows do not determine c, it is the one of least
+    norm.  The noise of y is part of each error: the excess over it is `Risk`.  Trained on real rows, the ceiling of
+    `diet` and `samples`, is what a run measures of real rows.
+
+    risk | mean squared error of the fitted model | squared units of y | lower is better | O(m d)
+    diet | mean squared error of a regression trained on the diet | squared units of y | lower is better | O(n d² + d³)
+    samples | the same, trained on samples alone | squared units of y | lower is better | O(n d² + d³)
+    rows | samples trained on | rows | neither | O(1)
+    reference_rows | held-out rows tested on | rows | neither | O(1)
+    """
+
+    ridge: float = 0.0  # penalty on the weighted sum of squares
+
+    def __post_init__(self) -> None:
+        if not self.ridge >= 0:
+            raise GenlossError(f"Regression(ridge={self.ridge}) must be at least 0.")
+
+    def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        if not (isinstance(view.reference, dict) and {"x", "y"} <= view.reference.keys()):
+            raise GenlossError("Regression needs rows with an x and a y; give the chain such a source.")
+        test = jax.lax.optimization_barrier(view.reference)
+        n = count(view.synthetic)
+
+        def error(weight: Array, rows: Rows) -> Array:
+            coef, intercept = regressed(rows["x"], rows["y"], weight, self.ridge)
+            return squared_error(test, coef, intercept)
+
+        found: dict[str, Any] = {
+            "diet": error(view.diet.weight, view.diet.rows),
+            "samples": error(jnp.ones(n), view.synthetic),
+            "rows": n,
+            "reference_rows": count(test),
+        }
+        if hasattr(view.params, "coef"):
+            found["risk"] = squared_error(test, view.params.coef)
+        return found
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """How well logistic regressions tell the labels of held-out real points {"x": [n, d], "label": [n]} when trained on
+    the diet, by weight, and on samples alone (train on synthetic, test on real: Esteban et al. 2017, arXiv:1706.02633).
+
+    They minimise Σ w cross-entropy + penalty·‖C‖²/2 over coefficients C [d, classes] and free intercepts by Newton's
+    method, features in the units they come in; penalty 1 is scikit-learn's C = 1.  Trained on real rows, the ceiling,
+    is what a run measures of real rows.
+
+    diet.accuracy | share of labels told, trained on the diet | [0, 1] | higher is better | O(steps·n (d·classes)²)
+    diet.loss | cross-entropy, trained on the diet | nats | lower is better | as diet.accuracy
+    samples.accuracy | share of labels told, trained on samples alone | [0, 1] | higher is better | as diet.accuracy
+    samples.loss | cross-entropy, trained on samples alone | nats | lower is better | as diet.accuracy
+    rows | samples trained on | rows | neither | O(1)
+    reference_rows | held-out rows tested on | rows | neither | O(1)
+    """
+
+    penalty: float = 1.0  # above 0: keeps coefficients finite where classes can be separated
+    steps: int = 15  # of Newton's method
+    features: Callable[..., Array] | None = None  # None takes x as it is
+
+    def __post_init__(self) -> None:
+        if not self.penalty > 0:
+            raise GenlossError(
+                f"Tabular(penalty={self.penalty}) must be above 0; give a small one for the likelihood alone."
+            )
+        if self.steps < 1:
+            raise GenlossError(f"Tabular(steps={self.steps}) must be at least 1.")
+
+    def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        kinds = classes(view.reference)
+        test = jax.lax.optimization_barrier(view.reference)
+        n = count(view.synthetic)
+
+        def inputs(rows: Rows) -> Array:
+            if self.features is not None:
+                return view.embed(self.features, rows)
+            return flat(rows.get("x", rows))  # [n, d]
+
+        def tested(weight: Array, rows: Rows) -> dict[str, Array]:
+            coef = logistic(inputs(rows), rows["label"], weight, kinds, self.penalty, self.steps)
+            log_p = jax.nn.log_softmax(with_one(inputs(test)) @ coef)  # [m, classes]
+            right = (log_p.argmax(-1) == test["label"]).mean()
+            return {"accuracy": right, "loss": -jnp.take_along_axis(log_p, test["label"][:, None], 1).mean()}
+
+        return {
+            "diet": tested(view.diet.weight, view.diet.rows),
+            "samples": tested(jnp.ones(n), view.synthetic),
+            "rows": n,
+            "reference_rows": count(test),
+        }
+
+
+def squared_error(rows: Rows, coef: Array, intercept: Array | float = 0.0) -> Array:
+    """Mean of (y - b - x·c)² over rows, []."""
+    with jax.default_matmul_precision("highest"):
+        return ((rows["y"] - intercept - rows["x"] @ coef) ** 2).mean()
+
+
+def regressed(x: Array, y: Array, weight: Array, ridge: float | Array = 0.0) -> tuple[Array, Array]:
+    """Coefficients [d] and intercept [] of the weighted ridge regression of y [n] on x [n, d], of least norm."""
+    share = weight / weight.sum()  # [n]
+    # Normal equations square the condition number: products must not be rounded to tensor-float on accelerators.
+    with jax.default_matmul_precision("highest"):
+        mean_x, mean_y = share @ x, share @ y  # [d], []
+        x, y = x - mean_x, y - mean_y
+        values, vectors = jnp.linalg.eigh((weight[:, None] * x).T @ x)  # [d], [d, d], ascending
+        seen = values > 4 * len(values) * jnp.finfo(values.dtype).eps * values[-1]  # [d]: directions with rows in them
+        inverse = jnp.where(seen, 1 / jnp.where(seen, values + ridge, 1.0), 0.0)  # [d]
+
+        def add(coef: Array) -> Array:
+            left = (weight * (y - x @ coef)) @ x - ridge * coef  # [d]: what is not yet explained
+            return coef + vectors @ (inverse * (vectors.T @ left))
+
+        coef = add(add(jnp.zeros_like(mean_x)))  # one refinement wins back most of the digits that squaring costs
+        return coef, mean_y - mean_x @ coef
+
+
+def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float | Array = 1.0, steps: int = 15) -> Array:
+    """Coefficients [d + 1, classes] of a weighted multinomial logistic regression, the intercepts in the last row."""
+    x, target = with_one(x), jax.nn.one_hot(label, kinds)  # [n, d + 1], [n, classes]
+    d = x.shape[1]
+    decay = jnp.full((d, 1), penalty).at[-1].set(0.0)  # [d + 1, 1]
+
+    def loss(coef: Array) -> Array:
+        each = jax.nn.logsumexp(x @ coef, -1) - ((x @ coef) * target).sum(-1)  # [n]
+        return weight @ each + (decay * coef**2).sum() / 2
+
+    def newton(_: Array, coef: Array) -> Array:
+        p = jax.nn.softmax(x @ coef)  # [n, classes]
+        slope = x.T @ (weight[:, None] * (p - target)) + decay * coef  # [d + 1, classes]
+
+        def block(i: Array) -> Array:
+            """The curvature between class i and each, [classes, d + 1, d + 1]."""
+            share = weight[:, None] * p[:, i, None] * (jax.nn.one_hot(i, kinds) - p)  # [n, classes]
+            return jnp.einsum("nk,na,nb->kab", share, x, x)
+
+        curvature = jax.lax.map(block, jnp.arange(kinds)).transpose(2, 0, 3, 1).reshape(d * kinds, d * kinds)
+        ridge = jnp.repeat(decay[:, 0], kinds)  # [(d + 1)·classes]
+        # A shift of all intercepts changes nothing, so the curvature is singular; the little that is added keeps it
+        # solvable, and does not move the minimum, whose slope is 0.
+        ridge = ridge + 1e-6 * jnp.diagonal(curvature).max() + jnp.finfo(jnp.float32).tiny
+        step = jnp.linalg.solve(curvature + jnp.diag(ridge), slope.reshape(-1)).reshape(slope.shape)
+        # A full step can overshoot where classes are nearly separable: the best of several lengths is taken.
+        length = jnp.append(0.5 ** jnp.arange(8.0), 0.0)  # [9]
+        return coef - length[jax.vmap(lambda a: loss(coef - a * step))(length).argmin()] * step
+
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.fori_loop(0, steps, newton, jnp.zeros((d, kinds)))
+
+
+def with_one(x: Array) -> Array:
+    """[n, d + 1]: a last column of ones, for the intercept."""
+    return jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1)

@@ -1,0 +1,299 @@
+"""What a generation of text has kept of its language.  Rows are windows of tokens, int32 [n, length]."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simulator.pool import Pool, Rows
+from simulator.probes.features import training
+from simulator.probes.points import log_prob
+from simulator.types import Array, Generator, GenlossError, Key, Params, Source, View
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Perplexity of held-out real text under the fitted model, exp(-Σ log p / tokens), which must have `log_prob`.
+
+    A model that gives some window no probability has perplexity inf; `possible` says how many windows it does give
+    some, and `finite` is the perplexity of those (NaN without any).
+
+    perplexity | of held-out windows, per token | >= 1, may be inf | lower is better | one `log_prob`
+    finite | the same over the windows that are possible at all | >= 1 | lower is better | one `log_prob`
+    possible | share of held-out windows with a likelihood above 0 | [0, 1] | higher is more diverse | one `log_prob`
+    rows | held-out windows used | rows | neither | O(1)
+    """
+
+    def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        rows = jax.lax.optimization_barrier(windows(view.reference))  # [m, length]
+        return perplexities(log_prob(view.generator, view.params, rows), rows.shape[1])
+
+
+@dataclass(frozen=True)
+class ReferencePerplexity:
+    """Perplexity of samples under a reference model: `model` fitted to real training rows before generation 0.
+
+    One yardstick for all chains and generations, what generation 0 is for a single chain: how likely real text makes
+    what is said.  It falls where samples repeat what is common, and rises where they are no language any more;
+    compare it with that of real text, its floor, which the run measures.
+
+    perplexity | of samples under the reference model, per token | >= 1, may be inf | neither | one `log_prob`
+    finite | the same over the samples that are possible at all | >= 1 | neither | one `log_prob`
+    possible | share of samples with a likelihood above 0 | [0, 1] | higher is better | one `log_prob`
+    rows | samples used | rows | neither | O(1)
+    """
+
+    model: Generator  # has a log_prob, which gives every window some: smooth it
+    rows: int | None = None  # training windows it is fitted to, at most; None takes all
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.model, "log_prob"):
+            raise GenlossError(f"{type(self.model).__name__} has no log_prob; give ReferencePerplexity another model.")
+        if self.rows is not None and self.rows < 1:
+            raise GenlossError(f"ReferencePerplexity(rows={self.rows}) must be at least 1.")
+
+    def prepare(self, key: Key, source: Source) -> Params:
+        """The reference model's parameters."""
+        for_rows, for_init, for_fit = jax.random.split(key, 3)
+        rows = training(for_rows, source, self.rows)
+        model = self._shaped(rows)
+        return model.fit(for_fit, model.init(for_init), Pool.of(rows))[0]
+
+    def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        rows = windows(view.synthetic)  # [n, length]
+        return perplexities(log_prob(self._shaped(rows), view.prepared[self], rows), rows.shape[1])
+
+    def _shaped(self, rows: Rows) -> Any:
+        shaped = getattr(self.model, "shaped", None)
+        return self.model if shaped is None else shaped(rows)
+
+
+@dataclass(frozen=True)
+class TextDiversity:
+    """How varied samples are as text: their n-grams, and which of the reference's tokens they still say.
+
+    distinct_n = different n-grams / n-grams of all samples (Li et al. 2016, arXiv:1510.03055), none across two windows.
+    self_bleu = the mean over samples of BLEU-`order` with all other samples as references (Zhu et al. 2018,
+    arXiv:1802.01886), where an order without a match counts as 0.1 of one (Chen & Cherry 2014, method 1); windows being
+    equally long, none is penalised for brevity.  repetition = the mean over samples of 1 - different n-grams / n-grams
+    within one, n = `order` (Welleck et al. 2019, arXiv:1908.04319).  zipf = s where log count = c - s·log rank is
+    fitted by least squares to the tokens that occur, all alike (as Holtzman et al. 2020, arXiv:1904.09751); NaN where
+    only one does.  entropy is that of the samples' tokens, as counted.  kept, missing and tail compare tokens with
+    those of the held-out rows: tail is the share that falls on the reference's rarest tokens, as many of them as make
+    up at most the share `rare` of it, and on tokens it does not have.
+
+    Nearly all depend on the number of rows: compare them with what real text scores at the same number.
+
+    distinct_1 | different tokens per token | (0, 1] | higher is more diverse | O(N), N = n·length tokens
+    distinct_2 | different bigrams per bigram | (0, 1] | higher is more diverse | O(N log N)
+    distinct_3 | different trigrams per trigram | (0, 1] | higher is more diverse | O(N log N)
+    self_bleu | mean BLEU of a sample against all others | [0, 1] | lower is more diverse | O(order·N log N)
+    repetition | share of a sample's n-grams that it said before | [0, 1) | lower is more diverse | O(N log length)
+    zipf | exponent of the rank-frequency curve of tokens | >= 0 | lower is more diverse | O(N + V log V)
+    entropy | entropy of the samples' tokens | nats, [0, log V] | higher is more diverse | O(N)
+    kept | share of the reference's different tokens that samples say | [0, 1] | higher is more diverse | O(N)
+    missing | share of the reference's text in tokens that samples never say | [0, 1] | lower is more diverse | O(N)
+    tail | share of the samples' text in the reference's rarest tokens | [0, 1] | higher is more diverse | O(N)
+    rows | samples used | rows | neither | O(1)
+    reference_rows | held-out windows used | rows | neither | O(1)
+    """
+
+    vocabulary: int | None = None  # V, tokens are below it; None takes the generator's
+    order: int = 4  # longest n-grams, of self_bleu and repetition; at least 3
+    rare: float = 0.05  # share of the reference's text that is called its tail
+
+    def __post_init__(self) -> None:
+        if self.vocabulary is not None and self.vocabulary < 1:
+            raise GenlossError(f"TextDiversity(vocabulary={self.vocabulary}) must be at least 1 token.")
+        if self.order < 3:
+            raise GenlossError(f"TextDiversity(order={self.order}) must be at least 3, for distinct_3.")
+        if not 0 < self.rare < 1:
+            raise GenlossError(f"TextDiversity(rare={self.rare}) is a share; give a number between 0 and 1.")
+
+    def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        real = jax.lax.optimization_barrier(windows(view.reference))  # [m, length]
+        said, size = windows(view.synthetic), vocabulary_of(self.vocabulary, view)  # [n, length]
+        if said.shape[1] < self.order:
+            raise GenlossError(
+                f"TextDiversity(order={self.order}) needs windows of as many tokens; these have {said.shape[1]}."
+            )
+        ids = ngrams(said, size, self.order)
+        ours, theirs = tally(said, size), tally(real, size)  # [V], [V]
+        return {
+            **{f"distinct_{n}": distinct(ids[n - 1]) for n in (1, 2, 3)},
+            **overlap(ids),
+            "zipf": zipf(ours),
+            "entropy": jax.scipy.special.entr(ours / ours.sum()).sum(),
+            **lost(ours, theirs, self.rare),
+            "rows": len(said),
+            "reference_rows": len(real),
+        }
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How far the samples' text can be compressed by zlib, bytes before / bytes after (Shaib et al. 2024,
+    arXiv:2403.00553); text that repeats itself has a high ratio.
+
+    Windows one after another, a token being one byte where there are at most 256, two where at most 65,536, or four.
+    zlib runs on the host: the compiled step stops for it, chain after chain, some 20 ms a megabyte at level 1 and 100
+    at 6, and a program that contains it is compiled anew in every process.
+
+    ratio | bytes of the samples per byte of their compressed form | > 0 | lower is more diverse | O(N), on the host
+    rows | samples used | rows | neither | O(1)
+    """
+
+    vocabulary: int | None = None  # V, tokens are below it; None takes the generator's
+    level: int = 6  # of zlib, 1 to 9
+
+    def __post_init__(self) -> None:
+        if self.vocabulary is not None and self.vocabulary < 1:
+            raise GenlossError(f"Compression(vocabulary={self.vocabulary}) must be at least 1 token.")
+        if not 1 <= self.level <= 9:
+            raise GenlossError(f"Compression(level={self.level}) must lie between 1 and 9.")
+
+    def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        said, size = windows(view.synthetic), vocabulary_of(self.vocabulary, view)
+        kind = jnp.uint8 if size <= 256 else jnp.uint16 if size <= 65536 else jnp.int32
+
+        def compressed(rows: Any) -> np.ndarray:
+            raw = np.ascontiguousarray(rows).tobytes()
+            return np.asarray(len(raw) / len(zlib.compress(raw, self.level)), np.float32)
+
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        ratio = jax.pure_callback(compressed, shape, said.astype(kind), vmap_method="sequential")
+        return {"ratio": ratio, "rows": len(said)}
+
+
+def windows(rows: Rows) -> Array:
+    """Rows of text, [n, length]; anything else is refused."""
+    if isinstance(rows, dict) or rows.ndim != 2 or not jnp.issubdtype(rows.dtype, jnp.integer):
+        raise GenlossError("This probe needs windows of tokens, [n, length] int32; give the chain a source of text.")
+    return rows
+
+
+def vocabulary_of(given: int | None, view: View) -> int:
+    """How many tokens there are: as given, or as the generator says."""
+    found = getattr(view.generator, "vocabulary", None) if given is None else given
+    if not isinstance(found, int):
+        raise GenlossError(
+            f"{type(view.generator).__name__} does not say how many tokens there are; give the probe its `vocabulary`."
+        )
+    return found
+
+
+def perplexities(each: Array, length: int) -> dict[str, Any]:
+    """From log-likelihoods of windows of `length` tokens, [n]."""
+    possible = each > -jnp.inf  # [n]
+    mean = jnp.where(possible, each, 0.0).sum() / possible.sum()
+    return {
+        "perplexity": jnp.exp(-each.mean() / length),
+        "finite": jnp.exp(-mean / length),
+        "possible": possible.mean(),
+        "rows": len(each),
+    }
+
+
+def ngrams(rows: Array, vocabulary: int, order: int) -> list[Array]:
+    """For n = 1, ..., order: which n-gram begins at each place of rows [rows, length], [rows, length - n + 1] int32.
+
+    Different n-grams have the numbers 0, 1, ..., in lexicographic order.  One sort serves all orders: of the `order`
+    tokens from each place on, packed into as few words of 32 bits as hold them, in which equal n-grams are neighbours.
+    """
+    n, length = rows.shape
+    bits = vocabulary.bit_length()  # of a token plus 1: 0 is the end of a window
+    each = 32 // bits  # tokens in a word
+    padded = jnp.pad(rows + 1, ((0, 0), (0, order - 1))).astype(jnp.uint32)  # [n, length + order - 1]
+    words = []
+    for first in range(0, order, each):
+        word = jnp.zeros((n, length), jnp.uint32)
+        for k in range(first, min(first + each, order)):
+            word = (word << bits) | padded[:, k : k + length]
+        words.append(word.reshape(-1))
+    place = jnp.arange(n * length)
+    *words, place = jax.lax.sort((*words, place), num_keys=len(words))  # [n·length]
+    found, new = [], jnp.zeros(n * length, bool).at[0].set(True)
+    for k in range(order):
+        word, left = words[k // each], min(each, order - k // each * each) - 1 - k % each  # tokens after it in the word
+        token = (word >> (bits * left)) & ((1 << bits) - 1)  # [n·length]: the k-th of the n-gram
+        new = new | (token != jnp.roll(token, 1))  # an n-gram that differs from the one before
+        number = jnp.cumsum(new & (token > 0)) - 1  # [n·length]; those that reach beyond a window begin none
+        back = jnp.zeros(n * length, jnp.int32).at[place].set(number.astype(jnp.int32), unique_indices=True)
+        found.append(back.reshape(n, length)[:, : length - k])
+    return found
+
+
+def distinct(ids: Array) -> Array:
+    """Different n-grams per n-gram, from their numbers."""
+    return (ids.max() + 1) / ids.size
+
+
+class _Runs(NamedTuple):
+    ids: Array  # [n, p]: n-grams of each row, sorted
+    counts: Array  # [n, p]: how often the row has the n-gram, at its first place; 0 at the others
+
+
+def _runs(ids: Array) -> _Runs:
+    """The n-grams of each row and how often it has them, from their numbers [n, p]."""
+    ids = jnp.sort(ids, axis=1)
+    p = ids.shape[1]
+    first = jnp.concatenate([jnp.ones_like(ids[:, :1], bool), ids[:, 1:] != ids[:, :-1]], 1)  # [n, p]
+    start = jnp.where(first, jnp.arange(p), p)  # [n, p]
+    following = jnp.concatenate([start[:, 1:], jnp.full_like(start[:, :1], p)], 1)  # [n, p]
+    end = jax.lax.cummin(following, axis=1, reverse=True)  # [n, p]: where the next n-gram begins
+    return _Runs(ids, jnp.where(first, end - jnp.arange(p), 0))
+
+
+def overlap(ids: list[Array]) -> dict[str, Array]:
+    """Self-BLEU and repetition from the numbers of n-grams of all orders."""
+    n = ids[0].shape[0]
+    logs, any_match = jnp.zeros(n), jnp.zeros(n, bool)
+    repetition = jnp.zeros(())
+    for numbers in ids:
+        total = numbers.shape[1]
+        sorted_ids, counts = _runs(numbers)  # [n, p]
+        # The largest count of an n-gram in any other row is the largest of all, unless this row alone has that.
+        most = jnp.zeros(numbers.size, jnp.int32).at[sorted_ids].max(counts)  # [n·p]
+        top = most[sorted_ids]  # [n, p]
+        having = jnp.zeros(numbers.size, jnp.int32).at[sorted_ids].add((counts == top) & (counts > 0))  # rows with it
+        second = jnp.zeros(numbers.size, jnp.int32).at[sorted_ids].max(jnp.where(counts < top, counts, 0))
+        others = jnp.where((counts < top) | (having[sorted_ids] > 1), top, second[sorted_ids])  # [n, p]
+        matches = jnp.minimum(counts, others).sum(1)  # [n]
+        logs = logs + jnp.log(jnp.maximum(matches, 0.1) / total)
+        any_match = any_match | (matches > 0)
+        repetition = 1 - (counts > 0).sum(1).mean() / total
+    return {
+        "self_bleu": jnp.where(any_match, jnp.exp(logs / len(ids)), 0.0).mean(),
+        "repetition": repetition,
+    }
+
+
+def tally(rows: Array, vocabulary: int) -> Array:
+    """How often each token occurs, [vocabulary] float32."""
+    return jnp.zeros(vocabulary, jnp.int32).at[rows].add(1).astype(jnp.float32)
+
+
+def zipf(counts: Array) -> Array:
+    """-slope of log count over log rank, by least squares over the tokens that occur; counts [V]."""
+    ranked = -jnp.sort(-counts)  # [V]: falling
+    there = ranked > 0  # [V]
+    x, y = jnp.log(jnp.arange(1.0, len(counts) + 1)), jnp.log(jnp.where(there, ranked, 1.0))  # [V]
+    x = jnp.where(there, x - x.sum(where=there) / there.sum(), 0.0)  # [V], about the mean
+    return -(x @ y) / (x @ x)
+
+
+def lost(ours: Array, theirs: Array, rare: float) -> dict[str, Array]:
+    """What samples have kept of the reference, from counts of tokens [V] of each."""
+    there, said = theirs > 0, ours > 0
+    order = jnp.argsort(theirs, stable=True)  # [V]: the rarest first
+    in_tail = jnp.zeros(len(theirs), bool).at[order].set(jnp.cumsum(theirs[order]) <= rare * theirs.sum())  # [V]
+    return {
+        "kept": (there & said).sum() / there.sum(),
+        "missing": (theirs * ~said).sum() / theirs.sum(),
+        "tail": (ours * in_tail).sum() / ours.sum(),
+    }
