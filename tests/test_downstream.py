@@ -1,5 +1,6 @@
 """Classifiers trained on what a generation leaves: as good as others', in both senses, sure of what they know."""
 
+import itertools
 import warnings
 from functools import partial
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_a_network_of_generation_zero_serves_as_training_data():
 def by_hand(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
     """The expected calibration error, one bin after the other."""
     edges, total = np.linspace(0, 1, bins + 1), 0.0
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
@@ -216,12 +217,13 @@ def test_augmentation_teaches_where_things_may_be():
 
 
 def test_what_cannot_be_trained_is_said():
-    for fields, word in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"steps": 0}, "steps"),
         ({"batch": 0}, "batch"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"flips": True}, "augment"),
-    ):
+    ]
+    for fields, word in wrong:
         with pytest.raises(GenlossError, match=word):
             Downstream(MLP, **fields)
     rows, test = digits(50)

@@ -146,7 +146,7 @@ def test_names_beyond_the_network_can_be_passed_over(file: Path):
 
 def test_principal_components_against_scikit_learn():
     space = Pca(5)
-    found = space(take(SOURCE.split.train, np.arange(50)), space.prepare(jax.random.key(0), SOURCE))
+    found = space(take(SOURCE.split.train, jnp.arange(50)), space.prepare(jax.random.key(0), SOURCE))
     rows = np.asarray(flat(jax.tree.map(jnp.asarray, SOURCE.split.train)))
     expected = PCA(5, svd_solver="full").fit(rows).transform(rows[:50])
     assert np.allclose(np.abs(found), np.abs(expected), atol=2e-3)

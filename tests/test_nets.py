@@ -79,7 +79,7 @@ def test_convolution_as_a_matmul_is_convolution():
 
 def test_group_normalisation_against_flax():
     ours, x = GroupNorm(16, rngs=nnx.Rngs(0)), 3 * noise(2, 5, 4, 16) + 1
-    theirs = nnx.GroupNorm(16, num_groups=2, epsilon=1e-5, use_fast_variance=False, rngs=nnx.Rngs(0))
+    theirs: Any = nnx.GroupNorm(16, num_groups=2, epsilon=1e-5, use_fast_variance=False, rngs=nnx.Rngs(0))
     for norm in (ours, theirs):
         norm.scale[...], norm.bias[...] = noise(16, seed=1), noise(16, seed=2)
     assert np.allclose(ours(x), theirs(x), atol=1e-4)
@@ -142,8 +142,7 @@ def torch_features(weights: dict[str, np.ndarray], images: np.ndarray, side: int
     """The network of the Fréchet inception distance in torch, by its state dict: images [n, 3, h, w] in [0, 1]."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
-    from torch.nn import functional as f
-
+    f = torch.nn.functional
     w = {name: torch.from_numpy(np.array(leaf)) for name, leaf in weights.items()}
 
     def unit(x: Any, name: str, stride: int = 1, padding: Any = 0) -> Any:
@@ -210,7 +209,7 @@ def torch_features(weights: dict[str, np.ndarray], images: np.ndarray, side: int
 def test_inception_against_torch(side: int, tmp_path: Path):
     """Random weights and statistics, through a file as other frameworks write it."""
     pytest.importorskip("torch")
-    network, file = partial(Inception, outputs=20, side=side), tmp_path / "inception.safetensors"
+    network, file = partial(Inception, side=side), tmp_path / "inception.safetensors"
     params = nnx.as_pure(nnx.split(Inception((8, 8, 3), 20, rngs=nnx.Rngs(0)), nnx.Param)[1])
     save(file, {"network": params})
     weights, chance = load_file(file), np.random.default_rng(0)
@@ -220,7 +219,7 @@ def test_inception_against_torch(side: int, tmp_path: Path):
             weights[name] = chance.uniform(low, high, leaf.shape).astype(np.float32)
     counters = {f"{m}.bn.num_batches_tracked": np.zeros((), np.int64) for m in ("Conv2d_1a_3x3", "Mixed_5b.branch1x1")}
     save_file({**weights, **counters, "AuxLogits.conv0.conv.weight": np.zeros(1, np.float32)}, file)
-    space = Stored(lambda inputs, _, rngs: network(inputs, rngs=rngs), str(file), outputs=20)
+    space = Stored(network, str(file), outputs=20)
     learned = space.prepare(jax.random.key(0), Dataset.digits())
     images = chance.random((2, 32, 32, 3), np.float32)
     found = np.asarray(jax.jit(space)({"image": jnp.asarray(images)}, learned))

@@ -7,6 +7,8 @@ the state dict that PyTorch implementations share, so that a safetensors file of
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,64 +16,68 @@ from flax import nnx
 from generators.nets.patches import image_shape
 
 Kernel = tuple[int, int]
-Step = tuple[str, int, Kernel, int]  # name, channels out, kernel, stride
+SQUARE, ROW, COLUMN = (3, 3), (1, 7), (7, 1)
 
-# A branch is a line of steps; a tuple of steps in it is a fork whose ends lie side by side.
-Branch = tuple[Step | tuple[Step, ...], ...]
+
+class Step(NamedTuple):
+    """A convolution with its normalisation."""
+
+    name: str
+    outputs: int
+    kernel: Kernel = (1, 1)
+    stride: int = 1
+
+
+Branch = tuple[tuple[Step, ...], ...]  # one after the other; where there are several, their ends lie side by side
+
+
+def _line(*steps: Step) -> Branch:
+    return tuple((step,) for step in steps)
+
+
+_TWICE = Step("branch3x3dbl_1", 64), Step("branch3x3dbl_2", 96, SQUARE)
 
 
 def _a(pool: int) -> dict[str, Branch]:
     return {
-        "1x1": (("branch1x1", 64, (1, 1), 1),),
-        "5x5": (("branch5x5_1", 48, (1, 1), 1), ("branch5x5_2", 64, (5, 5), 1)),
-        "3x3": (
-            ("branch3x3dbl_1", 64, (1, 1), 1),
-            ("branch3x3dbl_2", 96, (3, 3), 1),
-            ("branch3x3dbl_3", 96, (3, 3), 1),
-        ),
-        "mean": (("branch_pool", pool, (1, 1), 1),),
+        "1x1": _line(Step("branch1x1", 64)),
+        "5x5": _line(Step("branch5x5_1", 48), Step("branch5x5_2", 64, (5, 5))),
+        "3x3": _line(*_TWICE, Step("branch3x3dbl_3", 96, SQUARE)),
+        "mean": _line(Step("branch_pool", pool)),
     }
 
 
 def _b() -> dict[str, Branch]:
     return {
-        "3x3": (("branch3x3", 384, (3, 3), 2),),
-        "double": (
-            ("branch3x3dbl_1", 64, (1, 1), 1),
-            ("branch3x3dbl_2", 96, (3, 3), 1),
-            ("branch3x3dbl_3", 96, (3, 3), 2),
-        ),
+        "3x3": _line(Step("branch3x3", 384, SQUARE, 2)),
+        "twice": _line(*_TWICE, Step("branch3x3dbl_3", 96, SQUARE, 2)),
         "halve": (),
     }
 
 
 def _c(width: int) -> dict[str, Branch]:
     return {
-        "1x1": (("branch1x1", 192, (1, 1), 1),),
-        "7x7": (
-            ("branch7x7_1", width, (1, 1), 1),
-            ("branch7x7_2", width, (1, 7), 1),
-            ("branch7x7_3", 192, (7, 1), 1),
+        "1x1": _line(Step("branch1x1", 192)),
+        "7x7": _line(Step("branch7x7_1", width), Step("branch7x7_2", width, ROW), Step("branch7x7_3", 192, COLUMN)),
+        "twice": _line(
+            Step("branch7x7dbl_1", width),
+            Step("branch7x7dbl_2", width, COLUMN),
+            Step("branch7x7dbl_3", width, ROW),
+            Step("branch7x7dbl_4", width, COLUMN),
+            Step("branch7x7dbl_5", 192, ROW),
         ),
-        "double": (
-            ("branch7x7dbl_1", width, (1, 1), 1),
-            ("branch7x7dbl_2", width, (7, 1), 1),
-            ("branch7x7dbl_3", width, (1, 7), 1),
-            ("branch7x7dbl_4", width, (7, 1), 1),
-            ("branch7x7dbl_5", 192, (1, 7), 1),
-        ),
-        "mean": (("branch_pool", 192, (1, 1), 1),),
+        "mean": _line(Step("branch_pool", 192)),
     }
 
 
 def _d() -> dict[str, Branch]:
     return {
-        "3x3": (("branch3x3_1", 192, (1, 1), 1), ("branch3x3_2", 320, (3, 3), 2)),
-        "7x7": (
-            ("branch7x7x3_1", 192, (1, 1), 1),
-            ("branch7x7x3_2", 192, (1, 7), 1),
-            ("branch7x7x3_3", 192, (7, 1), 1),
-            ("branch7x7x3_4", 192, (3, 3), 2),
+        "3x3": _line(Step("branch3x3_1", 192), Step("branch3x3_2", 320, SQUARE, 2)),
+        "7x7": _line(
+            Step("branch7x7x3_1", 192),
+            Step("branch7x7x3_2", 192, ROW),
+            Step("branch7x7x3_3", 192, COLUMN),
+            Step("branch7x7x3_4", 192, SQUARE, 2),
         ),
         "halve": (),
     }
@@ -79,27 +85,27 @@ def _d() -> dict[str, Branch]:
 
 def _e(pool: str) -> dict[str, Branch]:
     return {
-        "1x1": (("branch1x1", 320, (1, 1), 1),),
+        "1x1": _line(Step("branch1x1", 320)),
         "3x3": (
-            ("branch3x3_1", 384, (1, 1), 1),
-            (("branch3x3_2a", 384, (1, 3), 1), ("branch3x3_2b", 384, (3, 1), 1)),
+            (Step("branch3x3_1", 384),),
+            (Step("branch3x3_2a", 384, (1, 3)), Step("branch3x3_2b", 384, (3, 1))),
         ),
-        "double": (
-            ("branch3x3dbl_1", 448, (1, 1), 1),
-            ("branch3x3dbl_2", 384, (3, 3), 1),
-            (("branch3x3dbl_3a", 384, (1, 3), 1), ("branch3x3dbl_3b", 384, (3, 1), 1)),
+        "twice": (
+            (Step("branch3x3dbl_1", 448),),
+            (Step("branch3x3dbl_2", 384, SQUARE),),
+            (Step("branch3x3dbl_3a", 384, (1, 3)), Step("branch3x3dbl_3b", 384, (3, 1))),
         ),
-        pool: (("branch_pool", 192, (1, 1), 1),),
+        pool: _line(Step("branch_pool", 192)),
     }
 
 
 STEM: tuple[tuple[Step, str] | None, ...] = (  # None: the maximum over 3x3 pixels at every second
-    (("Conv2d_1a_3x3", 32, (3, 3), 2), "VALID"),
-    (("Conv2d_2a_3x3", 32, (3, 3), 1), "VALID"),
-    (("Conv2d_2b_3x3", 64, (3, 3), 1), "SAME"),
+    (Step("Conv2d_1a_3x3", 32, SQUARE, 2), "VALID"),
+    (Step("Conv2d_2a_3x3", 32, SQUARE), "VALID"),
+    (Step("Conv2d_2b_3x3", 64, SQUARE), "SAME"),
     None,
-    (("Conv2d_3b_1x1", 80, (1, 1), 1), "VALID"),
-    (("Conv2d_4a_3x3", 192, (3, 3), 1), "VALID"),
+    (Step("Conv2d_3b_1x1", 80), "VALID"),
+    (Step("Conv2d_4a_3x3", 192, SQUARE), "VALID"),
     None,
 )
 # The two last blocks differ in what they pool, as in the network that the distance was defined with.
@@ -142,9 +148,9 @@ class Unit(nnx.Module):
     """relu(normalise(convolve(x)))."""
 
     def __init__(self, inputs: int, step: Step, padding: str | None = None, *, rngs: nnx.Rngs):
-        _, outputs, kernel, self.stride = step
-        self.padding = padding or ("SAME" if self.stride == 1 else "VALID")
-        self.conv, self.bn = Kernels(inputs, outputs, kernel, rngs=rngs), Scaling(outputs)
+        self.stride = step.stride
+        self.padding = padding or ("SAME" if step.stride == 1 else "VALID")
+        self.conv, self.bn = Kernels(inputs, step.outputs, step.kernel, rngs=rngs), Scaling(step.outputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         layout = ("NHWC", "OIHW", "NHWC")
@@ -161,20 +167,18 @@ class Mixed(nnx.Module):
         self.outputs = 0
         for _, branch in self.plan:
             width = inputs
-            for part in branch:
-                fork = part if isinstance(part[0], tuple) else (part,)
+            for fork in branch:
                 for step in fork:
-                    setattr(self, step[0], Unit(width, step, rngs=rngs))
-                width = sum(step[1] for step in fork)
+                    setattr(self, step.name, Unit(width, step, rngs=rngs))
+                width = sum(step.outputs for step in fork)
             self.outputs += width
 
     def __call__(self, x: jax.Array) -> jax.Array:
         ends = []
         for kind, branch in self.plan:
             y = POOLS[kind](x) if kind in POOLS else x
-            for part in branch:
-                fork = part if isinstance(part[0], tuple) else (part,)
-                y = jnp.concatenate([getattr(self, step[0])(y) for step in fork], -1)
+            for fork in branch:
+                y = jnp.concatenate([getattr(self, step.name)(y) for step in fork], -1)
             ends.append(y)
         return jnp.concatenate(ends, -1)
 
@@ -211,8 +215,8 @@ class Inception(nnx.Module):
         for stage in STEM:
             if stage is not None:
                 step, padding = stage
-                setattr(self, step[0], Unit(width, step, padding, rngs=rngs))
-                width = step[1]
+                setattr(self, step.name, Unit(width, step, padding, rngs=rngs))
+                width = step.outputs
         for name, branches in MIXED.items():
             mixed = Mixed(width, branches, rngs=rngs)
             setattr(self, name, mixed)
@@ -224,7 +228,7 @@ class Inception(nnx.Module):
         x = jax.image.resize(x, (x.shape[0], self.side, self.side, x.shape[3]), "bilinear", antialias=False)
         x = 2 * jnp.broadcast_to(x, (*x.shape[:3], 3)) - 1  # [n, side, side, 3]
         for stage in STEM:
-            x = largest(x, 2, "VALID") if stage is None else getattr(self, stage[0][0])(x)
+            x = largest(x, 2, "VALID") if stage is None else getattr(self, stage[0].name)(x)
         for name in MIXED:
             x = getattr(self, name)(x)
         return x.mean((1, 2))

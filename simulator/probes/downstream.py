@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -59,7 +60,7 @@ class Downstream:
         rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), view.diet.rows, view.synthetic)  # [capacity + n]
         on_diet = jnp.concatenate([view.diet.weight, jnp.zeros(n)])
         on_samples = jnp.concatenate([jnp.zeros(capacity), jnp.ones(n)])
-        read = pictures if self.features is None else lambda rows: view.embed(self.features, rows)
+        read = pictures if self.features is None else partial(view.embed, self.features)
         # The reference is a constant of the program: the barrier keeps the compiler from computing with it.
         x, y = jax.lax.optimization_barrier((view.reference, view.reference["label"]))  # leaves [m, ...], [m]
         if self.features is not None and not self.augment and capacity + n <= self.steps * self.batch:
