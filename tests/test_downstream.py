@@ -127,7 +127,7 @@ def test_calibration_of_the_calibrated_and_of_the_sure():
 
 def test_an_ensemble_trains_as_each_of_it_alone():
     rows, test = digits(120)
-    what = Downstream(partial(ConvNet, widths=(8, 8)), steps=4, batch=16)
+    what = Downstream(partial(Mixer, width=8, depth=1), steps=4, batch=16)
 
     def measured(key: jax.Array, rows: Any) -> Any:
         return what(key, View(jnp.int32(0), None, Pool.of(rows), rows, test, Gaussian(2)))
@@ -175,10 +175,11 @@ def test_the_linear_probe_of_frozen_features():
         assert float(plain[sense]["nll"]) == pytest.approx(float(once[sense]["nll"]), rel=1e-4)
     space = Learned(partial(MLP, hidden=(64,)), steps=200)
     prepared = {space: space.prepare(jax.random.key(3), Dataset.digits())}
-    learned = probe(Downstream(Linear, steps=40, features=space), rows, test, prepared=prepared)
-    batches = probe(Downstream(Linear, steps=10, features=space), rows, test, prepared=prepared)  # 640 drawn
-    assert float(learned["diet"]["accuracy"]) > float(plain["diet"]["accuracy"]) + 0.02
-    assert float(learned["diet"]["accuracy"]) > 0.93 and float(batches["diet"]["accuracy"]) > 0.8
+    frozen = partial(Downstream, Linear, learning_rate=0.03, features=space)
+    learned = probe(frozen(steps=40), rows, test, prepared=prepared)
+    batches = probe(frozen(steps=10), rows, test, prepared=prepared)  # 640 drawn: embedded batch by batch
+    assert float(learned["diet"]["accuracy"]) > 0.93 > 0.85 > float(plain["diet"]["accuracy"])
+    assert float(batches["diet"]["accuracy"]) > 0.85
 
 
 # Augmentation.
@@ -210,7 +211,7 @@ def test_augmentation_teaches_where_things_may_be():
     moved = {**test, "image": jnp.pad(test["image"], ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]}  # one pixel down
     off, on = (Downstream(partial(MLP, hidden=(64,)), steps=600, augment=augment) for augment in (False, True))
     without, with_it = (float(probe(what, rows, moved)["diet"]["accuracy"]) for what in (off, on))
-    assert with_it > without + 0.15 and with_it > 0.8
+    assert with_it > without + 0.2
 
 
 # What is refused.
