@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.neural_network import MLPClassifier
 
 from generators import Gaussian
-from generators.nets.mlp import MLP
-from simulator import Dataset, Pool, View
-from simulator.pool import take
-from simulator.probes import Diet, Downstream
+from simulator import Pool, View
+from simulator.probes import Diet
 from simulator.probes.features import flat
 
 CHANCE = np.random.default_rng(0)
@@ -47,56 +44,3 @@ def test_diet_against_counting():
     assert np.allclose(found["birth"], [2 / 5, 1 / 5, 0.5 / 5])
     assert float(found["effective_size"]) == pytest.approx(25 / 6.5)
     assert int(found["rows"]) == 5
-
-
-def digits(n: int) -> tuple[Any, Any]:
-    source = Dataset.digits()
-    return source.draw(jax.random.key(1), n), source.draw(jax.random.key(0), 359, held_out=True)
-
-
-DOWNSTREAM = Downstream(partial(MLP, hidden=(64,)))
-
-
-def test_classifiers_are_as_good_as_scikit_learns():
-    train, test = digits(1000)
-    found = probe(DOWNSTREAM, train, test)
-    reference = MLPClassifier((64,), max_iter=60, random_state=0, learning_rate_init=3e-3)
-    with np.errstate(all="ignore"):
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its own word that 60 epochs may be too few
-            reference.fit(flat(train), train["label"])
-    expected = reference.score(flat(test), test["label"])
-    for sense in ("diet", "samples"):
-        assert float(found[sense]["accuracy"]) > expected - 0.02
-
-
-def test_each_sense_learns_from_its_own_rows():
-    """A diet of right labels and samples of wrong ones; weight 0 hides wrong rows in the diet."""
-    train, test = digits(800)
-    wrong = {**train, "label": (train["label"] + 1) % 10}
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), train, wrong)
-    diet = Pool.of(both).weighed(jnp.concatenate([jnp.ones(800), jnp.zeros(800)]))
-    found = probe(DOWNSTREAM, wrong, test, diet=diet)
-    assert float(found["diet"]["accuracy"]) > 0.9 and float(found["samples"]["accuracy"]) < 0.05
-
-
-def test_accuracy_by_class():
-    train, test = digits(800)
-    few = take(train, jnp.flatnonzero(train["label"] != 3))  # a class that is gone
-    found = probe(DOWNSTREAM, few, test)["samples"]
-    counts = np.bincount(np.asarray(test["label"]))
-    assert float(found["worst"]) == float(found["class"][3]) == 0.0
-    assert float(found["accuracy"]) == pytest.approx(float((found["class"] * counts).sum() / counts.sum()), rel=1e-5)
-
-
-def test_a_network_of_generation_zero_serves_as_training_data():
-    """A classifier trained on the samples of the digits experiment's first generation: >= 85 % on real digits."""
-    from experiments.digits import chain
-    from simulator import run, spec
-    from simulator.recipe import Replace
-
-    found = run(spec.override(chain, {"recipe": Replace()}), jax.random.key(5), 1, replicates=2)
-    assert np.asarray(found["downstream.samples.accuracy"]).min() >= 0.85
-    assert np.asarray(found["downstream.diet.accuracy"]).min() >= 0.93

@@ -23,8 +23,12 @@ class MLP(nnx.Module):
         widths = (math.prod(self.shape), *hidden, outputs)
         self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)])
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def features(self, x: jax.Array) -> jax.Array:
+        """The last hidden layer, [..., hidden[-1]]."""
         x = jnp.reshape(x, (*x.shape[: x.ndim - len(self.shape)], -1))  # [..., inputs]
         for layer in self.layers[:-1]:
             x = jax.nn.gelu(layer(x))
-        return self.layers[-1](x)  # [..., outputs]
+        return x
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.layers[-1](self.features(x))  # [..., outputs]

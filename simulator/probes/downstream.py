@@ -1,70 +1,102 @@
-"""What a generation does to models trained on it: accuracy on held-out real rows, in both senses."""
+"""What a generation does to models trained on it: how right and how sure they are of held-out real rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
-from simulator.pool import Rows, count, draw, take
-from simulator.probes.features import classes, flat
+from simulator.pool import count
+from simulator.probes.classifier import Network, check, in_blocks, merged, train
+from simulator.probes.features import classes, pictures
 from simulator.types import Array, Key, View
+
+BINS = 15  # of the calibration error
 
 
 @dataclass(frozen=True)
 class Downstream:
-    """Accuracy on held-out real rows of a classifier trained on the diet, and of one trained on samples only.
+    """A classifier trained on the diet, and one trained on samples only, judged by held-out real rows.
 
     diet: what a contaminated data set does to its users; samples: the classification accuracy score (Ravuri & Vinyals
-    2019, arXiv:1905.10887).  Each gives accuracy, worst (the lowest accuracy of a class) and class [classes], in
-    [0, 1].  Both classifiers start at the same weights and train by Adam for the same fixed number of steps.
+    2019, arXiv:1905.10887).  Both classifiers start at the same weights and train by Adam on cross-entropy for the same
+    fixed number of steps; they, and those of all chains of an ensemble, are one program.
 
-    `network(features, classes, rngs=...)` builds a flax.nnx module from features [n, d] to logits [n, classes].
+    `network(inputs, classes, rngs=...)` builds a flax.nnx module from rows [n, *inputs] to logits [n, classes]; inputs
+    is the shape of an image, (h, w, c), or, of `features` and points, the length of a vector.  With frozen features
+    and a linear network it is the linear probe.
+
+    For each of the senses s, diet and samples (calibration: expected calibration error, 15 equal bins of confidence,
+    Guo et al. 2017, arXiv:1706.04599, eq. 3):
+
+    s.accuracy | share of real rows whose class is said right | [0, 1] | higher is better | O(steps · batch)
+    s.class | the same by class; NaN where no real row has it | [0, 1] | higher is better | O(steps · batch)
+    s.worst | the accuracy of the class that is worst | [0, 1] | higher is better | O(steps · batch)
+    s.calibration | mean gap between confidence and accuracy over bins of confidence | [0, 1] | lower is better | O(n)
+    s.nll | mean negative log-likelihood of the right class | nats, >= 0 | lower is better | O(n)
+    rows | samples that the second classifier is trained on | count | neither | free
+    reference_rows | real rows that both are judged by | count | neither | free
     """
 
-    network: Callable[..., Any]
+    network: Network
     steps: int = 300  # optimizer steps
     batch: int = 64  # rows per step, drawn in proportion to weight
-    learning_rate: float = 3e-3  # Adam, cosine to 0
-    features: Callable[[Rows], Array] = flat
+    learning_rate: float = 3e-3  # of Adam, falling to 0 along a cosine
+    features: Callable[..., Array] | None = None  # a feature space, kept as it is; None: the network sees the rows
+    augment: bool = False  # shift each image of a batch by up to an eighth of its side
+    flips: bool = False  # and mirror every second one
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
-        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), view.diet.rows, view.synthetic)  # [capacity + n]
-        n = count(view.synthetic)
-        on_diet = jnp.concatenate([view.diet.weight, jnp.zeros(n)])
-        on_samples = jnp.concatenate([jnp.zeros(view.diet.capacity), jnp.ones(n)])
-        x, y = self.features(view.reference), view.reference["label"]  # [m, d], [m]
         kinds = classes(view.reference)
-        right = jax.vmap(lambda w: self.right(key, rows, w, x, y, kinds))(jnp.stack([on_diet, on_samples]))  # [2, m]
-        members = jax.nn.one_hot(y, kinds)  # [m, classes]
-        by_class = right @ members / members.sum(0)  # [2, classes]
-        return {
-            sense: {"accuracy": right[i].mean(), "worst": by_class[i].min(), "class": by_class[i]}
-            for i, sense in enumerate(("diet", "samples"))
-        }
+        n, capacity = count(view.synthetic), view.diet.capacity
+        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), view.diet.rows, view.synthetic)  # [capacity + n]
+        on_diet = jnp.concatenate([view.diet.weight, jnp.zeros(n)])
+        on_samples = jnp.concatenate([jnp.zeros(capacity), jnp.ones(n)])
+        read = pictures if self.features is None else partial(view.embed, self.features)
+        # The reference is a constant of the program: the barrier keeps the compiler from computing with it.
+        x, y = jax.lax.optimization_barrier((view.reference, view.reference["label"]))  # leaves [m, ...], [m]
+        if self.features is not None and not self.augment and capacity + n <= self.steps * self.batch:
+            # Fewer rows than are drawn: each is embedded once.
+            rows, x = ({"features": in_blocks(read, part), "label": part["label"]} for part in (rows, x))
+            read = lambda rows: rows["features"]  # noqa: E731
 
-    def right(self, key: Key, rows: Rows, weight: Array, x: Array, y: Array, kinds: int) -> Array:
-        """Whether a classifier trained on the weighted rows is right on each of (x, y), [m] float32."""
-        for_net, for_batches = jax.random.split(key)
-        graph, params = nnx.split(self.network(x.shape[1], kinds, rngs=nnx.Rngs(for_net)), nnx.Param)
-        optimizer = optax.adam(optax.schedules.cosine_decay_schedule(self.learning_rate, self.steps))
+        def judged(weight: Array) -> Array:
+            params = train(self, key, rows, weight, read, kinds)
+            inputs = jax.eval_shape(read, x).shape[1:]
+            network = merged(self.network, inputs, kinds, params)
+            return in_blocks(lambda block: network(read(block)), x)  # [m, classes]
 
-        def loss(params: Any, chosen: Array) -> Array:
-            batch = take(rows, chosen)  # leaves [batch, ...]
-            logits = nnx.merge(graph, params)(self.features(batch))  # [batch, classes]
-            return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+        logits = jax.vmap(judged)(jnp.stack([on_diet, on_samples]))  # [2, m, classes]
+        found = jax.vmap(lambda said: scores(said, y))(logits)  # leaves [2, ...]
+        senses = {sense: {name: leaf[i] for name, leaf in found.items()} for i, sense in enumerate(("diet", "samples"))}
+        return {**senses, "rows": jnp.float32(n), "reference_rows": jnp.float32(y.shape[0])}
 
-        def step(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], None]:
-            params, state = carry
-            update, state = optimizer.update(jax.grad(loss)(params, chosen), state, params)
-            return (optax.apply_updates(params, update), state), None
 
-        params = nnx.as_pure(params)
-        index = draw(for_batches, weight, (self.steps, self.batch))  # [steps, batch]
-        params, _ = jax.lax.scan(step, (params, optimizer.init(params)), index)[0]
-        return (nnx.merge(graph, params)(x).argmax(-1) == y).astype(jnp.float32)
+def scores(logits: Array, label: Array) -> dict[str, Array]:
+    """What `Downstream` reports of logits [m, classes] for rows whose class is label [m]."""
+    kinds = logits.shape[1]
+    right = (logits.argmax(-1) == label).astype(jnp.float32)  # [m]
+    members = jax.nn.one_hot(label, kinds)  # [m, classes]
+    by_class = right @ members / members.sum(0)  # [classes]
+    return {
+        "accuracy": right.mean(),
+        "worst": jnp.nanmin(by_class),
+        "class": by_class,
+        "calibration": calibration(jax.nn.softmax(logits).max(-1), right),
+        "nll": optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(),
+    }
+
+
+def calibration(confidence: Array, right: Array, bins: int = BINS) -> Array:
+    """Σ_b |B_b|/m · |acc(B_b) - conf(B_b)| over bins (i/bins, (i+1)/bins] of confidence [m]; right [m] is 0 or 1."""
+    place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)  # [m]
+    gap = jnp.zeros(bins).at[place].add(right - confidence)  # [bins]: |B_b| (acc - conf)
+    return jnp.abs(gap).sum() / confidence.shape[0]

@@ -7,14 +7,18 @@ once per run before generation 0, and `__call__(rows, learned) -> [n, d]`.  Prob
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from simulator.pool import Rows
-from simulator.types import Array, GenlossError, Key, Source
+from simulator.probes.classifier import Network, check, in_blocks, merged, skeleton, train
+from simulator.types import Array, GenlossError, Key, Params, Source
 
 
 def flat(rows: Rows) -> Array:
@@ -54,6 +58,141 @@ class Pca:
         return (flat(rows) - learned["mean"]) @ learned["basis"]
 
 
+@dataclass(frozen=True)
+class Learned:
+    """The last hidden layer of a classifier trained on real training rows, [n, width].
+
+    Where a network meant for these very rows stands in for Inception, its features are that of the Fréchet distances of
+    small images in the literature.  `network(inputs, classes, rngs=...)` builds a flax.nnx module with
+    `features(x) -> [n, width]`, and `inputs` is the shape of an image, (h, w, c), or the length of a vector.  Training
+    is that of the probe `Downstream`: Adam on cross-entropy for a fixed number of steps.
+    """
+
+    network: Network
+    steps: int = 1000  # optimizer steps
+    batch: int = 128  # rows per step
+    learning_rate: float = 3e-3  # of Adam, falling to 0 along a cosine
+    rows: int | None = None  # real training rows it learns from, at most; None takes all
+    augment: bool = False  # shift each image of a batch by up to an eighth of its side
+    flips: bool = False  # and mirror every second one
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.rows is not None and self.rows < 1:
+            raise GenlossError(f"`rows` is {self.rows} and must be at least 1.")
+
+    def prepare(self, key: Key, source: Source) -> dict[str, Any]:
+        """{"network": parameters, "labels": [classes] int32, what each logit stands for}."""
+        kinds = classes_of(source)
+        for_rows, for_training = jax.random.split(key)
+        rows = training(for_rows, source, self.rows)  # leaves [rows, ...]
+        weight = jnp.ones(rows["label"].shape)  # [rows]
+        # Rows are an argument of the program: as constants of it they would be compiled in.
+        learn = jax.jit(lambda key, rows, weight: train(self, key, rows, weight, pictures, kinds))
+        return {"network": learn(for_training, rows, weight), "labels": jnp.arange(kinds)}
+
+    def __call__(self, rows: Rows, learned: dict[str, Any]) -> Array:
+        return _embedded(self.network, rows, learned)
+
+    def logits(self, rows: Rows, learned: dict[str, Any]) -> Array:
+        """What the classifier says of rows, [n, classes]."""
+        return _judged(self.network, rows, learned)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The last hidden layer, [n, width], of a network whose weights are in a safetensors file.
+
+    Names in the file are the paths of the module's parameters, `layers.0.kernel`, as `save` writes them; a network
+    with the names and layout of another framework (`Inception`) reads its files as they are.  Nothing is unpickled.
+    """
+
+    network: Network
+    weights: str  # the safetensors file
+    outputs: int | None = None  # logits of the network; None takes the number of the source's classes
+    ignore: tuple[str, ...] = ("num_batches_tracked", "AuxLogits")  # parts of names in the file that are passed over
+
+    def prepare(self, key: Key, source: Source) -> dict[str, Any]:
+        """{"network": parameters, "labels": [outputs] int32}, from the file."""
+        kinds = classes_of(source) if self.outputs is None else self.outputs
+        inputs = jax.eval_shape(lambda: pictures(source.draw(jax.random.key(0), 1))).shape[1:]
+        like = skeleton(self.network, inputs, kinds)[1]
+        return {"network": load(self.weights, like, self.ignore), "labels": jnp.arange(kinds)}
+
+    def __call__(self, rows: Rows, learned: dict[str, Any]) -> Array:
+        return _embedded(self.network, rows, learned)
+
+    def logits(self, rows: Rows, learned: dict[str, Any]) -> Array:
+        """What the network says of rows, [n, outputs]."""
+        return _judged(self.network, rows, learned)
+
+
+def _network(network: Network, rows: Rows, learned: dict[str, Any]) -> Any:
+    inputs = jax.eval_shape(pictures, rows).shape[1:]
+    return merged(network, inputs, learned["labels"].shape[0], learned["network"])
+
+
+def _embedded(network: Network, rows: Rows, learned: dict[str, Any]) -> Array:
+    module = _network(network, rows, learned)
+    if not hasattr(module, "features"):
+        raise GenlossError(f"{type(module).__name__} is no feature space; give it `features(x) -> [n, width]`.")
+    return in_blocks(lambda block: module.features(pictures(block)), rows)
+
+
+def _judged(network: Network, rows: Rows, learned: dict[str, Any]) -> Array:
+    module = _network(network, rows, learned)
+    return in_blocks(lambda block: module(pictures(block)), rows)
+
+
+def save(path: str | os.PathLike[str], learned: dict[str, Any]) -> None:
+    """Writes the network of what `Learned` or `Stored` prepared to a safetensors file, which `Stored` reads."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(leaf) for name, leaf in _named(learned["network"]).items()}, path)
+
+
+def load(path: str | os.PathLike[str], like: Params, ignore: tuple[str, ...] = ()) -> Params:
+    """The parameters in a safetensors file, in the structure and shapes of `like`, as float32."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not Path(path).is_file():
+        raise GenlossError(f"There is no file of weights at {path}; give the path of a safetensors file.")
+    try:
+        found = load_file(path)
+    except SafetensorError:
+        raise GenlossError(f"{path} is no safetensors file; convert the weights to one, once and for all.") from None
+    found = {name: leaf for name, leaf in found.items() if not any(part in name for part in ignore)}
+    wanted = _named(like)
+    absent, unasked = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if absent:
+        raise GenlossError(
+            f"{path} lacks {len(absent)} of the network's {len(wanted)} weights, such as {min(absent)}; choose the "
+            "network that it was saved from."
+        )
+    if unasked:
+        raise GenlossError(
+            f"{path} has {len(unasked)} weights that the network has no place for, such as {min(unasked)}; choose the "
+            "network that it was saved from, or name them in `ignore`."
+        )
+    for name, leaf in wanted.items():
+        if found[name].shape != leaf.shape:
+            raise GenlossError(
+                f"{name} is {list(found[name].shape)} in {path} and {list(leaf.shape)} in the network; choose the "
+                "widths, the shape of rows and the number of outputs that it was saved with."
+            )
+    leaves = [jnp.asarray(found[name], jnp.float32) for name in wanted]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _named(params: Params) -> dict[str, Any]:
+    """Leaves by their path, "layers.0.kernel", in the order of `jax.tree.leaves`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+
 def training(key: Key, source: Source, most: int | None = None) -> Rows:
     """Real training rows, leaves [<= most, ...]: all of a data set for None, and 10,000 of an endless source."""
     size = getattr(source, "size", None)
@@ -74,3 +213,11 @@ def classes(rows: Rows) -> int:
     if not (isinstance(rows, dict) and "label" in rows):
         raise GenlossError("This probe needs rows with a label; give the chain such a source, or leave the probe out.")
     return int(np.asarray(rows["label"]).max()) + 1
+
+
+def classes_of(source: Source) -> int:
+    """Number of classes that a source knows of: those of its data set, or those among 1,000 of its held-out rows."""
+    if named := getattr(getattr(source, "split", None), "classes", ()):
+        return len(named)
+    with jax.ensure_compile_time_eval():
+        return classes(source.draw(jax.random.key(0), 1000, held_out=True))
