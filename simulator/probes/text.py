@@ -141,8 +141,8 @@ class Compression:
     arXiv:2403.00553); text that repeats itself has a high ratio.
 
     Windows one after another, a token being one byte where there are at most 256, two where at most 65,536, or four.
-    zlib runs on the host: the compiled step stops for it, chain after chain, some 20 ms a megabyte at level 1 and 100
-    at 6, and a program that contains it is compiled anew in every process.
+    zlib runs on the host: the compiled step stops for it, chain after chain, some 0.1 s a megabyte, and a program that
+    contains it is compiled anew in every process.
 
     ratio | bytes of the samples per byte of their compressed form | > 0 | lower is more diverse | O(N), on the host
     rows | samples used | rows | neither | O(1)
