@@ -16,9 +16,9 @@ from generators.gaussian import GaussianParams
 from generators.mixture import grid_modes
 from simulator import Chain, GenlossError, Pool, Truth, View, run, simulate
 from simulator.probes.points import (
+    Centres,
     ExactWasserstein,
     Likelihood,
-    Modes,
     Points,
     TrueLikelihood,
     ascending,
@@ -194,7 +194,7 @@ def test_the_truth_says_how_far_the_model_is():
 
 
 def modes(rows: Any, source: Truth = GRID, radius: float = 3.0) -> dict[str, float]:
-    return probe(Modes(radius), rows, rows, prepared=Modes(radius).prepare(jax.random.key(0), source))
+    return probe(Centres(radius), rows, rows, prepared=Centres(radius).prepare(jax.random.key(0), source))
 
 
 def test_modes_of_the_truth_itself():
@@ -233,7 +233,7 @@ PROBES = {
     "exact": ExactWasserstein(rows=40),
     "likelihood": Likelihood(),
     "true": TrueLikelihood(Mixture(2, 25)),
-    "modes": Modes(),
+    "modes": Centres(),
 }
 
 
@@ -279,8 +279,8 @@ def test_a_run_stores_what_they_learned(tmp_path: Any):
         partial(Points, order=0.5),
         partial(ExactWasserstein, rows=0),
         partial(ExactWasserstein, order=0.0),
-        partial(Modes, radius=0.0),
-        lambda: Modes().prepare(jax.random.key(0), Truth(Gaussian(2))),
+        partial(Centres, radius=0.0),
+        lambda: Centres().prepare(jax.random.key(0), Truth(Gaussian(2))),
         lambda: TrueLikelihood(Gaussian(2)).prepare(jax.random.key(0), GRID),
         lambda: TrueLikelihood(object()),  # pyright: ignore[reportArgumentType]
         lambda: probe(Likelihood(), points(5, 2), points(5, 2), None, object()),

@@ -1,4 +1,4 @@
-"""`python -m experiments.bench [core] [digits] [exact]`, or single parts of exact: `exact.golden`."""
+"""`python -m experiments.bench [core] [digits] [exact] [measures] [classifiers]`, or one part: `exact.golden`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import sys
 
 import jax
 
-from experiments.bench import console, core, digits, exact
+from experiments.bench import classifiers, console, core, digits, exact, measures
 
 
 def main() -> None:
-    jobs = {"core": core.main, "digits": digits.main, "exact": exact.main}
+    jobs = {"core": core.main, "digits": digits.main, "exact": exact.main, "measures": measures.main}
+    jobs["classifiers"] = classifiers.main
     jobs |= {f"exact.{name}": part for name, part in exact.PARTS.items()}
-    chosen = sys.argv[1:] or ["core", "digits", "exact"]
+    chosen = sys.argv[1:] or ["core", "digits", "exact", "measures"]
     if unknown := [name for name in chosen if name not in jobs]:
         sys.exit(f"There is no benchmark '{unknown[0]}'; there are: {', '.join(jobs)}.")
     console.print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, compilation cache off")

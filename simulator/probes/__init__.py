@@ -1,22 +1,50 @@
 """What is measured of a generation.  A probe is any `(key, view) -> array | dict`; these are frozen dataclasses."""
 
 from simulator.probes.diet import Diet
-from simulator.probes.diversity import Diversity
+from simulator.probes.diversity import Diversity, Modes, Vendi
 from simulator.probes.downstream import Downstream
-from simulator.probes.fidelity import Fidelity
+from simulator.probes.features import Learned, Pca, Stored
+from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.lineage import Lineage
+from simulator.probes.memorisation import DietEntropy, Memorisation
 from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
+from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
+from simulator.probes.spectrum import Spectrum
+from simulator.probes.tabular import Regression, Tabular
+from simulator.probes.text import Compression, Perplexity, ReferencePerplexity, TextDiversity
 
 __all__ = [
     "Categories",
+    "Centres",
+    "Compression",
     "Diet",
+    "DietEntropy",
     "Diversity",
     "Downstream",
+    "ExactWasserstein",
     "Fidelity",
+    "Frechet",
+    "Kid",
+    "Learned",
+    "Likelihood",
     "Lineage",
     "LogDet",
+    "Manifold",
+    "Memorisation",
+    "Modes",
     "Moments",
+    "Pca",
+    "Perplexity",
+    "Points",
     "Rate",
+    "ReferencePerplexity",
+    "Regression",
     "Risk",
+    "Spectrum",
+    "Stored",
+    "Tabular",
+    "TextDiversity",
+    "TrueLikelihood",
+    "Vendi",
     "Wasserstein",
 ]

@@ -152,7 +152,7 @@ class TrueLikelihood:
 
 
 @dataclass(frozen=True)
-class Modes:
+class Centres:
     """Which modes of a mixture samples still visit, where the source is the `Truth` of one: its parameters have `means`
     [k, d] and `covs` [k, d, d].
 
@@ -170,13 +170,13 @@ class Modes:
 
     def __post_init__(self) -> None:
         if not self.radius > 0:
-            raise GenlossError(f"Modes(radius={self.radius}) must be above 0 standard deviations.")
+            raise GenlossError(f"Centres(radius={self.radius}) must be above 0 standard deviations.")
 
     def prepare(self, key: Key, source: Source) -> dict[str, Array]:
         """{"means": [k, d], "lower": [k, d, d]}, Cholesky factors of the covariances."""
         params = parameters(source)
         if not (hasattr(params, "means") and hasattr(params, "covs")):
-            raise GenlossError("Modes needs the truth of a mixture, whose parameters have `means` and `covs`.")
+            raise GenlossError("Centres needs the truth of a mixture, whose parameters have `means` and `covs`.")
         return {"means": jnp.asarray(params.means), "lower": jnp.linalg.cholesky(jnp.asarray(params.covs))}
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
