@@ -176,12 +176,13 @@ def test_the_linear_probe_of_frozen_features():
     once = probe(Downstream(Linear, steps=40, features=flat), rows, test)  # 1,200 rows < 40·64 drawn
     for sense in ("diet", "samples"):
         assert float(plain[sense]["nll"]) == pytest.approx(float(once[sense]["nll"]), rel=1e-4)
-    space = Learned(partial(MLP, hidden=(64,)), steps=200)
+    space = Learned(partial(MLP, hidden=(64,)), steps=200, learning_rate=1e-2)
     prepared = {space: space.prepare(jax.random.key(3), Dataset.digits())}
     frozen = partial(Downstream, Linear, learning_rate=0.03, features=space)
     learned = probe(frozen(steps=40), rows, test, prepared=prepared)
     batches = probe(frozen(steps=10), rows, test, prepared=prepared)  # 640 drawn: embedded batch by batch
-    assert float(learned["diet"]["accuracy"]) > 0.93 > 0.85 > float(plain["diet"]["accuracy"])
+    own = float((space.logits(test, prepared[space]).argmax(-1) == test["label"]).mean())  # of the head it grew with
+    assert float(learned["diet"]["accuracy"]) > own - 0.02 > float(plain["diet"]["accuracy"]) + 0.05
     assert float(batches["diet"]["accuracy"]) > 0.85
 
 
