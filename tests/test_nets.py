@@ -19,15 +19,15 @@ from generators.nets.mlp import MLP
 from generators.nets.patches import cut
 from generators.nets.vit import Attending, ViT
 from simulator import Dataset, GenlossError
-from simulator.probes.classifier import merged, skeleton
+from simulator.probes.classifier import skeleton
 from simulator.probes.features import Learned, Stored, save
 
 SMALL = {
     "mlp": partial(MLP, hidden=(32,)),
     "linear": Linear,
     "convnet": partial(ConvNet, widths=(8, 16)),
-    "mixer": partial(Mixer, patch=2, width=16, depth=2),
-    "vit": partial(ViT, patch=2, width=16, depth=2, heads=2),
+    "mixer": partial(Mixer, patch=2, width=16, depth=1),
+    "vit": partial(ViT, patch=2, width=16, depth=1, heads=2),
 }
 
 
@@ -36,35 +36,35 @@ def noise(*shape: int, seed: int = 0) -> jax.Array:
 
 
 @pytest.mark.parametrize("network", SMALL.values(), ids=SMALL)
-def test_a_network_maps_each_row_by_itself(network: Any):
-    """Logits are a matmul of the features; a row's do not depend on the batch it is in."""
-    net = network((8, 8, 1), 10, rngs=nnx.Rngs(0))
-    x = noise(6, 8, 8, 1)
-    logits, features = net(x), net.features(x)
-    assert logits.shape == (6, 10) and features.ndim == 2 and features.shape[0] == 6
-    assert np.allclose(net(x[2:3]), logits[2:3], atol=1e-5)
-    assert np.allclose(net(x[::-1]), logits[::-1], atol=1e-5)
-    assert np.abs(np.diff(logits, axis=0)).max() > 1e-3
-    basis = np.concatenate([features, np.ones((6, 1))], 1)  # affine: what features cannot tell apart, logits do not
-    assert np.allclose(basis @ np.linalg.pinv(basis) @ np.asarray(logits), logits, atol=1e-3)
-
-
-@pytest.mark.parametrize("network", SMALL.values(), ids=SMALL)
-def test_an_ensemble_of_networks_is_each_of_them(network: Any):
+def test_a_network_maps_each_row_by_itself_and_so_does_an_ensemble(network: Any):
+    """Logits are affine in the features; a row's do not depend on the batch; networks side by side are each alone."""
     graph, _ = skeleton(network, (8, 8, 1), 10)
-    make = lambda key: nnx.as_pure(nnx.split(network((8, 8, 1), 10, rngs=nnx.Rngs(key)), nnx.Param)[1])  # noqa: E731
-    params = jax.vmap(make)(jax.random.split(jax.random.key(0), 3))
-    x = noise(3, 4, 8, 8, 1)
-    together = jax.vmap(lambda p, x: nnx.merge(graph, p)(x))(params, x)
-    for i in range(3):
-        one = merged(network, (8, 8, 1), 10, jax.tree.map(lambda a, i=i: a[i], params))
-        assert np.allclose(one(x[i]), together[i], atol=1e-5)
+
+    def made(key: jax.Array) -> Any:
+        return nnx.as_pure(nnx.split(network((8, 8, 1), 10, rngs=nnx.Rngs(key)), nnx.Param)[1])
+
+    def said(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        net = nnx.merge(graph, params)
+        return net(x), net.features(x)
+
+    keys, x = jax.random.split(jax.random.key(0), 2), np.asarray(noise(2, 6, 8, 8, 1))
+    params = jax.jit(jax.vmap(made))(keys)
+    together, alone = jax.jit(jax.vmap(said))(params, x), jax.jit(said)
+    for i in range(2):
+        one = jax.tree.map(lambda a, i=i: a[i], params)
+        logits, features = (np.asarray(a) for a in alone(one, x[i]))
+        assert np.allclose(together[0][i], logits, atol=1e-5) and np.allclose(together[1][i], features, atol=1e-5)
+        others = np.concatenate([x[i, :2], x[1 - i, :4]])
+        assert np.allclose(alone(one, others)[0][:2], logits[:2], atol=1e-5)
+        assert np.abs(np.diff(logits, axis=0)).max() > 1e-3
+        basis = np.concatenate([features, np.ones((6, 1))], 1)
+        assert np.allclose(basis @ np.linalg.pinv(basis) @ logits, logits, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["convnet", "mixer", "vit"])
 def test_a_network_of_images_learns_digits(name: str):
     source = Dataset.digits()
-    space = Learned(SMALL[name], steps=200, batch=32, learning_rate=1e-2)
+    space = Learned(SMALL[name], steps=300, batch=32, learning_rate=5e-3)
     test = jax.tree.map(jnp.asarray, source.split.test)
     said = space.logits(test, space.prepare(jax.random.key(0), source)).argmax(-1)
     assert float((said == test["label"]).mean()) > 0.85
@@ -222,11 +222,12 @@ def test_inception_against_torch(side: int, tmp_path: Path):
     space = Stored(network, str(file), outputs=20)
     learned = space.prepare(jax.random.key(0), Dataset.digits())
     images = chance.random((2, 32, 32, 3), np.float32)
-    found = np.asarray(jax.jit(space)({"image": jnp.asarray(images)}, learned))
+    embed = jax.jit(space)
+    found = np.asarray(embed({"image": jnp.asarray(images)}, learned))
     expected = torch_features(weights, images.transpose(0, 3, 1, 2), side)
     assert found.shape == (2, 2048) and np.abs(expected).max() > 0.1
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
-    grey = np.asarray(jax.jit(space)({"image": jnp.asarray(images[..., :1])}, learned))
-    assert np.allclose(
-        grey, space({"image": jnp.asarray(images[..., :1].repeat(3, -1))}, learned), rtol=1e-3, atol=1e-4
-    )
+    if side == 299:
+        grey = {"image": jnp.asarray(images[..., :1])}
+        same = {"image": jnp.asarray(images[..., :1].repeat(3, -1))}
+        assert np.allclose(embed(grey, learned), embed(same, learned), rtol=1e-3, atol=1e-4)
