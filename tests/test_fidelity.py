@@ -163,7 +163,8 @@ def test_standard_error_against_its_definition():
     """The mean of h_ij h_kl over all distinct i, j, k, l, one by one."""
     n = 7
     a, b = points(n, 2), points(n, 2, 1.0, 1.5)
-    h = cubic(a, a) + cubic(b, b) - cubic(a, b) - cubic(b, a)
+    u, v = jnp.asarray(a), jnp.asarray(b)
+    h = cubic(u, u) + cubic(v, v) - cubic(u, v) - cubic(v, u)
     h = np.asarray(h, float)
     every = np.array(np.meshgrid(*[range(n)] * 4)).reshape(4, -1)
     every = every[:, [len(set(index)) == 4 for index in every.T]]
