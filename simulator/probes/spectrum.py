@@ -65,7 +65,7 @@ class Spectrum:
 
     def power(self, rows: Rows, ring: Rings) -> Array:
         """Mean power of a frequency in each ring, [1 + rings]."""
-        n, (h, w) = count(rows), ring.index.shape
+        n, (h, w) = count(rows), ring.place.shape
         taper = np.ones((h, w))
         if self.window:  # midpoints: no row or column is lost
             taper = np.outer(*(np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in (h, w)))
@@ -84,14 +84,14 @@ class Spectrum:
         half = np.arange(w // 2 + 1)  # of real pictures the other half is the same again
         again = np.where((half == 0) | (2 * half == w), 1.0, 2.0)  # [w//2 + 1]
         square = square.reshape(h, -1) * jnp.asarray(again, jnp.float32)
-        total = jnp.zeros(len(ring.size)).at[ring.index[:, half]].add(square).at[0].add(constant[0])
+        total = jnp.zeros(len(ring.size)).at[ring.place[:, half]].add(square).at[0].add(constant[0])
         return total / (n * ring.size)
 
 
 class Rings(NamedTuple):
     """The plane of frequencies of pictures [h, w] cut into rings."""
 
-    index: np.ndarray  # [h, w]: ring of each frequency, in the order of the transform; 0 is frequency 0 alone
+    place: np.ndarray  # [h, w]: ring of each frequency, in the order of the transform; 0 is frequency 0 alone
     size: np.ndarray  # [1 + rings]: frequencies in it
     frequency: np.ndarray  # [1 + rings]: their mean length, cycles per pixel
     shortest: np.ndarray  # [1 + rings]: the length of the shortest
