@@ -170,7 +170,7 @@ def _metrics() -> int:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("probe", "metric", "what it is", "unit", "direction", "cost"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column in ("probe", "metric"))
     for probe, rows in metrics().items():
         for i, row in enumerate(rows):
             table.add_row("" if i else probe, *row)

@@ -1,12 +1,15 @@
 """Which measures see a collapse first, on real images?  (Fashion-MNIST; the measures are those of the literature)
 
-    genloss run fashion_vae --source.path DIR_OR_HUB_ID
+    genloss run fashion_vae
+
+The data are the hub's, or those in the folder that the variable GENLOSS_DATA names.
 
 TO BE MEASURED
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,7 +53,7 @@ RECIPES = {
     "real only": Then(Old(), Mix(real=1.0, size=ROWS)),
 }
 chain = Chain(
-    source=Dataset("fashion_mnist"),
+    source=Dataset(os.environ.get("GENLOSS_DATA", "zalando-datasets") + "/fashion_mnist"),
     generator=VAE(hidden=(256, 256), beta=0.1, steps=1000),
     recipe=Select(tuple(RECIPES.values()), 0),
     probes={

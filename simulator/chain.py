@@ -124,8 +124,8 @@ class Chain:
     @functools.cached_property
     def prepared(self) -> dict[Any, Any]:
         """What each of `students` learned, the same for all chains and generations, as the reference is."""
-        key = jax.random.fold_in(jax.random.key(0), _STREAM - 1)
         with jax.ensure_compile_time_eval():
+            key = jax.random.fold_in(jax.random.key(0), _STREAM - 1)
             return {student: student.prepare(key, self.source) for student in self.students}
 
     def adopt(self, prepared: dict[Any, Any]) -> None:
