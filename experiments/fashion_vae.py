@@ -15,7 +15,6 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
 from generators.vae import VAE
 from simulator import Chain, Dataset, Pool, Sweep
@@ -62,10 +61,10 @@ chain = Chain(
         "diversity": Diversity(CLASSIFIER),
         "modes": Modes(CLASSIFIER),
         "spectrum": Spectrum(),
-        "memory": Memorisation(CLASSIFIER),
-        "entropy": DietEntropy(CLASSIFIER),
+        "memory": Memorisation(CLASSIFIER, rows=2000),
+        "entropy": DietEntropy(CLASSIFIER, rows=2000),
         "diet": Diet(),
-        "downstream": Downstream(partial(Mixer, width=64)),
+        "downstream": Downstream(partial(MLP, hidden=(128,)), steps=600),
     },
     real=ROWS,
     rows=ROWS,

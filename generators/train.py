@@ -64,7 +64,7 @@ class Trained(abc.ABC):
     @abc.abstractmethod
     def init(self, key: Key) -> Params: ...
 
-    def prepare(self, params: Params, pool: Pool) -> Params:
+    def closed_form(self, params: Params, pool: Pool) -> Params:
         """What is fitted in closed form, before the steps: nothing, unless a final class says otherwise."""
         return params
 
@@ -74,7 +74,7 @@ class Trained(abc.ABC):
         return self.steps // min(self.chunk, self.steps)
 
     def begin(self, key: Key, params: Params, pool: Pool) -> Training:
-        params = self.prepare(params, pool)
+        params = self.closed_form(params, pool)
         return Training(params, params, self._optimizer().init(params), key, jnp.int32(0), jnp.float32(0))
 
     def advance(self, pool: Pool, training: Training) -> Training:

@@ -54,7 +54,7 @@ class VAE(Trained):
         parts = {name: nnx.as_pure(nnx.split(net, nnx.Param)[1]) for name, net in self._nets(key).items()}
         return {**parts, "labels": jnp.full(self._classes, -math.log(self._classes), jnp.float32)}
 
-    def prepare(self, params: Any, pool: Pool) -> Any:
+    def closed_form(self, params: Any, pool: Pool) -> Any:
         counts = jnp.zeros(self._classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
         return {**params, "labels": jnp.log(counts / counts.sum())}
 

@@ -4,7 +4,7 @@ from simulator.chain import Chain
 from simulator.drive import Progress, ensemble, run, simulate
 from simulator.pool import Pool
 from simulator.schedule import Schedule, schedule
-from simulator.source import Dataset, Truth
+from simulator.source import Dataset, Text, Truth
 from simulator.store import Store
 from simulator.sweep import Sweep
 from simulator.types import Generator, GenlossError, Probe, Recipe, Record, RunFailed, Source, State, View
@@ -25,6 +25,7 @@ __all__ = [
     "State",
     "Store",
     "Sweep",
+    "Text",
     "Truth",
     "View",
     "ensemble",

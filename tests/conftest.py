@@ -5,6 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# A pool of threads for each worker would be more threads than cores; and batched decompositions of matrices that run
+# side by side in one pool have been seen to wait for each other for ever (jax 0.10).
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+
 import jax
 import numpy as np
 import pytest
