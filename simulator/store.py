@@ -269,7 +269,8 @@ class Store:
 
         sink = io.BytesIO()
         learned = {chain.students[student]: _numbered(tree) for student, tree in chain.prepared.items()}
-        np.savez(sink, **{f"{name}/{i}": leaf for name, leaves in learned.items() for i, leaf in leaves.items()})
+        flat: dict[str, Any] = {f"{name}/{i}": leaf for name, leaves in learned.items() for i, leaf in leaves.items()}
+        np.savez(sink, **flat)
         self.write("prepared.npz", sink.getvalue())
 
     def write_ceiling(self, record: Record) -> None:

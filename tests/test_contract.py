@@ -101,7 +101,7 @@ def test_protocol_shapes_and_types(case: str):
 def test_weight_is_multiplicity(case: str):
     """Weight 2 is the row twice, weight 0 its absence."""
     chain = chain_of(case)
-    model = chain.model
+    model: Any = chain.model
     rows = chain.source.draw(jax.random.key(3), 12)
     weight = jnp.array([2, 1, 0, 3, 1, 1, 0, 2, 1, 1, 1, 2], jnp.float32)
     repeated = take(rows, jnp.repeat(jnp.arange(12), weight.astype(int)))

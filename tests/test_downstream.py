@@ -184,7 +184,7 @@ def test_the_linear_probe_of_frozen_features():
     assert float(learned["diet"]["accuracy"]) > 0.9
     batches = probe(linear(steps=10, features=space), rows, test, prepared=prepared)  # 640 drawn: batch by batch
     embedded = [{"image": space(part, prepared[space]), "label": part["label"]} for part in (rows, test)]
-    beforehand = probe(linear(steps=10), *embedded)
+    beforehand = probe(linear(steps=10), embedded[0], embedded[1])
     assert float(batches["diet"]["nll"]) == pytest.approx(float(beforehand["diet"]["nll"]), rel=1e-4)
 
 

@@ -85,12 +85,12 @@ def jobs(n: int) -> list[Job]:
         return ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(c + e - 2 * np.real(scipy.linalg.sqrtm(c @ e)))
 
     def euclidean() -> Any:
-        mean = lambda p, q: ot.dist(p, q, metric="euclidean").mean()  # noqa: E731
+        mean = lambda p, q: np.asarray(ot.dist(p, q, metric="euclidean")).mean()  # noqa: E731
         return 2 * mean(x, y) - mean(x, x) - mean(y, y)
 
     def power() -> Any:
         mean = (np.abs(np.fft.fft2(images, axes=(1, 2))) ** 2).mean((0, 3))  # [28, 28]
-        return np.bincount(where.index.ravel(), mean.ravel()) / where.size
+        return np.bincount(where.place.ravel(), mean.ravel()) / where.size
 
     def cubes() -> Any:
         return [((p @ q.T / D + 1) ** 3).mean() for p, q in ((x, x), (y, y), (x, y))]
@@ -119,9 +119,9 @@ def jobs(n: int) -> list[Job]:
          "sacrebleu", bleu),
         ("compression ratio", squeeze, (jnp.asarray(tokens),), "zlib", lambda: zlib.compress(
             tokens.astype(np.uint8).tobytes())),
-        ("ridge regression", lambda *z: regressed(*z, jnp.float32(1.0)), (x[:, :10], target, weight), "scikit-learn",
+        ("ridge regression", lambda p, q, w: regressed(p, q, w, jnp.float32(1.0)), (x[:, :10], target, weight), "scikit-learn",
          lambda: Ridge(1.0).fit(x[:, :10], target)),
-        ("logistic regression", lambda *z: logistic(*z, 3), (apart, label, weight), "scikit-learn",
+        ("logistic regression", lambda p, q, w: logistic(p, q, w, 3), (apart, label, weight), "scikit-learn",
          lambda: LogisticRegression().fit(apart, label)),
     ]  # fmt: skip
     if n <= 1000:

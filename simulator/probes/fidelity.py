@@ -272,7 +272,8 @@ def mmd(kernel: Callable[[Array, Array], Array], x: Array, y: Array, block: int 
 
     zero = jnp.float32(0)
     start = (zero, zero, jnp.zeros((tiles, block)))
-    (value, squares, sums), _ = jax.lax.scan(tile, start, tuple(jnp.asarray(a) for a in np.triu_indices(tiles)))
+    i, j = np.triu_indices(tiles)
+    (value, squares, sums), _ = jax.lax.scan(tile, start, (jnp.asarray(i), jnp.asarray(j)))
     if n != m or n < 4:
         return value, jnp.float32(jnp.nan)
     pairs = float(n * (n - 1))
