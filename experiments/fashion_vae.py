@@ -32,7 +32,7 @@ from simulator.probes import (
 from simulator.recipe import Accumulate, Mix, Select, Then
 from simulator.types import Array, Key
 
-ROWS = 2000
+ROWS = 4000
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ RECIPES = {
 }
 chain = Chain(
     source=Dataset(os.environ.get("GENLOSS_DATA", "zalando-datasets") + "/fashion_mnist"),
-    generator=VAE(hidden=(256, 256), beta=0.1, steps=1000),
+    generator=VAE(hidden=(256, 256), latent=8, beta=4.0, steps=1500),
     recipe=Select(tuple(RECIPES.values()), 0),
     probes={
         "fidelity": Fidelity(CLASSIFIER),
@@ -61,8 +61,8 @@ chain = Chain(
         "diversity": Diversity(CLASSIFIER),
         "modes": Modes(CLASSIFIER),
         "spectrum": Spectrum(),
-        "memory": Memorisation(CLASSIFIER, rows=2000),
-        "entropy": DietEntropy(CLASSIFIER, rows=2000),
+        "memory": Memorisation(CLASSIFIER, rows=4000),
+        "entropy": DietEntropy(CLASSIFIER, rows=4000),
         "diet": Diet(),
         "downstream": Downstream(partial(MLP, hidden=(128,)), steps=600),
     },
@@ -71,5 +71,5 @@ chain = Chain(
     fresh=ROWS // 5,
 )
 sweep = Sweep(chain, "recipe.index", {name: i for i, name in enumerate(RECIPES)})
-generations = 8
+generations = 6
 replicates = 2

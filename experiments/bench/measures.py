@@ -119,8 +119,8 @@ def jobs(n: int) -> list[Job]:
          "sacrebleu", bleu),
         ("compression ratio", squeeze, (jnp.asarray(tokens),), "zlib", lambda: zlib.compress(
             tokens.astype(np.uint8).tobytes())),
-        ("ridge regression", lambda p, q, w: regressed(p, q, w, jnp.float32(1.0)), (x[:, :10], target, weight), "scikit-learn",
-         lambda: Ridge(1.0).fit(x[:, :10], target)),
+        ("ridge regression", lambda p, q, w: regressed(p, q, w, jnp.float32(1.0)), (x[:, :10], target, weight),
+         "scikit-learn", lambda: Ridge(1.0).fit(x[:, :10], target)),
         ("logistic regression", lambda p, q, w: logistic(p, q, w, 3), (apart, label, weight), "scikit-learn",
          lambda: LogisticRegression().fit(apart, label)),
     ]  # fmt: skip
