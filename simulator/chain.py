@@ -128,6 +128,12 @@ class Chain:
             key = jax.random.fold_in(jax.random.key(0), _STREAM - 1)
             return {student: student.prepare(key, self.source) for student in self.students}
 
+    def has_ceiling(self, metric: str) -> bool:
+        """Whether real rows in place of samples give this metric, by its dotted name, a meaning."""
+        name, _, rest = metric.partition(".")
+        parts = getattr(self.probes.get(name), "no_ceiling", ())
+        return not any(part in ("", rest) or rest.startswith(f"{part}.") for part in parts)
+
     def adopt(self, prepared: dict[Any, Any]) -> None:
         """Takes what was prepared before, by this chain or by another with the same source and probes."""
         vars(self)["prepared"] = prepared

@@ -257,7 +257,8 @@ class Drive:
         self.chain.guard(state.pool)
         done = sum(self.length(chunk) for chunk in chunks)
         if store is not None and not store.ceiling():
-            store.write_ceiling(self.measure(jnp.int32(0), *self.perfect(state.pool)))
+            found = self.measure(jnp.int32(0), *self.perfect(state.pool))
+            store.write_ceiling(found, self.chain.has_ceiling)
         tell(Progress(done, self.generations, _join(chunks, self.axes) if chunks else None))
         while done < self.generations:
             clock = Clock()

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +273,9 @@ class Store:
         np.savez(sink, **flat)
         self.write("prepared.npz", sink.getvalue())
 
-    def write_ceiling(self, record: Record) -> None:
-        """ceiling.json: the mean over all chains."""
-        flat = {name: np.asarray(leaf, np.float64) for name, leaf in record.flat().items()}
+    def write_ceiling(self, record: Record, has_one: Callable[[str], bool]) -> None:
+        """ceiling.json: the mean over all chains, of metrics that have one."""
+        flat = {name: np.asarray(leaf, np.float64) for name, leaf in record.flat().items() if has_one(name)}
         means = {name: float(leaf.mean()) for name, leaf in flat.items() if leaf.ndim == np.ndim(record.t)}
         self.write("ceiling.json", json.dumps(means, indent=1).encode())
 

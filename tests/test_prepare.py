@@ -12,7 +12,7 @@ from conftest import gaussian_chain
 from sklearn.decomposition import PCA
 
 from generators import Gaussian
-from simulator import Chain, Dataset, GenlossError, Sweep, Truth, View, ensemble, run, simulate
+from simulator import Chain, Dataset, GenlossError, Store, Sweep, Truth, View, ensemble, run, simulate
 from simulator.probes import Fidelity
 from simulator.probes.features import Pca, flat, training
 
@@ -117,6 +117,21 @@ def test_measures_in_components_differ_from_those_of_pixels():
     )
     found = simulate(chain, jax.random.key(0), 2)
     assert np.isfinite(found["two.frechet"]).all() and (found["two.frechet"] < found["all.frechet"]).all()
+
+
+@dataclass(frozen=True)
+class Partly:
+    """Of its three results one has a ceiling."""
+
+    no_ceiling = ("fitted", "more")
+
+    def __call__(self, key: Any, view: View) -> dict[str, Any]:
+        return {"said": view.synthetic.mean(), "fitted": view.params.mean[0], "more": {"a": view.synthetic.sum()}}
+
+
+def test_the_ceiling_leaves_out_what_has_none(tmp_path: Path):
+    run(chain_of(probes={"p": Partly()}), jax.random.key(0), 1, tmp_path / "run")
+    assert set(Store(tmp_path / "run").ceiling()) == {"fit.mass", "p.said"}
 
 
 def test_training_rows_of_a_source():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,8 @@ class Memorisation:
       rows | samples | rows | neither | O(1)
       reference_rows | held-out real rows | rows | neither | O(1)
     """
+
+    no_ceiling: ClassVar[tuple[str, ...]] = ("training",)  # real rows are training rows themselves
 
     features: Callable[..., Array] = flat
     rows: int = 10_000  # real training rows, and rows of the diet, at most

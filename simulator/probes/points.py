@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +96,8 @@ class Likelihood:
     rows | held-out rows used | rows | neither | O(1)
     """
 
+    no_ceiling: ClassVar[tuple[str, ...]] = ("",)
+
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         each = log_prob(view.generator, view.params, jax.lax.optimization_barrier(view.reference))  # [m]
         possible = each > -jnp.inf  # [m]; a NaN is no likelihood either
@@ -125,6 +127,8 @@ class TrueLikelihood:
     rows | samples used | rows | neither | O(1)
     reference_rows | held-out rows used | rows | neither | O(1)
     """
+
+    no_ceiling: ClassVar[tuple[str, ...]] = ("reverse", "forward")
 
     truth: Generator  # the one that the source's `Truth` draws from
 

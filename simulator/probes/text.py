@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ class Perplexity:
     possible | share of held-out windows with a likelihood above 0 | [0, 1] | higher is more diverse | one `log_prob`
     rows | held-out windows used | rows | neither | O(1)
     """
+
+    no_ceiling: ClassVar[tuple[str, ...]] = ("",)
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         rows = jax.lax.optimization_barrier(windows(view.reference))  # [m, length]
