@@ -85,11 +85,11 @@ class View(NamedTuple):
 Probe = Callable[[Key, View], Any]
 """`(key, view) -> array | dict of arrays`; runs inside the compiled step, and under `vmap` over chains.
 
-Optional members: `no_ceiling`, the parts of its result that say nothing of real rows in place of samples ("" is all of
-it, such
-as what reads the fitted parameters), for which real against real is not recorded; `follows`, for how many data sets back it wants the ancestors of rows kept (`simulator.pool.roots`);
-`prepare(key, source) -> pytree`, called once per run before generation 0 and stored with it, of the probe or of any
-of its fields (a feature space): its result is `view.prepared[self]`.  Equal ones are prepared once.
+Optional members: `no_ceiling`, the parts of its result ("": all of it) that mean nothing with real rows in place of
+samples, such as what reads the fitted parameters; `follows`, for how many data sets back it wants the ancestors of rows
+kept (`simulator.pool.roots`); `prepare(key, source) -> pytree`, called once per run before generation 0 and stored with
+it, of the probe or of any of its fields (a feature space): its result is `view.prepared[self]`.  Equal ones are
+prepared once.
 """
 
 
