@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.chance import bartlett, normal
+from simulator.linalg import cholesky
 from simulator.pool import Pool, summed
 from simulator.types import Array, GenlossError, Key
 
@@ -25,7 +26,8 @@ class GaussianParams(NamedTuple):
     @property
     def log_det(self) -> Array:
         """[], in nats; -inf where a direction is lost."""
-        return jnp.linalg.slogdet(self.cov)[1]
+        root = jnp.diagonal(cholesky(self.cov) if self.cov.shape[-1] > 1 else jnp.sqrt(self.cov))  # [d]
+        return jnp.where(jnp.isnan(root).any(), -jnp.inf, 2 * jnp.log(root).sum())
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class GaussianSummary:
         cov = (within + apart.T @ apart) / (mass.sum() - self.model.ddof)
         # Raised by what rounding leaves uncertain, so that a covariance of cohorts has a factor.
         variances = jnp.diagonal(cov) * (self.model.dim * jnp.finfo(cov.dtype).eps)  # [d]
-        lower = jnp.linalg.cholesky(cov + jnp.diag(variances)) if self.model.dim > 1 else jnp.sqrt(cov)
+        lower = cholesky(cov + jnp.diag(variances)) if self.model.dim > 1 else jnp.sqrt(cov)
         diagonal = jnp.diagonal(lower)  # [d]
         return FactoredParams(mean, lower / diagonal, jnp.log(diagonal))
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from simulator.chance import bartlett, normal
+from simulator.linalg import cholesky, eigh
 from simulator.pool import Pool, summed
 from simulator.types import Array, GenlossError, Key
 
@@ -46,7 +47,7 @@ class Linear:
         # Normal equations square the condition number: products must not be rounded to tensor-float on accelerators.
         with jax.default_matmul_precision("highest"):
             gram = summed(lambda w, rows: (w[:, None] * rows["x"]).T @ rows["x"], pool.weight, pool.rows)  # [d, d]
-            values, vectors = jnp.linalg.eigh(gram)  # [d], [d, d]
+            values, vectors = eigh(gram)  # [d], [d, d]
             seen = values > 4 * self.dim * jnp.finfo(values.dtype).eps * values[-1]  # [d]: directions with rows in them
             inverse = jnp.where(seen, 1 / jnp.where(seen, values + self.ridge, 1.0), 0.0)  # [d]
 
@@ -124,6 +125,6 @@ class LinearSummary:
             return LinearParams(solve(rows.lower[0], rows.target[0], trans="T", lower=True))
         with jax.default_matmul_precision("highest"):
             gram = jnp.tensordot(w, rows.gram, 1) + ridge * jnp.eye(self.model.dim)  # [d, d]
-            lower = jnp.linalg.cholesky(gram)  # [d, d]
+            lower = cholesky(gram)  # [d, d]
             half = solve(lower, w @ rows.moment, lower=True)  # [d]
         return LinearParams(solve(lower, half, trans="T", lower=True))

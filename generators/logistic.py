@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from simulator.linalg import solve
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
 
@@ -53,7 +54,7 @@ class Logistic:
             p = jax.nn.sigmoid(x @ coef)  # [n]
             slope = x.T @ (w * (y - p)) - self.ridge * coef  # [d]
             curvature = (x * (w * p * (1 - p))[:, None]).T @ x + self.ridge * jnp.eye(self.dim)  # [d, d]
-            step = jnp.linalg.solve(curvature, slope)  # [d]
+            step = solve(curvature, slope)  # [d]
             # A full step can overshoot where classes are nearly separable; one of log(1 + m)/m of it cannot, where m
             # is the largest change of a row's log-odds (generalised self-concordance: Bach 2010).
             m = jnp.max(jnp.abs(x @ step) * (w > 0))  # []

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simulator.linalg import cholesky
 from simulator.pool import Pool, draw
 from simulator.types import Array, GenlossError, Key
 
@@ -89,7 +90,7 @@ class Mixture:
         first, second = jax.random.split(key)
         component = self._drawn(first, params, n)  # [n]
         noise = jax.random.normal(second, (n, self.dim))
-        lower = jnp.linalg.cholesky(params.covs)[component]  # [n, d, d]
+        lower = jax.vmap(cholesky)(params.covs)[component]  # [n, d, d]
         return params.means[component] + jnp.einsum("nij,nj->ni", lower, noise)
 
     def _drawn(self, key: Key, params: MixtureParams, n: int) -> Array:
@@ -116,7 +117,7 @@ def _joint(params: MixtureParams, x: Array) -> Array:
         white = jax.scipy.linalg.solve_triangular(lower, (x - mean).T, lower=True)  # [d, n]
         return -0.5 * (white**2).sum(0) - jnp.log(jnp.diagonal(lower)).sum() - 0.5 * len(mean) * math.log(2 * math.pi)
 
-    each = jax.vmap(density)(params.means, jnp.linalg.cholesky(params.covs))  # [k, n]
+    each = jax.vmap(density)(params.means, jax.vmap(cholesky)(params.covs))  # [k, n]
     return (jnp.log(params.weights)[:, None] + each).T
 
 

@@ -73,7 +73,8 @@ def test_stored_with_the_run_and_read_when_it_goes_on(tmp_path: Path):
     parts = run(resumed := chain_of(), key, 4, tmp_path / "parts")
     assert CALLS == ["scale"]  # its shapes alone, by eval_shape
     assert jax.tree.all(jax.tree.map(np.array_equal, whole, parts))
-    assert jax.tree.all(jax.tree.map(np.array_equal, resumed.prepared, chain_of().prepared))
+    learned, anew = (list(chain.prepared.values()) for chain in (resumed, chain_of()))
+    assert jax.tree.all(jax.tree.map(np.array_equal, learned, anew))
     with np.load(tmp_path / "parts" / "prepared.npz", allow_pickle=False) as stored:
         assert set(stored) == {"spread/0", "plain/0", *(f"spread.features/{i}" for i in range(3))}
         changed = dict(stored)

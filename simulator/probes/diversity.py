@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from simulator.linalg import eigvalsh
 from simulator.pool import count
 from simulator.probes.features import classes, flat
 from simulator.types import Array, GenlossError, Key, View
@@ -161,14 +162,8 @@ def label_entropy(label: Array, kinds: int) -> Array:
 
 def vendi(kernel: Array) -> Array:
     """exp(-Σ λ log λ) of the eigenvalues of a kernel matrix [n, n] whose trace is taken as 1; 1 where it is 0."""
-    values = jnp.maximum(_eigenvalues(kernel), 0)  # [n]
+    values = jnp.maximum(eigvalsh(kernel), 0)  # [n]
     return jnp.exp(_entropy(values / jnp.maximum(values.sum(), jnp.finfo(jnp.float32).tiny)))
-
-
-@jax.custom_batching.sequential_vmap
-def _eigenvalues(matrix: Array) -> Array:
-    # one matrix at a time, as in `fidelity`
-    return jnp.linalg.eigvalsh(matrix)
 
 
 def _shares(label: Array, kinds: int) -> Array:

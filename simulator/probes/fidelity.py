@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.linalg import eigh, singular_values
 from simulator.probes.features import flat
 from simulator.probes.neighbours import manifold
 from simulator.types import Array, GenlossError, Key, View
@@ -162,24 +163,9 @@ def frechet(a: Array, b: Array) -> Array:
     """
     shift = a.mean(0)  # [d]
     (mean_a, root_a), (mean_b, root_b) = _moments(a - shift), _moments(b - shift)
-    cross = _singular_values(_dot(root_a, root_b.T))  # [<= min(n, m, d)]
+    cross = singular_values(_dot(root_a, root_b.T))  # [<= min(n, m, d)]
     distance = ((mean_a - mean_b) ** 2).sum() + (root_a**2).sum() + (root_b**2).sum() - 2 * cross.sum()
     return jnp.maximum(distance, 0)
-
-
-# One matrix at a time: two batched decompositions that run side by side can wait for each other's threads for ever on a
-# CPU with few cores, within jaxlib.
-
-
-@jax.custom_batching.sequential_vmap
-def _eigh(matrix: Array) -> tuple[Array, Array]:
-    values, vectors = jnp.linalg.eigh(matrix)
-    return values, vectors
-
-
-@jax.custom_batching.sequential_vmap
-def _singular_values(matrix: Array) -> Array:
-    return jnp.linalg.svd(matrix, compute_uv=False)
 
 
 def _moments(x: Array) -> tuple[Array, Array]:
@@ -190,7 +176,7 @@ def _moments(x: Array) -> tuple[Array, Array]:
     centred = (x - mean) / max(n - 1, 1) ** 0.5
     if n <= d:
         return mean, centred
-    values, vectors = _eigh(_dot(centred.T, centred))  # [d], [d, d]
+    values, vectors = eigh(_dot(centred.T, centred))  # [d], [d, d]
     return mean, jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from simulator.linalg import eigvalsh
 from simulator.types import Array, Key, View
 
 
@@ -53,7 +54,7 @@ class Wasserstein:
     """
 
     def __call__(self, key: Key, view: View) -> Array:
-        values = jnp.linalg.eigvalsh(view.params.cov)  # [d]
+        values = eigvalsh(view.params.cov)  # [d]
         return (view.params.mean**2).sum() + ((jnp.sqrt(jnp.maximum(values, 0)) - 1) ** 2).sum()
 
 

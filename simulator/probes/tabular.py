@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from simulator.linalg import eigh, solve
 from simulator.pool import Rows, count
 from simulator.probes.features import classes, flat
 from simulator.types import Array, GenlossError, Key, View
@@ -123,7 +124,7 @@ def regressed(x: Array, y: Array, weight: Array, ridge: float | Array = 0.0) -> 
     with jax.default_matmul_precision("highest"):
         mean_x, mean_y = share @ x, share @ y  # [d], []
         x, y = x - mean_x, y - mean_y
-        values, vectors = jnp.linalg.eigh((weight[:, None] * x).T @ x)  # [d], [d, d], ascending
+        values, vectors = eigh((weight[:, None] * x).T @ x)  # [d], [d, d], ascending
         seen = values > 4 * len(values) * jnp.finfo(values.dtype).eps * values[-1]  # [d]: directions with rows in them
         inverse = jnp.where(seen, 1 / jnp.where(seen, values + ridge, 1.0), 0.0)  # [d]
 
@@ -159,7 +160,7 @@ def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float |
         # A shift of all intercepts changes nothing, so the curvature is singular; the little that is added keeps it
         # solvable, and does not move the minimum, whose slope is 0.
         ridge = ridge + 1e-6 * jnp.diagonal(curvature).max() + jnp.finfo(jnp.float32).tiny
-        step = jnp.linalg.solve(curvature + jnp.diag(ridge), slope.reshape(-1)).reshape(slope.shape)
+        step = solve(curvature + jnp.diag(ridge), slope.reshape(-1)).reshape(slope.shape)
         # A full step can overshoot where classes are nearly separable: the best of several lengths is taken.
         length = jnp.append(0.5 ** jnp.arange(8.0), 0.0)  # [9]
         return coef - length[jax.vmap(lambda a: loss(coef - a * step))(length).argmin()] * step

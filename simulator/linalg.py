@@ -1,0 +1,53 @@
+"""Decompositions of matrices [d, d], one after the other on CPU.
+
+jaxlib hands the matrices of a batch to the threads that run the program and has the caller, one of these threads, wait
+for them.  Two batches side by side on two cores then wait for each other for ever (seen with jaxlib 0.10.2, in vmapped
+chains).  A single matrix is done by the caller itself, so on CPU `vmap` becomes a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from simulator.types import Array
+
+
+def _in_turn(decompose: Callable[..., Any]) -> Callable[..., Any]:
+    looped = jax.custom_batching.sequential_vmap(decompose)
+    return lambda *arrays: looped(*arrays) if jax.default_backend() == "cpu" else decompose(*arrays)
+
+
+_eigh = _in_turn(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
+_eigvalsh = _in_turn(jnp.linalg.eigvalsh)
+_singular_values = _in_turn(lambda matrix: jnp.linalg.svd(matrix, compute_uv=False))
+_cholesky = _in_turn(jnp.linalg.cholesky)
+_solve = _in_turn(jnp.linalg.solve)
+
+
+def eigh(matrix: Array) -> tuple[Array, Array]:
+    """Eigenvalues [d], ascending, and eigenvectors [d, d], in columns, of a symmetric matrix."""
+    return _eigh(matrix)
+
+
+def eigvalsh(matrix: Array) -> Array:
+    """Eigenvalues [d] of a symmetric matrix, ascending."""
+    return _eigvalsh(matrix)
+
+
+def singular_values(matrix: Array) -> Array:
+    """Singular values [min(n, d)] of a matrix [n, d], descending."""
+    return _singular_values(matrix)
+
+
+def cholesky(matrix: Array) -> Array:
+    """The lower triangular root [d, d] of a positive definite matrix; NaN where it is not."""
+    return _cholesky(matrix)
+
+
+def solve(matrix: Array, right: Array) -> Array:
+    """The solution x [d] of matrix x = right."""
+    return _solve(matrix, right)
