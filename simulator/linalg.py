@@ -22,10 +22,10 @@ def _in_turn(decompose: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _eigh = _in_turn(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
-_eigvalsh = _in_turn(jnp.linalg.eigvalsh)
+_eigvalsh = _in_turn(lambda matrix: jnp.linalg.eigvalsh(matrix))
 _singular_values = _in_turn(lambda matrix: jnp.linalg.svd(matrix, compute_uv=False))
-_cholesky = _in_turn(jnp.linalg.cholesky)
-_solve = _in_turn(jnp.linalg.solve)
+_cholesky = _in_turn(lambda matrix: jnp.linalg.cholesky(matrix))
+_solve = _in_turn(lambda matrix, right: jnp.linalg.solve(matrix, right))
 
 
 def eigh(matrix: Array) -> tuple[Array, Array]:
