@@ -52,6 +52,13 @@ def gaussian_chain(dim: int = 1, ddof: int = 0, bias: float = 1.0, **fields: Any
     return Chain(source=Truth(Gaussian(dim)), generator=Gaussian(dim, ddof, bias), **fields)
 
 
+@pytest.fixture(autouse=True)
+def the_same_chance(request: pytest.FixtureRequest) -> None:
+    """Random numbers of a test do not depend on which tests ran before it."""
+    if hasattr(request.module, "CHANCE"):
+        request.module.CHANCE = np.random.default_rng(0)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; tests marked `data` are skipped without it."""
