@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("-h", "--help", action="store_true", help="this help, with every field of the chain")
             sub.add_argument("--generations", type=int, metavar="N", help="fits in all")
             sub.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME-SIGNATURE)")
+            sub.add_argument("--save-seconds", type=float, default=60.0, metavar="S", help="between saves within a fit")
         return sub
 
     sub = command("list", "the experiments there are, or the metrics that probes give")
@@ -184,7 +185,7 @@ def _metrics() -> int:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     experiment = Experiment.load(options, rest)
-    return _plan_of(experiment) if options.dry_run else _go(experiment)
+    return _plan_of(experiment) if options.dry_run else _go(experiment, options.save_seconds)
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> int:
@@ -207,7 +208,7 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     except ValueError:
         raise GenlossError(f"--over {path} takes numbers separated by commas; it was given '{text}'.") from None
     experiment.subject = Sweep(experiment.chain, path, {f"{path}={name}": value for name, value in values.items()})
-    return _go(experiment)
+    return _go(experiment, options.save_seconds)
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> int:
@@ -235,7 +236,8 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
     run, name = about["run"], about.get("experiment") or "fork"
     store = parent.fork(options.at, options.out, subject)
     key = spec.decode(run["key"])
-    return _go(Experiment(name, subject, generations, run["replicates"], run["every"], key, store))
+    forked = Experiment(name, subject, generations, run["replicates"], run["every"], key, store)
+    return _go(forked, options.save_seconds)
 
 
 class Experiment:
@@ -416,7 +418,7 @@ def _usage(command: str) -> str:
     return subparsers.choices[command].format_help()
 
 
-def _go(experiment: Experiment) -> int:
+def _go(experiment: Experiment, save_seconds: float) -> int:
     from experiments.live import Display
     from simulator import run
     from simulator.report import page
@@ -430,6 +432,7 @@ def _go(experiment: Experiment) -> int:
             store,
             replicates=experiment.replicates,
             every=experiment.every,
+            save_seconds=save_seconds,
             report=display.report,
         )
     laws = page.theory(store)

@@ -9,8 +9,8 @@ Result: the second moment beyond the truth's, in units of h², is 20.2 ± 0.1, 8
 
     genloss reproduce khelifa_drift
 
-The same with 4,000 chains.  Two CPU cores: 10 s.  Result: 20.00 ± 0.03, 8.77 ± 0.02, 2.0005 ± 0.0022 and 1.1104 ±
-0.0007.
+The same with 4,000 chains.  Two CPU cores: 10 s.
+Result: 20.00 ± 0.03, 8.77 ± 0.02, 2.0005 ± 0.0022 and 1.1104 ± 0.0007.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ ones a fit, unbiased covariance; 8 chains a setting.  Two CPU cores: 13 s.  Resu
 
     genloss reproduce mad_fresh
 
-First fits on 1,000 rows too, the mean of fits 51 to 100.  Two CPU cores: 11 s.  Result: 12.32 ± 0.09 and 12.33 ± 0.08
+First fits on 1,000 rows too, the mean of fits 61 to 100.  Two CPU cores: 11 s.  Result: 12.32 ± 0.09 and 12.33 ± 0.08
 for λ = 1, 20.62 ± 0.01 and 20.61 ± 0.02 for λ = 0.8, from 100 and 1,000 rows: the limit forgets where it came from.
 """
 

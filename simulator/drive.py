@@ -75,6 +75,7 @@ def run(
     *,
     replicates: int | None = None,
     every: int = 1,
+    save_seconds: float = 60.0,
     report: Callable[[Progress], None] | None = None,
 ) -> Record:
     """Runs a chain, or a whole sweep, from the host, with a checkpoint after every `every` generations.
@@ -83,19 +84,20 @@ def run(
     [settings, replicates, generations, ...] for a `Sweep`.  Replicate r's root key is `fold_in(key, r)`.
     With a store, a run that was stopped goes on where its last checkpoint is and equals the uninterrupted run to the
     bit; a finished one returns at once; more generations extend it, equal to a longer run up to rounding (the pool is
-    larger, and its sums may be taken in another order).  Raises `GenlossError` where the store holds
+    larger, and its sums may be taken in another order).  A fit driven step by step that takes longer is also saved
+    while it goes on, `save_seconds` apart, or further where saving would take more than a twentieth of the time.  Raises `GenlossError` where the store holds
     another run, the diet is empty or the loss is not finite, and `RunFailed` where a checkpoint cannot be written.
     """
     _check(key, generations, replicates, every)
     if store is None:
-        return Drive(chain, key, generations, replicates).go(None, every, report)
+        return Drive(chain, key, generations, replicates).go(None, every, save_seconds, report)
     store = store if isinstance(store, Store) else Store(store)
     with store.opened(identity(chain, key, replicates, every), generations):
         axes = 2 if isinstance(chain, Sweep) else int(replicates is not None)
         done = _finished(store, generations, axes)
         if done is None:
             _prepare(chain.chain if isinstance(chain, Sweep) else chain, store, report)
-            return Drive(chain, key, generations, replicates).go(store, every, report)
+            return Drive(chain, key, generations, replicates).go(store, every, save_seconds, report)
         if not store.has_records(generations):  # killed between the last checkpoint and its records
             store.write_records(done, list(chain.values) if isinstance(chain, Sweep) else ["chain"], axes)
         return done
@@ -250,7 +252,9 @@ class Drive:
 
     # The loop.
 
-    def go(self, store: Store | None, every: int, report: Callable[[Progress], None] | None) -> Record:
+    def go(
+        self, store: Store | None, every: int, save_seconds: float, report: Callable[[Progress], None] | None
+    ) -> Record:
         tell = report or (lambda progress: None)
         state = self.init()
         chunks, state = self.resume(store, state)
@@ -265,7 +269,8 @@ class Drive:
             ts = jnp.arange(done, min((done // every + 1) * every, self.generations))  # [chunk]
             fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
             if self.trained:
-                state, chunk = self.train(state, ts, fresh, clock, tell)
+                saver = None if store is None else Saver(store, save_seconds)
+                state, chunk = self.train(state, ts, fresh, clock, tell, saver)
             else:
                 state, chunk = self.scan(state, ts, fresh)
                 clock.lap("train", chunk)
@@ -275,6 +280,7 @@ class Drive:
             if store is not None:
                 rows = [self.block(state, t) for t in ts[-self.blocks(state) :]]
                 store.save(done - len(ts), done - 1, state.params, rows, chunk)
+                store.drop_fit()
                 self.write_records(store, chunks, last=done >= self.generations)
                 store.picture(done - 1, rows[-1][0], self.axes)
                 clock.lap("save")
@@ -282,7 +288,13 @@ class Drive:
         return _first(_join(chunks, self.axes), self.generations, self.axes)
 
     def train(
-        self, state: State, ts: Array, fresh: Any, clock: Clock, tell: Callable[[Progress], None]
+        self,
+        state: State,
+        ts: Array,
+        fresh: Any,
+        clock: Clock,
+        tell: Callable[[Progress], None],
+        saver: Saver | None,
     ) -> tuple[State, Record]:
         """Generations of a generator that trains step by step, driven through each fit."""
         records = []
@@ -290,10 +302,13 @@ class Drive:
         for i, t in enumerate(ts):
             now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
             state, diet, training = self.begin(state, t, now)
-            for call in range(calls):
+            first, training = (0, training) if saver is None else saver.found(int(t), training)
+            for call in range(first, calls):
                 training = self.advance(diet, training)
                 if not np.isfinite(np.asarray(training.loss)).all():
                     raise GenlossError(_not_finite(int(t), call / calls))
+                if saver is not None and call + 1 < calls:
+                    saver.note(int(t), call + 1, training)
                 tell(Progress(int(t), self.generations, None, (call + 1) / calls))
             params, info = clock.lap("train", self.finish(training))
             rows = clock.lap("sample", self.speak(t, params))
@@ -366,6 +381,26 @@ def _not_finite(t: int, share: float) -> str:
         f"The loss of generation {t} is not finite (seen {share:.0%} through its fit); "
         "lower the learning rate or look at the rows."
     )
+
+
+class Saver:
+    """Saves a fit while it goes on, and finds what was saved of it."""
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        self.store, self.seconds = store, seconds
+        self.due = time.perf_counter() + seconds
+
+    def found(self, t: int, training: Any) -> tuple[int, Any]:
+        """(calls done, training) of generation t as it was saved last; what was given where it was not."""
+        return self.store.fit(t, training) or (0, training)
+
+    def note(self, t: int, calls: int, training: Any) -> None:
+        """Saves, if it is time: at most a twentieth of the time is spent so."""
+        started = time.perf_counter()
+        if started >= self.due:
+            self.store.write_fit(t, calls, training)
+            now = time.perf_counter()
+            self.due = now + max(self.seconds, 20 * (now - started))
 
 
 class Clock:

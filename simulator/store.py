@@ -32,6 +32,7 @@ class Store:
     chain.json         the whole configuration, versions, device, key
     checkpoints/T/     parameters, record and synthetic rows of the generations that end with T
     prepared.npz       what probes learned of real rows before generation 0
+    fit.npz            the fit in flight, where it takes longer than a minute
     records.parquet    setting, replicate, generation, metric, value
     samples/T.png      what generation T says
     report/            figures and a page
@@ -113,6 +114,23 @@ class Store:
                 leaves = {str(i): stored[f"{name}/{i}"] for i in range(len(jax.tree.leaves(like)))}
                 found[student] = shaped(leaves, like)
         return found
+
+    def fit(self, t: int, like: Any) -> tuple[int, Any] | None:
+        """(calls done, training) of the fit in flight, of the tree `like`; None where none of generation t is stored."""
+        file = self.path / "fit.npz"
+        if not file.exists():
+            return None
+        try:
+            with np.load(file) as stored:
+                leaves = {name: stored[name] for name in stored.files}
+            about = leaves.pop("about")  # [2]: generation, calls done
+            digest = leaves.pop("digest").tobytes().decode()
+            if _digest({**leaves, "about": about}) != digest:
+                raise ValueError("its contents do not match their checksum")
+            return (int(about[1]), _with_keys(leaves, like)) if about[0] == t else None
+        except Exception as error:
+            warnings.warn(f"{file} is damaged ({error}); the fit of generation {t} starts anew.", stacklevel=2)
+            return None
 
     # Writing.
 
@@ -273,6 +291,19 @@ class Store:
         np.savez(sink, **flat)
         self.write("prepared.npz", sink.getvalue())
 
+    def write_fit(self, t: int, calls: int, training: Any) -> None:
+        """fit.npz: the training of generation t after so many calls."""
+        import io
+
+        leaves = _numbered(jax.tree.map(_key_data, training)) | {"about": np.array([t, calls])}
+        sink = io.BytesIO()
+        np.savez(sink, digest=np.frombuffer(_digest(leaves).encode(), np.uint8), **leaves)  # pyright: ignore
+        self.write("fit.npz", sink.getvalue())
+
+    def drop_fit(self) -> None:
+        """Removes fit.npz, whose generation is whole."""
+        (self.path / "fit.npz").unlink(missing_ok=True)
+
     def write_ceiling(self, record: Record, has_one: Callable[[str], bool]) -> None:
         """ceiling.json: the mean over all chains, of metrics that have one."""
         flat = {name: np.asarray(leaf, np.float64) for name, leaf in record.flat().items() if has_one(name)}
@@ -353,6 +384,20 @@ def _numbered(tree: Any) -> Leaves:
 def shaped(leaves: Leaves, like: Any) -> Any:
     """Stored leaves as the tree they were."""
     return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaves[str(i)]) for i in range(len(leaves))])
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _key_data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _with_keys(leaves: Leaves, like: Any) -> Any:
+    """Stored leaves as the tree they were, random keys among them."""
+    wrap = lambda old, new: jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new  # noqa: E731
+    return jax.tree.map(wrap, like, shaped(leaves, like))
 
 
 def _digest(tree: Any) -> str:

@@ -16,7 +16,7 @@ import pytest
 from generators.gaussian import Gaussian
 from simulator import Chain, Truth
 
-# Compiled programs are shared between the tests of one worker and the processes they start, and by the next session.
+# Compiled programs are shared between the tests of one worker and the processes they start, and by the next run.
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -128,3 +128,8 @@ def test_what_falls_by_decades_is_drawn_on_a_logarithmic_axis():
     figure = figures.decay(data, {"mine": 0.0})
     assert figure.axes[0].get_yscale() == "log" and figure.axes[0].get_ylim()[0] > 0
     assert "real against real" not in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_measures_are_single_numbers():
+    known = ["fit.mass", "diet.real", "modes.class.3", "fidelity.kid", "fidelity.kid_error", "fidelity.rows", "mine"]
+    assert figures.single(known) == ["fidelity.kid", "mine"]

@@ -20,7 +20,8 @@ import tiny_vae
 from conftest import CACHE, gaussian_chain
 from test_drive import same
 
-from simulator import Chain, Dataset, GenlossError, Record, RunFailed, Store, run, spec
+from generators.vae import VAE
+from simulator import Chain, Dataset, GenlossError, Progress, Record, RunFailed, Store, run, spec
 from simulator.drive import identity
 from simulator.recipe import Accumulate, Mix, Replace
 
@@ -31,7 +32,7 @@ HERE = Path(__file__).parent
 KEY = jax.random.key(0)
 
 
-def start(file: str, out: Path) -> subprocess.Popen[str]:
+def start(file: str, out: Path, *more: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
@@ -42,14 +43,15 @@ def start(file: str, out: Path) -> subprocess.Popen[str]:
         str(out),
         "--cache",
         str(CACHE),
+        *more,
     ]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def finish(file: str, out: Path) -> float:
+def finish(file: str, out: Path, *more: str) -> float:
     """Runs to the end; seconds from the first word of progress to the last generation."""
-    process = start(file, out)
+    process = start(file, out, *more)
     assert process.stdout is not None
     process.stdout.readline()
     began = last = time.perf_counter()
@@ -66,17 +68,17 @@ def contents(store: Store) -> list[Any]:
     return [(first, last, params, rows, record) for first, last, params, rows, record in store.chunks()]
 
 
-def kill_and_compare(file: str, folder: Path, kills: int, seed: int) -> list[str]:
+def kill_and_compare(file: str, folder: Path, kills: int, seed: int, *more: str) -> list[str]:
     """Kills runs at random moments until there were `kills`, resuming each; says when they fell."""
-    finish(file, folder / "warm")  # compiles
-    seconds = finish(file, folder / "whole")
+    finish(file, folder / "warm", *more)  # compiles
+    seconds = finish(file, folder / "whole", *more)
     whole = Store(folder / "whole")
     chance, moments, turn = random.Random(seed), [], 0
     while len(moments) < kills:
         out = folder / f"killed{turn}"
         turn += 1
         while True:
-            process = start(file, out)
+            process = start(file, out, *more)
             assert process.stdout is not None
             process.stdout.readline()  # the folder's name: imports are over
             time.sleep(chance.uniform(0.1, seconds))
@@ -88,14 +90,15 @@ def kill_and_compare(file: str, folder: Path, kills: int, seed: int) -> list[str
             steps = Store(out).steps()
             tmp = [p.name for p in out.rglob("*tmp*")] + [p.name for p in out.rglob(".*.part")]
             moments.append(f"after {steps[-1] if steps else None}" + (f", writing {tmp[0]}" if tmp else ""))
+            moments[-1] += ", in a fit" * (out / "fit.npz").exists()
             if len(moments) >= kills:
-                finish(file, out)
+                finish(file, out, *more)
                 break
         killed = Store(out)
         with killed.opened(killed.about()["run"], 1), whole.opened(whole.about()["run"], 1):
             assert same(contents(whole), contents(killed))
         assert (out / "records.parquet").read_bytes() == (whole.path / "records.parquet").read_bytes()
-        assert not list(out.rglob(".*.part")) and not (out / "damaged").exists()
+        assert not list(out.rglob(".*.part")) and not (out / "damaged").exists() and not (out / "fit.npz").exists()
     return moments
 
 
@@ -109,6 +112,50 @@ def test_killed_at_fifty_moments(file: str, tmp_path: Path):
     moments = kill_and_compare(file, tmp_path, kills=50, seed=2)
     print("\n".join(moments))
     assert len({m.split(",")[0] for m in moments}) > 5  # they fell all over the run
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_moments_of_long_fits(tmp_path: Path):
+    moments = kill_and_compare("long_vae.py", tmp_path, 50, 3, "--save-seconds", "0.2")
+    print("\n".join(moments))
+    assert sum("in a fit" in m for m in moments) > 20
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_fit_that_was_stopped_goes_on_where_it_was(tmp_path: Path):
+    chain = Chain(source=Dataset.digits(), generator=VAE(steps=40, chunk=4, hidden=(16,)), real=50, rows=50)
+    whole = run(chain, KEY, 2, tmp_path / "whole")
+    parts: list[float] = []
+
+    def stop(progress: Progress) -> None:
+        parts.append(progress.part)
+        if progress.done == 1 and progress.part > 0.55:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(chain, KEY, 2, tmp_path / "stopped", save_seconds=0, report=stop)
+    assert (tmp_path / "stopped" / "fit.npz").exists()
+    parts.clear()
+    again = run(chain, KEY, 2, tmp_path / "stopped", save_seconds=0, report=lambda p: parts.append(p.part))
+    assert min(p for p in parts if p > 0) > 0.15  # the first call, a tenth of the fit, was not made again
+    assert same(whole, again) and not (tmp_path / "stopped" / "fit.npz").exists()
+
+
+def test_a_damaged_fit_starts_anew(tmp_path: Path):
+    store = Store(tmp_path)
+    training = {"a": jax.numpy.arange(5.0), "key": jax.random.key(3)}
+    store.write_fit(4, 2, training)
+    calls, found = store.fit(4, training) or (0, None)
+    assert calls == 2 and store.fit(3, training) is None
+    assert same(found["a"], training["a"]) and bool((found["key"] == training["key"]).all())
+    data = bytearray((tmp_path / "fit.npz").read_bytes())
+    data[data.find(np.arange(5, dtype=np.float32).tobytes()) + 5] ^= 1
+    (tmp_path / "fit.npz").write_bytes(data)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert store.fit(4, training) is None
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,8 @@ class Pca:
         if self.dim > x.shape[1]:
             raise GenlossError(f"Pca(dim={self.dim}) asks for more components than the rows have: {x.shape[1]}.")
         mean = x.mean(0)
-        _, vectors = jnp.linalg.eigh((x - mean).T @ (x - mean))  # [d, d], eigenvalues ascending
+        scatter = jnp.matmul((x - mean).T, x - mean, precision="highest")  # [d, d]
+        _, vectors = jnp.linalg.eigh(scatter)  # [d, d], eigenvalues ascending
         return {"mean": mean, "basis": vectors[:, ::-1][:, : self.dim]}
 
     def __call__(self, rows: Rows, learned: dict[str, Array]) -> Array:
@@ -205,7 +206,8 @@ def training(key: Key, source: Source, most: int | None = None) -> Rows:
 
 def squared_distances(a: Array, b: Array) -> Array:
     """‖a_i - b_j‖², [n, m], by one matmul; never below 0."""
-    return jnp.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
+    product = jnp.matmul(a, b.T, precision="highest")  # [n, m]; small differences of large numbers follow
+    return jnp.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * product, 0)
 
 
 def classes(rows: Rows) -> int:

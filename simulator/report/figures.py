@@ -34,6 +34,16 @@ def shown(known: Iterable[str], most: int = 9) -> list[str]:
     return [*[m for m in HEADLINES if m in known], *own][:most] or [m for m in known if m != "fit.mass"][:6] or known
 
 
+def single(known: Iterable[str]) -> list[str]:
+    """Every measure that is one number: no entry of a vector, no count of rows, no standard error, not the diet's."""
+    return [m for m in dict.fromkeys(known) if not m.startswith(("fit.", "diet.")) and not _is_beside(m)]
+
+
+def _is_beside(metric: str) -> bool:
+    last = metric.rpartition(".")[2]
+    return last.isdigit() or last.endswith(("rows", "error"))
+
+
 COLOURS = ("#c1272d", "#0072b2", "#e69f00", "#009e73", "#7b3fa0", "#56b4e9", "#8c6d31", "#000000")
 
 
@@ -42,6 +52,7 @@ def decay(
     ceiling: Mapping[str, float] | None = None,
     metrics: Sequence[str] | None = None,
     theory: Mapping[str, Overlay] | None = None,
+    columns: int = 3,
 ) -> Figure:
     """Small multiples of metrics against generation: one line per setting, a band over its replicates.
 
@@ -54,7 +65,7 @@ def decay(
     from matplotlib.ticker import MaxNLocator
 
     metrics = metrics or shown(records["metric"])
-    columns = min(3, len(metrics))
+    columns = min(columns, len(metrics))
     lines = -(-len(metrics) // columns)
     figure = Figure(figsize=(4.1 * columns, 2.9 * lines + 0.5), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()

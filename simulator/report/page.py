@@ -9,20 +9,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simulator import collapse
 from simulator.report import figures
 from simulator.store import Store
 from simulator.theory import Overlay, overlays, sentences
 
 
 def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
-    """report/: decay, diets and samples as SVG and PNG, and index.html with all of them; returns the page.
+    """report/: decay, measures, diets and samples as SVG and PNG, and index.html with all of them; returns the page.
+
+    decay has the headlines, measures every metric that is one number, where there are more.  Where one setting ate real
+    rows alone, the page says from which generation on each metric of each other setting is apart from it.
 
     `laws` are those of `theory(store)`, which are drawn over what was measured.
     """
     about, records = store.about(), store.records()
     laws = theory(store) if laws is None else laws
     settings = list(dict.fromkeys(records["setting"]))
-    parts = {"decay": figures.decay(records, store.ceiling(), theory=laws), "diets": figures.diets(records)}
+    ceiling, known = store.ceiling(), figures.single(records["metric"])
+    parts = {"decay": figures.decay(records, ceiling, theory=laws)}
+    if not set(known) <= set(figures.shown(records["metric"])):
+        parts["measures"] = figures.decay(records, ceiling, known, laws, columns=6)
+    parts["diets"] = figures.diets(records)
     if pictures := {t: file.read_bytes() for t, file in _spread(store.pictures()).items()}:
         lines = settings if about["run"]["sweep"] else [str(r) for r in range(about["run"]["replicates"] or 1)]
         parts["samples"] = figures.gallery(pictures, lines)
@@ -41,7 +49,7 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
 td,th{{padding:.15rem .8rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}
 pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>
-<h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records, laws)}
+<h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records, laws)}{_onsets(records, known)}
 <h2>configuration</h2><pre>{html.escape(json.dumps(about, indent=1))}</pre></html>"""
     return store.write("report/index.html", page.encode())
 
@@ -82,6 +90,14 @@ def _table(records: Any, laws: Mapping[str, Overlay]) -> str:
             at = max(i for i, (name, _) in enumerate(table.columns) if name == metric) + 1
             table.insert(at, (metric, "theory"), ["" if c is None else f"{c[-1]:.3g}" for c in law])
     return table.to_html(border=0)
+
+
+def _onsets(records: Any, metrics: list[str]) -> str:
+    found = collapse.onsets(records, metrics)
+    if found.empty:
+        return ""
+    against = html.escape(str(collapse.control(records)))
+    return f"<h2>apart from '{against}' from which generation on</h2>{found.to_html(border=0, na_rep='not')}"
 
 
 def _spread(found: dict[int, Path], most: int = 4) -> dict[int, Path]:
