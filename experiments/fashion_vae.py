@@ -7,10 +7,10 @@ fresh ones a generation for the arm that eats them, two chains an arm; the class
 from all 60,000.  Two CPU cores: 542 s with compiling; report/measures.png has all measures.
 Result: after five generations of replace the Fréchet distance is 36.7 (8.2 at generation 0, real against real 1.7),
 recall 0.02 (0.42), coverage 0.42 (0.89), variance within classes 12 (37), accuracy of a classifier trained on the diet
-0.74 (0.84); accumulating holds 19.0, 0.13, 0.69, 27 and 0.80; 20 % of the first real rows 23.5, 0.09, 0.61, 21 and 0.81;
-20 % fresh ones 22.9, 0.07, 0.61, 21 and 0.81; the control, real rows only, 9.4, 0.32, 0.85, 36 and 0.84.  Distances to
-the diet, its entropy, the spectrum, energy and Fréchet distances see it at once; precision, label entropy and the number
-of modes hardly, or not at all.
+0.74 (0.84); accumulating holds 19.0, 0.13, 0.69, 27 and 0.80; 20 % of the first real rows 23.5, 0.09, 0.61, 21 and
+0.81; 20 % fresh ones 22.9, 0.07, 0.61, 21 and 0.81; the control, real rows only, 9.4, 0.32, 0.85, 36 and 0.84.
+Distances to the diet, its entropy, the spectrum, energy and Fréchet distances see it at once; precision, label entropy
+and the number of modes hardly, or not at all.
 """
 
 from __future__ import annotations

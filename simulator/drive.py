@@ -85,8 +85,9 @@ def run(
     With a store, a run that was stopped goes on where its last checkpoint is and equals the uninterrupted run to the
     bit; a finished one returns at once; more generations extend it, equal to a longer run up to rounding (the pool is
     larger, and its sums may be taken in another order).  A fit driven step by step that takes longer is also saved
-    while it goes on, `save_seconds` apart, or further where saving would take more than a twentieth of the time.  Raises `GenlossError` where the store holds
-    another run, the diet is empty or the loss is not finite, and `RunFailed` where a checkpoint cannot be written.
+    while it goes on, `save_seconds` apart, or further where saving would take more than a twentieth of the time.
+    Raises `GenlossError` where the store holds another run, the diet is empty or the loss is not finite, and
+    `RunFailed` where a checkpoint cannot be written.
     """
     _check(key, generations, replicates, every)
     if store is None:

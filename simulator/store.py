@@ -116,7 +116,7 @@ class Store:
         return found
 
     def fit(self, t: int, like: Any) -> tuple[int, Any] | None:
-        """(calls done, training) of the fit in flight, of the tree `like`; None where none of generation t is stored."""
+        """(calls done, training) of the fit of generation t, a tree as `like`, as stored while it went on, or None."""
         file = self.path / "fit.npz"
         if not file.exists():
             return None
