@@ -148,7 +148,7 @@ def test_a_damaged_fit_starts_anew(tmp_path: Path):
     store = Store(tmp_path)
     training = {"a": jax.numpy.arange(5.0), "key": jax.random.key(3)}
     store.write_fit(4, 2, training)
-    calls, found = store.fit(4, training) or (0, None)
+    calls, found = store.fit(4, training) or (0, training)
     assert calls == 2 and store.fit(3, training) is None
     assert same(found["a"], training["a"]) and bool((found["key"] == training["key"]).all())
     data = bytearray((tmp_path / "fit.npz").read_bytes())

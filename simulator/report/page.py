@@ -27,7 +27,7 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
     laws = theory(store) if laws is None else laws
     settings = list(dict.fromkeys(records["setting"]))
     ceiling, known = store.ceiling(), figures.single(records["metric"])
-    parts = {"decay": figures.decay(records, ceiling, theory=laws)}
+    parts: dict[str, Any] = {"decay": figures.decay(records, ceiling, theory=laws)}
     if not set(known) <= set(figures.shown(records["metric"])):
         parts["measures"] = figures.decay(records, ceiling, known, laws, columns=6)
     parts["diets"] = figures.diets(records)
