@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = command(name, text, runs=True)
         sub.add_argument("experiment", metavar="NAME|FILE.py", help="an experiment's name, or your own file")
+        sub.add_argument("--preset", metavar="NAME", help="another size of the experiment, one of its `presets`")
         sub.add_argument("--replicates", type=int, metavar="R", help="chains per setting, each with its own key")
         sub.add_argument("--seed", type=int, default=0, metavar="S", help="the root key (default: 0)")
         sub.add_argument("--every", type=int, metavar="K", help="generations per checkpoint")
@@ -225,7 +226,7 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
     _load_module(about.get("experiment") or "", missing_ok=True)
     stored = parent.chain()
     chain, given = _overridden(getattr(stored, "chain", stored), rest, "genloss fork", options.help)
-    if isinstance(stored, Sweep) and stored.path in given:
+    if isinstance(stored, Sweep) and given & set(stored.paths):
         raise GenlossError(f"{parent.path} sweeps {stored.path}, and so does its fork; change another field.")
     if options.at is None or options.out is None:
         raise GenlossError("A fork needs --at K, the last generation both runs share, and --out DIR, its folder.")
@@ -273,12 +274,14 @@ class Experiment:
         from simulator import Chain, GenlossError, Sweep
 
         module = _load_module(options.experiment)
+        if options.preset is not None:
+            module = _preset(module, options.preset)
         chain, sweep = getattr(module, "chain", None), getattr(module, "sweep", None)
         if not isinstance(chain, Chain):
             raise GenlossError(f"{options.experiment} defines no `chain`; give it one: chain = Chain(...).")
         changed, given = _overridden(chain, rest, f"genloss {options.command} {options.experiment}", options.help)
         subject: Any = changed
-        if isinstance(sweep, Sweep) and options.command != "sweep" and sweep.path not in given:
+        if isinstance(sweep, Sweep) and options.command != "sweep" and not given & set(sweep.paths):
             subject = Sweep(changed, sweep.path, sweep.values)
         generations = options.generations if options.generations is not None else getattr(module, "generations", 10)
         replicates = options.replicates if options.replicates is not None else getattr(module, "replicates", None)
@@ -320,6 +323,19 @@ def _load_module(name: str, missing_ok: bool = False) -> Any:
             return None
         raise GenlossError(unknown(name, sorted(known), "There is no experiment"))
     return importlib.import_module(f"experiments.{name}")
+
+
+def _preset(module: Any, name: str) -> Any:
+    """What an experiment defines (chain, sweep, generations, replicates, every), as one of its `presets` has it."""
+    from types import SimpleNamespace
+
+    from simulator import GenlossError
+    from simulator.spec import unknown
+
+    presets = getattr(module, "presets", {})
+    if name not in presets:
+        raise GenlossError(unknown(name, sorted(presets), "The experiment has no preset"))
+    return SimpleNamespace(**presets[name])
 
 
 def _overridden(chain: Any, rest: list[str], prog: str, wants_help: bool) -> tuple[Any, set[str]]:

@@ -16,14 +16,11 @@ and the number of modes hardly, or not at all.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import partial
-
-import jax.numpy as jnp
 
 from generators.nets.mlp import MLP
 from generators.vae import VAE
-from simulator import Chain, Dataset, Pool, Sweep
+from simulator import Chain, Dataset, Sweep
 from simulator.probes import (
     Diet,
     DietEntropy,
@@ -35,27 +32,18 @@ from simulator.probes import (
     Modes,
     Spectrum,
 )
-from simulator.recipe import Accumulate, Mix, Select, Then
-from simulator.types import Array, Key
+from simulator.recipe import Accumulate, Mix, NoFresh, Select, Then
 
 ROWS = 4000
-
-
-@dataclass(frozen=True)
-class Old:
-    """Leaves out the fresh rows that one of the arms is given."""
-
-    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        return jnp.where(pool.real & (pool.birth > 0), 0.0, pool.weight)
 
 
 CLASSIFIER = Learned(partial(MLP, hidden=(256, 64)), steps=3000)  # trained on all real training images
 RECIPES = {
     "replace": Mix(real=0.0, size=ROWS),
-    "accumulate": Then(Old(), Accumulate()),
-    "20 % real": Then(Old(), Mix(real=0.2, size=ROWS)),
+    "accumulate": Then(NoFresh(), Accumulate()),
+    "20 % real": Then(NoFresh(), Mix(real=0.2, size=ROWS)),
     "20 % fresh": Mix(real=0.2, size=ROWS, fresh=True),
-    "real only": Then(Old(), Mix(real=1.0, size=ROWS)),
+    "real only": Then(NoFresh(), Mix(real=1.0, size=ROWS)),
 }
 chain = Chain(
     source=Dataset(os.environ.get("GENLOSS_DATA", "zalando-datasets") + "/fashion_mnist"),

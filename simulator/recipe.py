@@ -135,6 +135,14 @@ class Mix:
 
 
 @dataclass(frozen=True)
+class NoFresh:
+    """Leaves out fresh real rows: for the arms of an experiment that do not eat them, beside one that does."""
+
+    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        return jnp.where(pool.real & (pool.birth > 0), 0.0, pool.weight)
+
+
+@dataclass(frozen=True)
 class Augment:
     """All real rows and, of the last generation, ratio times as many (Bertrand et al. 2023, arXiv:2310.00429).
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simulator import spec
 from simulator.chain import Chain
@@ -17,28 +19,39 @@ from simulator.types import Array, GenlossError
 class Sweep:
     """`Sweep(chain, "recipe.real", {"10 %": 0.1, "50 %": 0.5})`: the chain at each value of one of its fields.
 
-    All settings share keys (common random numbers) and one compilation, so the field must be a number that no shape
+    Several fields are swept together as `Sweep(chain, "recipe.real, generator.guidance", {"control": (1.0, 1.0), ...})`.
+    All settings share keys (common random numbers) and one compilation, so a field must be a number that no shape
     depends on.  Different recipes are swept as `Select((Replace(), Accumulate(), ...), 0)` over "recipe.index".
     """
 
     chain: Chain
-    path: str  # dotted path of the field
-    values: Mapping[str, float | int]  # name of the setting -> value
+    path: str  # dotted path of the field, or of several with commas between
+    values: Mapping[str, float | int | tuple[float | int, ...]]  # name of the setting -> value, or one a field
 
     def __post_init__(self) -> None:
         if not self.values:
             raise GenlossError(f"The sweep over {self.path} has no values; give at least one.")
-        for value in self.values.values():  # each setting alone must be a chain that can be built
+        for name, value in self.values.items():  # each setting alone must be a chain that can be built
+            if np.size(value) != len(self.paths):
+                raise GenlossError(f"The setting '{name}' has {np.size(value)} values for {self.path}; give one a field.")
             self.make(value)
 
     @property
-    def grid(self) -> Array:
-        """[settings]."""
-        return jnp.asarray(list(self.values.values()))
+    def paths(self) -> list[str]:
+        """Dotted paths of the fields."""
+        return [path.strip() for path in self.path.split(",")]
 
-    def make(self, value: float | int | Array) -> Chain:
-        made = spec.override(self.chain, {self.path: value})
-        if "prepared" in vars(self.chain) and not self.path.startswith(("source", "probes")):
+    @property
+    def grid(self) -> tuple[Array, ...]:
+        """[settings] a field."""
+        table = [value if isinstance(value, tuple | list) else (value,) for value in self.values.values()]
+        return tuple(jnp.asarray(column) for column in zip(*table, strict=True))
+
+    def make(self, value: Any) -> Chain:
+        """The chain at one value, or at one value for each of several fields."""
+        values = value if isinstance(value, tuple | list) else (value,)
+        made = spec.override(self.chain, dict(zip(self.paths, values, strict=True)))
+        if "prepared" in vars(self.chain) and not any(path.startswith(("source", "probes")) for path in self.paths):
             made.adopt(self.chain.prepared)
         return made
 

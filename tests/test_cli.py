@@ -57,6 +57,18 @@ def test_a_swept_field_given_on_the_command_line_is_one_setting():
     assert set(pandas.read_parquet("one/records.parquet").setting) == {"chain"}
 
 
+def test_a_preset_is_another_size_of_an_experiment(capsys: pytest.CaptureFixture[str]):
+    Path("sizes.py").write_text(
+        "from tiny_gaussian import chain\nfrom simulator import Chain\ngenerations = 2\n"
+        "presets = {'large': {'chain': Chain(source=chain.source, generator=chain.generator, real=77), 'generations': 3}}\n"
+    )
+    assert main(["run", "sizes.py", "--preset", "large", "--out", "large"]) == 0
+    about = json.loads(Path("large/chain.json").read_text())
+    assert about["run"]["chain"]["real"] == 77 and about["generations"] == 3
+    assert main(["run", "sizes.py", "--preset", "larger"]) == 2
+    assert "the nearest is 'large'" in capsys.readouterr().err
+
+
 def test_sweep_over_a_field():
     assert main(["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5", "--generations", "4", "--out", "swept"]) == 0
     frame = pandas.read_parquet("swept/records.parquet")

@@ -90,6 +90,18 @@ def test_run_drives_sweeps_as_ensemble_does():
     assert close(found, ensemble(sweep.make, sweep.grid, keys, 6))
 
 
+def test_a_sweep_over_two_fields_is_each_pair_alone():
+    chain = gaussian_chain(recipe=Mix(real=0.5, size=10, fresh=True), fresh=8)
+    sweep = Sweep(chain, "recipe.real, generator.bias", {"a": (0.2, 1.0), "b": (0.6, 0.8)})
+    key = jax.random.key(1)
+    found = run(sweep, key, 6)
+    for i, (real, bias) in enumerate(sweep.values.values()):  # pyright: ignore
+        alone = spec.override(chain, {"recipe.real": real, "generator.bias": bias})
+        assert close(jax.tree.map(lambda a, i=i: a[i, 0], found), simulate(alone, jax.random.fold_in(key, 0), 6))
+    with pytest.raises(GenlossError, match="give one a field"):
+        Sweep(chain, "recipe.real, generator.bias", {"a": 0.2})
+
+
 def test_keys_are_folded_in_per_generation():
     """Generations do not depend on how many there are."""
     chain = gaussian_chain(recipe=Mix(real=0.5, size=10, fresh=True), fresh=5)

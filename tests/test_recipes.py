@@ -17,6 +17,7 @@ from simulator.recipe import (
     Curate,
     Decay,
     Mix,
+    NoFresh,
     Reweigh,
     Select,
     Subsample,
@@ -57,6 +58,7 @@ R, S = "real", "synthetic"
 @pytest.mark.parametrize(
     ("recipe", "t", "expected"),
     [
+        (NoFresh(), 2, {(R, 0): 6, (S, 0): 4, (S, 1): 4}),
         (Accumulate(), 2, {(R, 0): 6, (S, 0): 4, (R, 1): 2, (S, 1): 4, (R, 2): 2}),
         (Latest(), 0, {(R, 0): 6}),
         (Latest(), 2, {(S, 1): 4, (R, 2): 2}),
