@@ -33,7 +33,9 @@ class Sweep:
             raise GenlossError(f"The sweep over {self.path} has no values; give at least one.")
         for name, value in self.values.items():  # each setting alone must be a chain that can be built
             if np.size(value) != len(self.paths):
-                raise GenlossError(f"The setting '{name}' has {np.size(value)} values for {self.path}; give one a field.")
+                raise GenlossError(
+                    f"The setting '{name}' has {np.size(value)} values for {self.path}; give one a field."
+                )
             self.make(value)
 
     @property

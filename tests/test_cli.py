@@ -14,6 +14,7 @@ from experiments.live import sparkline
 HERE = Path(__file__).parent
 GAUSSIAN = str(HERE / "tiny_gaussian.py")
 VAE = str(HERE / "tiny_vae.py")
+SWEEP = str(HERE / "tiny_sweep.py")
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +50,6 @@ def test_the_same_command_goes_on_and_other_fields_are_another_run():
     assert len(list(Path("runs").iterdir())) == 1
     assert main([*first, "--real", "21"]) == 0
     assert len(list(Path("runs").iterdir())) == 2
-
-
-def test_a_swept_field_given_on_the_command_line_is_one_setting():
-    quick = ["--generator.steps", "10", "--generations", "1", "--replicates", "1"]
-    assert main(["run", VAE, "--recipe.index", "1", "--out", "one", *quick]) == 0
-    assert set(pandas.read_parquet("one/records.parquet").setting) == {"chain"}
 
 
 def test_a_preset_is_another_size_of_an_experiment(capsys: pytest.CaptureFixture[str]):
@@ -224,10 +219,11 @@ def test_a_file_that_cannot_be_imported_is_said(capsys: pytest.CaptureFixture[st
 
 
 def test_equals_signs_and_swept_fields(capsys: pytest.CaptureFixture[str]):
-    quick = ["--generator.steps=10", "--generator.learning_rate=1e-3", "--generations", "2", "--replicates", "1"]
-    assert main(["run", VAE, "--recipe.index=1", "--out", "one", *quick]) == 0
+    quick = ["--generator.bias=0.9", "--generator.ddof=1", "--generations", "2", "--replicates", "1"]
+    assert main(["run", SWEEP, "--recipe.index=1", "--out", "one", *quick]) == 0
     assert set(pandas.read_parquet("one/records.parquet").setting) == {"chain"}
-    assert main(["run", VAE, "--out", "both", *quick]) == 0
+    assert main(["run", SWEEP, "--out", "both", *quick]) == 0
+    assert set(pandas.read_parquet("both/records.parquet").setting) == {"replace", "accumulate"}
     capsys.readouterr()
     assert main(["fork", "both", "--at", "0", "--out", "fork", "--recipe.index", "1"]) == 2
     assert "sweeps recipe.index, and so does its fork" in capsys.readouterr().err

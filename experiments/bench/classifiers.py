@@ -51,7 +51,9 @@ def report(source: Dataset, spaces: dict[str, Learned]) -> None:
         took = time.perf_counter() - started
         said = scores(jax.jit(space.logits)(test, learned), test["label"])
         shown = [f"{float(said[m]):.3f}" for m in ("accuracy", "worst", "calibration", "nll")]
-        found.add_row(name, str(space.steps), *shown, f"{took:.0f}", f"{1e3 * took / space.steps:.0f}")
+        row = (name, str(space.steps), *shown, f"{took:.0f}", f"{1e3 * took / space.steps:.0f}")
+        console.print("  ".join(row))  # hours may pass until the table is whole
+        found.add_row(*row)
     console.print(found)
 
 
