@@ -55,7 +55,8 @@ def test_the_same_command_goes_on_and_other_fields_are_another_run():
 def test_a_preset_is_another_size_of_an_experiment(capsys: pytest.CaptureFixture[str]):
     Path("sizes.py").write_text(
         "from tiny_gaussian import chain\nfrom simulator import Chain\ngenerations = 2\n"
-        "presets = {'large': {'chain': Chain(source=chain.source, generator=chain.generator, real=77), 'generations': 3}}\n"
+        "large = Chain(source=chain.source, generator=chain.generator, real=77)\n"
+        "presets = {'large': {'chain': large, 'generations': 3}}\n"
     )
     assert main(["run", "sizes.py", "--preset", "large", "--out", "large"]) == 0
     about = json.loads(Path("large/chain.json").read_text())
