@@ -19,7 +19,7 @@ from simulator.types import Array, GenlossError
 class Sweep:
     """`Sweep(chain, "recipe.real", {"10 %": 0.1, "50 %": 0.5})`: the chain at each value of one of its fields.
 
-    Several fields are swept together as `Sweep(chain, "recipe.real, generator.guidance", {"control": (1.0, 1.0)})`.  All
+    Several fields are swept together as `Sweep(chain, "recipe.real, generator.guidance", {"both": (1.0, 1.0)})`.  All
     settings share keys (common random numbers) and one compilation, so a field must be a number that no shape depends
     on.  Different recipes are swept as `Select((Replace(), Accumulate(), ...), 0)` over "recipe.index".
     """
