@@ -98,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("fork", "go on from a generation of a run with another recipe", runs=True)
     sub.add_argument("run", metavar="RUN", help="the run's folder")
     sub.add_argument("--at", type=int, metavar="K", help="the last generation both share")
+    sub = command("export", "write a generation of a diffusion model as a pipeline of diffusers")
+    sub.add_argument("run", metavar="RUN", help="the run's folder")
+    sub.add_argument("--generation", type=int, metavar="K", help="which generation (default: the last)")
+    sub.add_argument("--to", metavar="DIR", help="the folder to write")
+    sub.add_argument("--setting", metavar="NAME", help="which setting of a sweep (default: the first)")
+    sub.add_argument("--replicate", type=int, default=0, metavar="R", help="which replicate (default: 0)")
+    sub.add_argument("--label", type=int, metavar="L", help="of a U-Net with classes: the one that is written")
     for name, text in (("show", "the figures of a run, as numbers"), ("report", "draw a run: figures and a page")):
         command(name, text).add_argument("run", metavar="RUN", help="the run's folder")
     return parser
@@ -473,6 +480,49 @@ def _plan_of(experiment: Experiment) -> int:
     for name, value in plan.items():
         print(f"{name:<28}{value}")
     print(f"{'folder':<28}{_near(experiment.store.path)}")
+    return 0
+
+
+# export
+
+
+def _export(options: argparse.Namespace, rest: list[str]) -> int:
+    import jax
+
+    from generators import hub
+    from generators.diffusion import Diffusion
+    from simulator import GenlossError, Store, Sweep
+    from simulator.spec import unknown
+    from simulator.store import shaped
+
+    store = Store(options.run)
+    about = store.about()
+    _load_module(about.get("experiment") or "", missing_ok=True)
+    stored = store.chain()
+    model = getattr(stored, "chain", stored).model
+    if not isinstance(model, Diffusion):
+        raise GenlossError(f"The run's generator is a {type(model).__name__}; only Diffusion is written for diffusers.")
+    if options.to is None:
+        raise GenlossError("Say where to write the model: --to DIR.")
+    if (folder := Path(options.to)).exists() and any(folder.iterdir()):
+        raise GenlossError(f"{folder} is not empty; export into a new folder.")
+    at: list[int] = []  # of the axes that the run has: setting, replicate
+    if isinstance(stored, Sweep):
+        names = list(stored.values)
+        if options.setting is not None and options.setting not in names:
+            raise GenlossError(unknown(options.setting, names, "The run has no setting"))
+        at.append(names.index(options.setting or names[0]))
+    if isinstance(stored, Sweep) or about["run"]["replicates"] is not None:
+        count = about["run"]["replicates"] or 1
+        if not 0 <= options.replicate < count:
+            raise GenlossError(f"The run has no replicate {options.replicate}; there are 0 to {count - 1}.")
+        at.append(options.replicate)
+    params = store.params(options.generation)
+    params = {name: leaf[tuple(at)] for name, leaf in params.items()}
+    params = shaped(params, jax.eval_shape(lambda: model.init(jax.random.key(0))))
+    told = model.classes if model.conditional else None
+    hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
+    print(_near(folder))
     return 0
 
 

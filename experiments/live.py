@@ -45,6 +45,7 @@ class Display:
         self.axes = 2 if hasattr(experiment.subject, "values") else int(experiment.replicates is not None)
         self.history: dict[str, np.ndarray] = {}  # metric -> [settings, generations], means over replicates
         self.started = time.perf_counter()
+        self.silent_until = 0.0  # in a log, what is being done is said twice a minute
         self.worked = False  # whether this call did any generation
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -81,8 +82,10 @@ class Display:
                 self.history[name] = lines if old is None else np.concatenate([old, lines], 1)
         self.bar.update(self.task, completed=progress.done + progress.part, description=progress.doing or "running")
         self.live.update(self._picture())
-        if progress.doing and not self.console.is_terminal:
+        now = time.perf_counter()
+        if progress.doing and not self.console.is_terminal and now > self.silent_until:
             self.console.print(progress.doing, soft_wrap=True)
+            self.silent_until = now + 30
         if progress.record is not None and not self.console.is_terminal:
             now = ", ".join(f"{name} {self._latest(name)}" for name in self._shown()[:3])
             spent = time.perf_counter() - self.started

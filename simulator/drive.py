@@ -64,7 +64,7 @@ class Progress:
     record: Record | None  # the last finished generations, leaves [(settings, replicates,) chunk, ...]; None: none yet
     part: float = 0.0  # share of the generation in flight that is done
     seconds: dict[str, float] = field(default_factory=dict)  # train, sample, measure, save: spent on this report
-    doing: str = ""  # what is being done before the first generation
+    doing: str = ""  # what is being done, where that takes long
 
 
 def run(
@@ -227,6 +227,7 @@ class Drive:
         self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
         self.finish = self.lift(lambda c, k, training: c.model.finish(training), each)
         self.speak = self.lift(lambda c, k, t, params: c.speak(jax.random.fold_in(k, t), params), same, each)
+        self.portion = self.lift(_portion, same, same, each)
         self.trace = self.lift(_trace, same, each, each, each)
         self.measure = self.lift(_measure, same, each, each, each, each)
         self.remember = self.lift(_remember, each, same, each, each, each, donate=0)
@@ -304,19 +305,44 @@ class Drive:
             now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
             state, diet, training = self.begin(state, t, now)
             first, training = (0, training) if saver is None else saver.found(int(t), training)
+            started = time.perf_counter()
             for call in range(first, calls):
                 training = self.advance(diet, training)
-                if not np.isfinite(np.asarray(training.loss)).all():
+                loss = np.asarray(training.loss)
+                if not np.isfinite(loss).all():
                     raise GenlossError(_not_finite(int(t), call / calls))
                 if saver is not None and call + 1 < calls:
                     saver.note(int(t), call + 1, training)
-                tell(Progress(int(t), self.generations, None, (call + 1) / calls))
+                each = (time.perf_counter() - started) / (call + 1 - first)
+                tell(Progress(int(t), self.generations, None, (call + 1) / calls, doing=self.pace(call + 1, loss, each)))
             params, info = clock.lap("train", self.finish(training))
-            rows = clock.lap("sample", self.speak(t, params))
+            rows = clock.lap("sample", self.say(t, params, tell))
             ancestors = self.trace(t, params, diet, rows)
             records.append(with_info(clock.lap("measure", self.measure(t, params, diet, rows, ancestors)), info))
             state = self.remember(state, t, params, rows, ancestors)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
+
+    def pace(self, calls: int, loss: np.ndarray, seconds: float) -> str:
+        """How far a fit is: step, mean loss over chains, training rows a second in all; `seconds` a call."""
+        model: Any = self.chain.model
+        steps = getattr(model, "steps", model.calls)
+        speed = getattr(model, "batch", 0) * steps / model.calls * loss.size / seconds
+        said = f"step {round(calls / model.calls * steps):,} of {steps:,}, loss {loss.mean():.4g}"
+        return said + (f", {speed:,.0f} rows/s" if speed else "")
+
+    def say(self, t: Array, params: Any, tell: Callable[[Progress], None]) -> Any:
+        """What generation t says; portion by portion where the generator makes several of it."""
+        model: Any = self.chain.model
+        portions = model.portions(self.chain.rows) if hasattr(model, "portions") else 1
+        if portions == 1:
+            return self.speak(t, params)
+        parts = []
+        for i in range(portions):
+            parts.append(jax.block_until_ready(self.portion(t, jnp.int32(i), params)))
+            tell(Progress(int(t), self.generations, None, 1.0, doing=f"sampling, {(i + 1) / portions:.0%}"))
+        return jax.tree.map(
+            lambda *a: jax.lax.slice_in_dim(jnp.concatenate(a, self.axes), 0, self.chain.rows, axis=self.axes), *parts
+        )
 
     def resume(self, store: Store | None, state: State) -> tuple[list[Record], State]:
         """The stored records, and the state after the last of them: the pool is filled again, block by block."""
@@ -434,6 +460,10 @@ def _begin(c: Chain, k: Key, state: State, t: Array, fresh: Any) -> tuple[State,
     k = jax.random.fold_in(k, t)
     state, diet = c.eat(k, state.replace(t=t), fresh)
     return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)  # pyright: ignore
+
+
+def _portion(c: Chain, k: Key, t: Array, i: Array, params: Any) -> Any:
+    return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i)  # pyright: ignore
 
 
 def _trace(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any) -> Array | None:

@@ -79,6 +79,17 @@ class Store:
         found = (self.path / "checkpoints").glob("*/_CHECKPOINT_METADATA")
         return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
 
+    def params(self, generation: int | None = None) -> Leaves:
+        """The parameters of a generation whose checkpoint is there (None: the last), as their leaves."""
+        have = self.steps()
+        if not have or generation not in (None, *have):
+            named = ", ".join(map(str, have)) or "none"
+            raise GenlossError(f"{self.path} has no checkpoint of generation {generation}; it has: {named}.")
+        try:
+            return self._read(have[-1] if generation is None else generation)[1]["params"]
+        except Exception as error:
+            raise GenlossError(f"The checkpoint of that generation in {self.path} is damaged ({error}).") from None
+
     def has_records(self, generations: int) -> bool:
         """Whether records.parquet holds all of the first generations."""
         return (self.path / "records.parquet").exists() and self.records()["generation"].max() >= generations - 1

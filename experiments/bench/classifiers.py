@@ -23,12 +23,12 @@ from simulator.probes.downstream import scores
 from simulator.probes.features import Learned
 
 FASHION = {
-    "MLP": Learned(partial(MLP, hidden=(256,)), steps=4000, batch=128),
-    "ConvNet": Learned(ConvNet, steps=2000, batch=128),
-    "Mixer": Learned(Mixer, steps=2500, batch=128),
-    "ViT": Learned(ViT, steps=2500, batch=128),
+    "MLP": Learned(partial(MLP, hidden=(256,)), steps=4000),
+    "ConvNet": Learned(ConvNet, steps=4500, batch=64),
+    "Mixer": Learned(Mixer, steps=5000, batch=64),
+    "ViT": Learned(ViT, steps=5000, batch=64),
 }
-CIFAR = {"ConvNet": Learned(ConvNet, steps=5000, batch=128, augment=True, flips=True)}
+CIFAR = {"ConvNet": Learned(ConvNet, steps=8000, batch=64, augment=True, flips=True)}
 
 
 def main() -> None:
