@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from generators.nets.denoiser import Denoiser
-from generators.noise import Flow, Noise, Steps, clean_and_noise, target
+from generators.noise import Flow, Noise, Steps, step, target
 from generators.train import Trained
 from simulator.chance import fold_in, normal
 from simulator.pool import Pool, Rows
@@ -98,7 +97,7 @@ class Diffusion(Trained):
         found = int(rows["label"].max()) + 1 if labelled else None
         if self._guided and found is None:
             raise GenlossError("Guidance needs rows with a label; leave `guidance` at 1.")
-        if None not in (found, self.classes) and self.classes < found:  # pyright: ignore[reportOperatorIssue]
+        if found is not None and self.classes is not None and self.classes < found:
             raise GenlossError(
                 f"A Diffusion of {self.classes} classes was shown {found}; raise `classes` or leave it open."
             )
@@ -169,22 +168,18 @@ class Diffusion(Trained):
         # The step's number is folded into each row's key, 0 for the noise it begins with.
         draw = jax.vmap(lambda key, i: self.temperature * normal(fold_in(key, i), self._shape), (0, None))
 
-        def step(x: Array, now: tuple[Array, Steps]) -> tuple[Array, None]:
+        def one(x: Array, now: tuple[Array, Steps]) -> tuple[Array, None]:
             i, c = now
-            told = self._told(net, x, c.t, label)  # [n, *shape]
-            x0, eps = clean_and_noise(self.noise.prediction_type, told, x, c.a, c.s)  # [n, *shape] each
-            if self.noise.reach is not None:
-                x0 = jnp.clip(x0, -self.noise.reach, self.noise.reach)
-            x = c.clean * x0 + c.keep * x + c.eps * eps
-            return (x + c.fresh * draw(keys, i) if plan.fresh.any() else x), None
+            z = draw(keys, i) if plan.fresh.any() else 0.0
+            return step(self.noise, c, self._told(net, x, c.t, label), x, z), None
 
         steps = (jnp.arange(1, len(plan.t) + 1), jax.tree.map(jnp.asarray, plan))  # leaves [steps]
-        return jax.lax.scan(step, draw(keys, 0), steps)[0] / signal
+        return jax.lax.scan(one, draw(keys, 0), steps)[0] / signal
 
     def _told(self, net: Any, x: Array, t: Array, label: Array | None) -> Array:
         """What the network tells of x [n, *shape] at one time t, under guidance."""
         n = x.shape[0]
-        if label is None or not self._guided:
+        if label is None or self._classes is None or not self._guided:
             return net(x, jnp.full(n, t), label)
         null = jnp.full(n, self._classes)
         both = net(jnp.concatenate([x, x]), jnp.full(2 * n, t), jnp.concatenate([label, null]))  # [2 n, *shape]
@@ -219,14 +214,11 @@ class Diffusion(Trained):
     @property
     def unrolled(self) -> bool:
         """On CPU the step of a network of convolutions is many times slower inside a loop than alone."""
-        return jax.default_backend() == "cpu" and _convolves(self._forward)
-
-    @functools.cached_property
-    def _forward(self) -> Any:
-        """The network as a program, for a row."""
         label = None if self._classes is None else jnp.zeros(1, jnp.int32)
-        net = lambda x, t: self._net(jax.random.key(0))(x, t, label)  # noqa: E731
-        return jax.make_jaxpr(net)(jnp.zeros((1, *self._shape)), jnp.zeros(1)).jaxpr
+        program = jax.make_jaxpr(lambda x, t: self._net(jax.random.key(0))(x, t, label))
+        return jax.default_backend() == "cpu" and "conv_general_dilated" in str(
+            program(jnp.zeros((1, *self._shape)), jnp.zeros(1))
+        )
 
     def _net(self, key: Key) -> Any:
         return self.network(self._shape, self._classes, dtype=jnp.dtype(self.dtype), rngs=nnx.Rngs(key))
@@ -238,7 +230,7 @@ class Diffusion(Trained):
 
 def _values(rows: Rows) -> Array:
     """The rows without their labels, [n, *shape]."""
-    return rows.get("image", rows.get("x")) if isinstance(rows, dict) else rows
+    return rows["image" if "image" in rows else "x"] if isinstance(rows, dict) else rows
 
 
 def _read(rows: Rows) -> Array:
@@ -250,12 +242,3 @@ def _read(rows: Rows) -> Array:
 def _along(a: Array, x: Array) -> Array:
     """One number for each row, a [n], with the axes of x: [n, 1..]."""
     return a.reshape(-1, *[1] * (x.ndim - 1))
-
-
-def _convolves(program: Any) -> bool:
-    """Whether there is a convolution in a program or in one that it calls."""
-    return any(
-        equation.primitive.name == "conv_general_dilated"
-        or any(map(_convolves, jax.core.jaxprs_in_params(equation.params)))
-        for equation in program.eqns
-    )

@@ -267,6 +267,14 @@ def clean_and_noise(kind: Prediction, told: Array, x: Array, a: Array, s: Array)
     return (x - s * told) / (a + s), (x + a * told) / (a + s)
 
 
+def step(noise: Noise | Flow, c: Steps, told: Array, x: Array, z: Array | float) -> Array:
+    """x after one step c of a sampler of `noise`, by what the network told of x; z ~ N(0, I), the shape of x."""
+    x0, eps = clean_and_noise(noise.prediction_type, told, x, c.a, c.s)
+    if noise.reach is not None:
+        x0 = jnp.clip(x0, -noise.reach, noise.reach)
+    return c.clean * x0 + c.keep * x + c.eps * eps + c.fresh * z
+
+
 # What diffusers calls them, and what is not in their configs.
 _CLASSES = {
     "ddpm": ("DDPMScheduler", ("sampler", "eta", "set_alpha_to_one")),
@@ -309,18 +317,17 @@ def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Noise | Flow:
     for key, value in _FIXED[name].items():
         if given.pop(key, value) != value:
             raise GenlossError(f"A {name} with `{key}` {config[key]!r} has no sampler here; set it to {value!r}.")
-    sampler = {known: sampler for sampler, (known, _) in _CLASSES.items()}.get(name)
-    left_out = _CLASSES[sampler][1] if sampler else ("prediction_type",)
-    kind = Noise if sampler else Flow
+    sampler = "ddpm" if name == _CLASSES["ddpm"][0] else "ddim"
+    kind, left_out = (Flow, ("prediction_type",)) if name == _FLOW else (Noise, _CLASSES[sampler][1])
     names = [f.name for f in dataclasses.fields(kind) if f.name not in left_out]
     for key in given:
         if key not in names:
             raise GenlossError(unknown(key, names, f"A {name} has no"))
-    if sampler is None:
+    if kind is Flow:
         return Flow(**given)
-    if given.get("trained_betas") is not None:
-        given["trained_betas"] = tuple(given["trained_betas"])
-    return Noise(sampler=sampler, **{"clip_sample": True, **given})
+    betas = given.pop("trained_betas", None)
+    given = {"clip_sample": True, **given, "trained_betas": None if betas is None else tuple(betas)}
+    return Noise(sampler=sampler, **given)
 
 
 def _choices(kind: type) -> list[tuple[str, tuple[str, ...]]]:

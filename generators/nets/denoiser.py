@@ -55,7 +55,7 @@ class Denoiser(nnx.Module):
     def __call__(self, x: jax.Array, t: jax.Array, label: jax.Array | None = None) -> jax.Array:
         row = x.reshape(x.shape[0], -1)  # [n, size]
         told = self.time(waves(t, self.told))  # [n, told]
-        if hasattr(self, "label"):
+        if label is not None and hasattr(self, "label"):
             told = told + self.label(label)
         told = jax.nn.gelu(told)
         y = self.enter(row)  # [n, width]
