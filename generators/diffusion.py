@@ -14,8 +14,8 @@ from flax import nnx
 from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise, Steps, step, target
 from generators.train import Trained
-from simulator.chance import fold_in, normal
-from simulator.pool import Pool, Rows
+from simulator.chance import fold_in, normal, uniform
+from simulator.pool import Pool, Rows, draw
 from simulator.types import Array, GenlossError, Key, Params
 
 Network = Callable[..., Any]
@@ -119,19 +119,19 @@ class Diffusion(Trained):
 
     def loss(self, key: Key, params: Params, rows: Rows) -> Array:
         """Mean squared error per value of a row."""
-        for_time, for_noise, for_drop, for_flip = jax.random.split(key, 4)
+        for_time, for_noise, for_drop, for_flip = (fold_in(key, i) for i in range(4))
         x0 = _read(rows)  # [n, *shape]
         n = x0.shape[0]
         if self.flips:
-            mirrored = jax.random.bernoulli(for_flip, shape=(n, 1, 1, 1))
+            mirrored = uniform(for_flip, (n, 1, 1, 1)) < 0.5
             x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
         # Times of a batch are spread evenly: each is uniform, and their mean loss varies less (arXiv:2107.00630).
-        t, a, s = self.noise.at((jax.random.uniform(for_time) + jnp.arange(n) / n) % 1)  # [n] each
+        t, a, s = self.noise.at((uniform(for_time, ()) + jnp.arange(n) / n) % 1)  # [n] each
         a, s = _along(a, x0), _along(s, x0)  # [n, 1..] each
         eps = normal(for_noise, x0.shape)  # [n, *shape]
         label = None
         if self._classes is not None:
-            dropped = jax.random.bernoulli(for_drop, self.drop, (n,))
+            dropped = uniform(for_drop, (n,)) < self.drop
             label = jnp.where(dropped, self._classes, rows["label"])  # [n]
         told = self._merged(params["net"])(a * x0 + s * eps, t, label)  # [n, *shape]
         return jnp.square(told - target(self.noise.prediction_type, x0, eps, a, s)).mean()
@@ -142,14 +142,14 @@ class Diffusion(Trained):
         Row i draws from a key of its own, so that it is the same in a batch of any size, as far as the matmuls of the
         network are: a processor may add up a row's products in another order where more rows stand beside it.
         """
-        for_label, for_rows = jax.random.split(key)
+        for_label, for_rows = fold_in(key, 0), fold_in(key, 1)
         net = self._merged(params["net"])
         batch = min(self.sample_batch, n)
         batches = -(-n // batch)
         index = jnp.arange(batches * batch).reshape(batches, batch)  # beyond n: rows that are thrown away
         label = None
         if self.classes is not None:
-            label = jax.random.categorical(for_label, jnp.log(params["labels"]), shape=(n,)).astype(jnp.int32)  # [n]
+            label = draw(for_label, params["labels"], (n,))  # [n]
 
         def one(index: Array) -> Array:
             keys = jax.vmap(lambda i: fold_in(for_rows, i))(index)  # [batch]
@@ -166,15 +166,15 @@ class Diffusion(Trained):
         """Rows from noise, [n, *shape]; keys [n], label [n]."""
         plan, signal = self.noise.steps(self.sample_steps, self.stop)
         # The step's number is folded into each row's key, 0 for the noise it begins with.
-        draw = jax.vmap(lambda key, i: self.temperature * normal(fold_in(key, i), self._shape), (0, None))
+        noise = jax.vmap(lambda key, i: self.temperature * normal(fold_in(key, i), self._shape), (0, None))
 
         def one(x: Array, now: tuple[Array, Steps]) -> tuple[Array, None]:
             i, c = now
-            z = draw(keys, i) if plan.fresh.any() else 0.0
+            z = noise(keys, i) if plan.fresh.any() else 0.0
             return step(self.noise, c, self._told(net, x, c.t, label), x, z), None
 
         steps = (jnp.arange(1, len(plan.t) + 1), jax.tree.map(jnp.asarray, plan))  # leaves [steps]
-        return jax.lax.scan(one, draw(keys, 0), steps)[0] / signal
+        return jax.lax.scan(one, noise(keys, 0), steps)[0] / signal
 
     def _told(self, net: Any, x: Array, t: Array, label: Array | None) -> Array:
         """What the network tells of x [n, *shape] at one time t, under guidance."""

@@ -185,10 +185,12 @@ def test_guidance_goes_from_the_null_prediction_beyond_the_labelled(name: str):
     rows = {"x": jnp.zeros((4, 2)), "label": jnp.arange(4) % 2}
     labels = jnp.array([0.3, 0.7])
 
+    network = partial(Exact, noise=noise, means=means, covs=covs)
+    shaped = Diffusion(network=network, noise=noise, sample_steps=10).shaped(rows)
+
     @jax.jit
     def sample(guidance: Any) -> Any:
-        network = partial(Exact, noise=noise, means=means, covs=covs)
-        model = Diffusion(network=network, noise=noise, sample_steps=10, guidance=guidance).shaped(rows)
+        model = dataclasses.replace(shaped, guidance=guidance)
         return model.sample(KEY, {**model.init(KEY), "labels": labels}, 20_000)
 
     for guidance in (0.0, 1.0, 1.5):
@@ -251,7 +253,7 @@ def test_a_network_learns_the_best_predictor(dtype: Any):
     """Within three in a hundred of the least loss there is; weights stay float32 whatever they are computed in."""
     model = Diffusion(
         network=partial(Denoiser, width=32, depth=1), noise=Noise(prediction_type="v_prediction"), dtype=dtype,
-        steps=600, batch=256, learning_rate=5e-3,
+        steps=500, batch=256, learning_rate=5e-3,
     ).shaped(jnp.zeros((3, 2)))  # fmt: skip
     fit = jax.jit(lambda: model.fit(KEY, model.init(KEY), Pool.of(gaussian_rows(jax.random.key(1), 20_000)))[0])
     params = fit()
@@ -262,27 +264,28 @@ def test_a_network_learns_the_best_predictor(dtype: Any):
 
 
 def test_eight_modes_are_learned_and_labels_kept():
-    """As near to the truth as other real rows are, within what 1,000 rows tell; each row is at its label's mode."""
+    """Nearer to the truth than a tenth of what a Gaussian of the same moments is; each row is at its label's mode."""
     angle = 2 * np.pi * np.arange(8) / 8
     modes = jnp.asarray(np.stack([np.cos(angle), np.sin(angle)], -1), jnp.float32)
 
+    @partial(jax.jit, static_argnums=1)
     def draw(key: jax.Array, n: int) -> Any:
-        label = jnp.arange(n) % 8
+        label = jax.random.randint(key, (n,), 0, 8)
         return {"x": modes[label] + 0.1 * jax.random.normal(key, (n, 2)), "label": label}
 
     model = Diffusion(
-        network=partial(Denoiser, width=48, depth=2),
+        network=partial(Denoiser, width=48, depth=1),
         noise=Noise(sampler="ddim", beta_schedule="squaredcos_cap_v2"),
-        steps=800, batch=256, learning_rate=5e-3, sample_steps=25,
-    ).shaped(draw(KEY, 8))  # fmt: skip
+        steps=800, batch=256, learning_rate=5e-3, sample_steps=20,
+    ).shaped(draw(KEY, 100))  # fmt: skip
     params = jax.jit(lambda: model.fit(KEY, model.init(KEY), Pool.of(draw(KEY, 8000)))[0])()
     said = jax.jit(lambda: model.sample(jax.random.key(7), params, 1000))()
     nearest = jnp.square(said["x"][:, None] - modes).sum(-1).argmin(-1)
     assert float((nearest == said["label"]).mean()) > 0.99
-    others = [draw(jax.random.key(i), 1000)["x"] for i in range(10, 40)]
-    between = np.array([energy(others[0], other) for other in others[1:]])
-    assert float(np.mean([energy(other, said["x"]) for other in others[:5]])) < 0.004
-    assert abs(between.mean()) < 0.001
+    others = [draw(jax.random.key(i), 1000)["x"] for i in range(10, 20)]
+    smooth = np.sqrt(0.5 + 0.01) * jax.random.normal(KEY, (1000, 2))
+    distance = [np.mean([energy(other, rows) for other in others[1:]]) for rows in (said["x"], others[0], smooth)]
+    assert distance[0] < distance[1] + 0.1 * (distance[2] - distance[1])
 
 
 def test_labels_have_their_weighted_share_of_the_diet():
@@ -315,29 +318,27 @@ def test_flips_and_dropped_labels_have_their_share():
     assert abs(share - 0.5) < 4.5 * 0.5 / np.sqrt(20_000)
 
 
-@pytest.mark.parametrize("rows", [jnp.zeros((3, 2)), "digits"], ids=["points", "images"])
-def test_rows_are_the_same_in_batches_of_any_size(rows: Any):
+def test_rows_are_the_same_in_batches_of_any_size():
     """To the bit where the network treats each row by itself; a matmul of another size may round differently."""
-    rows = Dataset.digits().draw(KEY, 100, held_out=True) if isinstance(rows, str) else rows
     noise = Noise(sampler="ddim", eta=0.5)
 
-    def sample(size: int, n: int, exact: bool) -> Any:
-        network = partial(Exact, noise=noise) if exact else partial(Denoiser, width=16, depth=1)
+    def sample(size: int, n: int, network: Any, rows: Any) -> Any:
         model = Diffusion(network=network, noise=noise, sample_batch=size, sample_steps=4).shaped(rows)
-        return jax.jit(lambda: model.sample(KEY, model.init(KEY), n))()
+        params = jax.tree.map(lambda a: a + 0.1 * np.random.default_rng(0).standard_normal(a.shape), model.init(KEY))
+        return jax.jit(model.sample, static_argnums=2)(KEY, params, n)
 
-    for exact in (True, False) if isinstance(rows, jax.Array) else (False,):
-        whole = sample(50, 50, exact)
-        for size, n in ((1, 50), (7, 50), (25, 50), (64, 50)):
-            found = sample(size, n, exact)
-            if exact:
-                assert same(found, whole)
-            else:
-                values = jax.tree.map(lambda a: np.asarray(a, np.float64), (found, whole))
-                assert close(*values, rtol=0, atol=1e-5 if isinstance(rows, jax.Array) else 1)
-    more = sample(8, 60, not isinstance(rows, dict))
-    if not isinstance(rows, dict):
-        assert same(more[:50], sample(50, 50, True))
+    exact = partial(sample, network=partial(Exact, noise=noise), rows=jnp.zeros((3, 2)))
+    whole = exact(50, 50)
+    for size in (1, 7, 25, 64):
+        assert same(exact(size, 50), whole)
+    assert same(exact(8, 60)[:50], whole)  # nor does a row depend on how many there are
+    digits = partial(sample, network=partial(Denoiser, width=16), rows=Dataset.digits().draw(KEY, 100, True))
+    whole = digits(50, 50)
+    for size in (7, 64):
+        found = digits(size, 50)
+        assert same(found["label"], whole["label"])
+        apart = np.abs(found["image"].astype(int) - whole["image"].astype(int))
+        assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
 
 
 def network_of_convolutions(shape: Any, classes: Any, *, dtype: Any, rngs: nnx.Rngs) -> Any:
@@ -366,7 +367,7 @@ def test_steps_of_convolutions_are_laid_out_on_cpu_and_are_the_same_steps():
     assert close(*fitted)
 
 
-TINY: Any = {"network": partial(Denoiser, width=16, depth=1), "steps": 4, "chunk": 2, "batch": 16, "sample_steps": 4}
+TINY: Any = {"network": partial(Denoiser, width=16, depth=0), "steps": 4, "chunk": 2, "batch": 16, "sample_steps": 4}
 
 
 def tiny_chain() -> Chain:
@@ -384,11 +385,17 @@ def entering(key: jax.Array, view: Any) -> jax.Array:
     return view.params["net"]["enter"]["kernel"]
 
 
-def test_scan_equals_run():
-    assert close(simulate(tiny_chain(), KEY, 2), run(tiny_chain(), KEY, 2), rtol=1e-3, atol=1e-4)
+@pytest.fixture(scope="module")
+def whole() -> Any:
+    """The record of a chain that was run at one go."""
+    return run(tiny_chain(), KEY, 2)
 
 
-def test_a_run_stopped_in_a_generation_and_resumed_equals_the_uninterrupted_one(tmp_path: Path):
+def test_scan_equals_run(whole: Any):
+    assert close(simulate(tiny_chain(), KEY, 2), whole, rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_stopped_in_a_generation_and_resumed_equals_the_uninterrupted_one(whole: Any, tmp_path: Path):
     class Stopped(Exception):
         pass
 
@@ -396,21 +403,23 @@ def test_a_run_stopped_in_a_generation_and_resumed_equals_the_uninterrupted_one(
         if progress.done == 1 and progress.part >= 0.5:
             raise Stopped
 
-    chain = tiny_chain()
     with pytest.raises(Stopped):
-        run(chain, KEY, 3, tmp_path / "run", report=stop)
-    assert same(run(chain, KEY, 3, tmp_path / "run"), run(chain, KEY, 3))
+        run(tiny_chain(), KEY, 2, tmp_path / "run", report=stop)
+    assert same(run(tiny_chain(), KEY, 2, tmp_path / "run"), whole)
 
 
-def test_points_without_labels_make_a_chain_and_unconditional_models_label_at_random():
+def test_points_without_labels_make_a_chain():
     chain = Chain(source=Truth(Gaussian(2)), generator=Diffusion(**TINY), real=20, rows=20)
-    assert set(chain.model.init(KEY)) == {"net"}
-    assert np.isfinite(simulate(chain, KEY, 2)["fit.loss"]).all()
-    rows = Dataset.digits().draw(KEY, 100, held_out=True)
-    model = Diffusion(**TINY, conditional=False).shaped(rows)
+    params = chain.init(KEY, 2).params
+    assert set(params) == {"net"} and "label" not in params["net"]
+
+
+def test_an_unconditional_model_draws_labels_for_its_images():
+    model = Diffusion(**TINY, conditional=False).shaped(Dataset.digits().draw(KEY, 100, held_out=True))
     params = model.init(KEY)
-    assert "label" not in params["net"] and params["labels"].shape == (10,)
-    assert model.sample(KEY, params, 5)["label"].dtype == jnp.int32
+    assert "label" not in params["net"]
+    said = model.sample(KEY, {**params, "labels": jnp.eye(10)[3]}, 5)
+    assert said["image"].shape == (5, 8, 8, 1) and (said["label"] == 3).all()
 
 
 BAD = {
@@ -585,7 +594,7 @@ def test_a_step_of_flow_against_diffusers(shift: float):
             scheduler._step_index = i
             expected = scheduler.step(torch.from_numpy(told), t, torch.from_numpy(x)).prev_sample.numpy()
             c = Steps(*(column[i] for column in plan))
-            found = step(noise, c, *(jnp.asarray(v, jnp.float32) for v in (told, x)), 0.0)
+            found = step(noise, c, jnp.asarray(told, jnp.float32), jnp.asarray(x, jnp.float32), 0.0)
             assert np.abs(found - expected).max() < 5e-6
     x0, eps = chance.standard_normal((2, 5, 3))
     scheduler.set_timesteps(9)
@@ -606,17 +615,20 @@ def test_noise_is_added_as_diffusers_does():
     assert np.abs(a[:, None] * x0 + s[:, None] * eps - expected).max() < 2e-5
 
 
-@pytest.mark.parametrize("noise", [*SAMPLERS.values(), Noise(trained_betas=(0.1, 0.2), num_train_timesteps=2)])
+WRITTEN = [noise for noise in SAMPLERS.values() if noise != SAMPLERS["flow-shifted-x0"]]
+
+
+@pytest.mark.parametrize("noise", [*WRITTEN, Noise(trained_betas=(0.1, 0.2), num_train_timesteps=2)])
 def test_a_schedule_is_written_as_diffusers_reads_it(noise: Any, tmp_path: Path):
-    """What diffusers makes of the file it writes again with nothing added that is not a default, and we read the same."""
-    if getattr(noise, "eta", 0) or noise.prediction_type == "sample" and isinstance(noise, Flow):
-        return
+    """What diffusers makes of our file, and writes again, is what we read."""
     noise = noise.for_images(True)
-    name = noise.config()["_class_name"]
-    (tmp_path / "scheduler_config.json").write_text(json.dumps(noise.config()))
-    torch, scheduler = theirs(name, {})
+    if isinstance(noise, Noise):
+        noise = dataclasses.replace(noise, eta=0.0)  # it is no part of a schedule there
+    written = noise.config()
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(written))
+    _, scheduler = theirs(written["_class_name"], {})
     scheduler = type(scheduler).from_pretrained(tmp_path)
-    for key, value in noise.config().items():
+    for key, value in written.items():
         assert key.startswith("_") or scheduler.config[key] == value
     scheduler.save_config(tmp_path / "again")
     assert read(tmp_path / "again" / "scheduler_config.json") == noise == read(tmp_path / "scheduler_config.json")
