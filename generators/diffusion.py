@@ -83,7 +83,6 @@ class Diffusion(Trained):
 
     def shaped(self, rows: Rows) -> Diffusion:
         """The same for rows like these."""
-        labelled = isinstance(rows, dict) and "label" in rows
         names = set(rows) if isinstance(rows, dict) else set()
         if names not in (set(), {"image", "label"}, {"x", "label"}):
             raise GenlossError("Diffusion needs points, or rows with a label and an image or points x.")
@@ -94,16 +93,20 @@ class Diffusion(Trained):
             raise GenlossError(f"Diffusion makes images of uint8 and points of floats, not {values.dtype}.")
         if self.flips and "image" not in names:
             raise GenlossError("`flips` mirrors images; leave it out for points.")
-        found = int(rows["label"].max()) + 1 if labelled else None
-        if self._guided and found is None:
-            raise GenlossError("Guidance needs rows with a label; leave `guidance` at 1.")
-        if found is not None and self.classes is not None and self.classes < found:
+        shape = tuple(values.shape[1:])
+        if self.shape is not None and tuple(self.shape) != shape:
+            raise GenlossError(f"A Diffusion of rows {list(self.shape)} was shown {list(shape)}; leave `shape` open.")
+        noise = self.noise.for_images("image" in names)
+        if "label" not in names:
+            if self._guided or self.classes is not None:
+                raise GenlossError("These rows have no label; leave `guidance` at 1 and `classes` open.")
+            return dataclasses.replace(self, shape=shape, noise=noise)
+        found = int(rows["label"].max()) + 1
+        if self.classes is not None and self.classes < found:
             raise GenlossError(
                 f"A Diffusion of {self.classes} classes was shown {found}; raise `classes` or leave it open."
             )
-        classes = found if self.classes is None or found is None else self.classes
-        shape = tuple(values.shape[1:]) if self.shape is None else self.shape
-        noise = self.noise.for_images("image" in names)
+        classes = found if self.classes is None else self.classes
         return dataclasses.replace(self, shape=shape, classes=classes, noise=noise)
 
     def init(self, key: Key) -> Params:
@@ -213,7 +216,11 @@ class Diffusion(Trained):
 
     @property
     def unrolled(self) -> bool:
-        """On CPU the step of a network of convolutions is many times slower inside a loop than alone."""
+        """On CPU, for a network of convolutions, whose step is many times slower inside a loop than alone.
+
+        Compiling takes as much longer as `chunk` is large: 10 is enough.  `fit`, and so `simulate`, is a loop over
+        chunks, and slow all the same; `run` is not.
+        """
         label = None if self._classes is None else jnp.zeros(1, jnp.int32)
         program = jax.make_jaxpr(lambda x, t: self._net(jax.random.key(0))(x, t, label))
         return jax.default_backend() == "cpu" and "conv_general_dilated" in str(

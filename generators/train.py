@@ -103,9 +103,8 @@ class Trained(abc.ABC):
             return (params, average, state), loss
 
         carry = (training.params, training.average, training.optimizer)
-        (params, average, state), losses = jax.lax.scan(
-            step, carry, (jnp.arange(chunk), index), unroll=chunk if self.unrolled else 1
-        )
+        steps, unroll = (jnp.arange(chunk), index), 0 if self.unrolled else 1  # 0: no loop is left, of one step neither
+        (params, average, state), losses = jax.lax.scan(step, carry, steps, unroll=unroll)
         return Training(params, average, state, training.key, training.call + 1, losses.mean())
 
     def finish(self, training: Training) -> tuple[Params, dict[str, Array]]:

@@ -449,7 +449,9 @@ ROWS = {
     "tokens": ({}, jnp.zeros((2, 3), jnp.int32), "points of floats"),
     "float images": ({}, {"image": jnp.zeros((2, 3, 3, 1)), "label": jnp.zeros(2, jnp.int32)}, "images of uint8"),
     "flips": ({"flips": True}, jnp.zeros((2, 3)), "mirrors images"),
-    "guidance": ({"guidance": 2.0}, jnp.zeros((2, 3)), "rows with a label"),
+    "guidance": ({"guidance": 2.0}, jnp.zeros((2, 3)), "have no label"),
+    "no classes": ({"classes": 3}, jnp.zeros((2, 3)), "have no label"),
+    "shape": ({"shape": (4,)}, jnp.zeros((2, 3)), "leave `shape` open"),
     "classes": ({"classes": 1}, {"x": jnp.zeros((2, 3)), "label": jnp.arange(2)}, "raise `classes`"),
 }
 
