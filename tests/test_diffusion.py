@@ -172,12 +172,6 @@ def test_samplers_tend_to_the_law_of_the_data(name: str):
         assert errors[0] > errors[1] > errors[2] and errors[2] < 0.02, errors
 
 
-def test_temperature_below_one_shrinks_what_is_said():
-    for noise in SAMPLERS.values():
-        spread = [np.trace(law(noise, 10, partial(best, mean=MEAN, cov=COV), tau)[1]) for tau in (0.5, 0.8, 1.0)]
-        assert spread[0] < spread[1] < spread[2]
-
-
 @pytest.mark.parametrize("name", ["ddpm", "ddim-eta-v", "flow"])
 def test_guidance_goes_from_the_null_prediction_beyond_the_labelled(name: str):
     noise = SAMPLERS[name]
@@ -544,9 +538,9 @@ def test_schedules_against_diffusers(name: str, config: Any):
     _, scheduler = theirs(name, config)
     noise = read({"_class_name": name, **config})
     assert isinstance(noise, Noise)
-    close_to = 2e-5 if "rescale_betas_zero_snr" in config else 6e-8  # differences of roots, there in float32
+    close_to = 5e-6 if "rescale_betas_zero_snr" in config else 6e-8  # differences of roots, there in float32
     assert np.abs(noise.betas - scheduler.betas.numpy()).max() < close_to
-    assert np.abs(noise.alphas_cumprod - scheduler.alphas_cumprod.numpy()).max() < 2e-6
+    assert np.abs(noise.alphas_cumprod - scheduler.alphas_cumprod.numpy()).max() < 1e-6
 
 
 @pytest.mark.parametrize("steps", [7, 20])
@@ -579,7 +573,7 @@ def test_a_step_against_diffusers(name: str, config: Any, steps: int):
             expected = scheduler.step(torch.from_numpy(told), t, torch.from_numpy(x), **more).prev_sample.numpy()
             c = Steps(*(column[i] for column in plan))
             found = step(ours, c, *(jnp.asarray(v, jnp.float32) for v in (told, x, z.numpy())))
-            assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+            assert np.abs(found - expected).max() < 1e-6 * max(1, np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -597,7 +591,7 @@ def test_a_step_of_flow_against_diffusers(shift: float):
             expected = scheduler.step(torch.from_numpy(told), t, torch.from_numpy(x)).prev_sample.numpy()
             c = Steps(*(column[i] for column in plan))
             found = step(noise, c, jnp.asarray(told, jnp.float32), jnp.asarray(x, jnp.float32), 0.0)
-            assert np.abs(found - expected).max() < 5e-6
+            assert np.abs(found - expected).max() < 1e-6
     x0, eps = chance.standard_normal((2, 5, 3))
     scheduler.set_timesteps(9)
     for t in scheduler.timesteps:
