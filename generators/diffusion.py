@@ -45,7 +45,7 @@ class Diffusion(Trained):
     """
 
     network: Network = Denoiser
-    noise: Noise | Flow = Noise()
+    noise: Noise | Flow = Noise()  # schedule, sampler, and what the network tells
     shape: tuple[int, ...] | None = None  # of a row, [h, w, c] or [d]; None takes the source's
     classes: int | None = None  # number of labels; None takes the source's
     conditional: bool = True  # False: the network is told no label; samples draw theirs whatever they show
@@ -56,8 +56,8 @@ class Diffusion(Trained):
     dtype: Literal["float32", "bfloat16"] = "float32"  # what networks compute in; weights are float32
     sample_steps: int = 50  # of the sampler
     sample_batch: int = 500  # rows sampled side by side
-    guidance: float | Array = 1.0
-    temperature: float | Array = 1.0  # τ
+    guidance: float | Array = 1.0  # weight of what is told with the label against what is told without
+    temperature: float | Array = 1.0  # τ, scale of all normal numbers that sampling draws
     stop: float = 0.0  # time at which sampling ends, as a share of the schedule's
 
     def __post_init__(self) -> None:

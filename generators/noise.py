@@ -53,11 +53,11 @@ class Noise:
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     eta: float = 0.0  # of DDIM: 0 adds no noise, 1 as much as DDPM
     num_train_timesteps: int = 1000  # T
-    beta_start: float = 0.0001
-    beta_end: float = 0.02
+    beta_start: float = 0.0001  # of the first t
+    beta_end: float = 0.02  # of the last t
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
     trained_betas: tuple[float, ...] | None = None  # betas themselves, in place of a schedule by name
-    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"  # what the network tells; "sample" is x0
     variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] = "fixed_small"  # of DDPM's noise
     clip_sample: bool | None = None  # clip the x0 that a step believes in; None: for images
     clip_sample_range: float = 1.0  # to at most this on either side of 0
