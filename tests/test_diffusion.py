@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,14 @@ def levels(noise: Any, t: Any) -> tuple[Any, Any]:
     """(a, s) at what a network is told."""
     if isinstance(noise, Flow):
         return 1 - t / noise.num_train_timesteps, t / noise.num_train_timesteps
-    kept = jnp.asarray(np.cumprod(1 - noise.betas), jnp.float32)[t.astype(int)]
-    return jnp.sqrt(kept), jnp.sqrt(1 - kept)
+    now = jnp.asarray(kept(noise), jnp.float32)[t.astype(int)] if isinstance(t, jax.Array) else kept(noise)[int(t)]
+    return now**0.5, (1 - now) ** 0.5
+
+
+@cache
+def kept(noise: Noise) -> np.ndarray:
+    """ᾱ [T]."""
+    return np.cumprod(1 - noise.betas)
 
 
 def best(a: float, s: float, mean: Any, cov: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -65,8 +71,7 @@ def moved(noise: Any, t: float, then: float, x0: tuple[np.ndarray, np.ndarray]) 
     if isinstance(noise, Flow):
         sigma = t / noise.num_train_timesteps
         return *both(-(then - sigma), 1, then - sigma, 1 - sigma, sigma), 0.0
-    kept = np.cumprod(1 - noise.betas)
-    now, after = kept[int(t)], kept[int(then)] if then >= 0 else 1.0
+    now, after = kept(noise)[int(t)], kept(noise)[int(then)] if then >= 0 else 1.0
     a, s, beta = np.sqrt(now), np.sqrt(1 - now), 1 - now / after
     posterior = (1 - after) / (1 - now) * beta
     if noise.sampler == "ddpm":  # arXiv:2006.11239, equation 7
@@ -92,7 +97,7 @@ def law(noise: Any, n: int, predict: Any, temperature: float = 1.0, stop: float 
         first = T - 1 if noise.timestep_spacing == "trailing" else (n - 1) * every
         ts = [t for t in range(first, -1, -every) if t > end]
         walk = [(t, then) for t, then in zip(ts, [*ts[1:], end], strict=True)]
-        last = np.sqrt(np.cumprod(1 - noise.betas)[end]) if end >= 0 else 1.0
+        last = np.sqrt(kept(noise)[end]) if end >= 0 else 1.0
     d = len(predict(1.0, 1.0)[1])
     mean, cov = np.zeros(d), temperature**2 * np.eye(d)
     for t, then in walk:
@@ -222,8 +227,8 @@ def least(noise: Any) -> float:
         sigma = noise.shift * u / (1 + (noise.shift - 1) * u)
         a, s = 1 - sigma, sigma
     else:
-        kept = np.cumprod(1 - noise.betas)[(u * noise.num_train_timesteps).astype(int)]
-        a, s = np.sqrt(kept), np.sqrt(1 - kept)
+        now = kept(noise)[(u * noise.num_train_timesteps).astype(int)]
+        a, s = np.sqrt(now), np.sqrt(1 - now)
     return float(np.mean([OPTIMAL[noise.prediction_type](a, s, v) for v in np.linalg.eigvalsh(np.array(COV))]))
 
 
@@ -276,7 +281,7 @@ def test_eight_modes_are_learned_and_labels_kept():
     said = jax.jit(lambda: model.sample(jax.random.key(7), params, 1000))()
     nearest = jnp.square(said["x"][:, None] - modes).sum(-1).argmin(-1)
     assert float((nearest == said["label"]).mean()) > 0.99
-    others = [draw(jax.random.key(i), 1000)["x"] for i in range(10, 20)]
+    others = [draw(jax.random.key(i), 1000)["x"] for i in range(10, 15)]
     smooth = np.sqrt(0.5 + 0.01) * jax.random.normal(KEY, (1000, 2))
     distance = [np.mean([energy(other, rows) for other in others[1:]]) for rows in (said["x"], others[0], smooth)]
     assert distance[0] < distance[1] + 0.1 * (distance[2] - distance[1])
