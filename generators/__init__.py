@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from generators.bernoulli import Bernoulli as Bernoulli
     from generators.categorical import Categorical as Categorical
     from generators.cohort import Cohort as Cohort
+    from generators.diffusion import Diffusion as Diffusion
     from generators.exponential import Exponential as Exponential
     from generators.gaussian import Gaussian as Gaussian
     from generators.kde import KDE as KDE

@@ -73,6 +73,11 @@ class Trained(abc.ABC):
         """Calls of `advance` that make a fit."""
         return self.steps // min(self.chunk, self.steps)
 
+    @property
+    def unrolled(self) -> bool:
+        """Whether the steps of a chunk are laid out one after the other instead of as a loop, which compiles faster."""
+        return False
+
     def begin(self, key: Key, params: Params, pool: Pool) -> Training:
         params = self.closed_form(params, pool)
         return Training(params, params, self._optimizer().init(params), key, jnp.int32(0), jnp.float32(0))
@@ -98,7 +103,8 @@ class Trained(abc.ABC):
             return (params, average, state), loss
 
         carry = (training.params, training.average, training.optimizer)
-        (params, average, state), losses = jax.lax.scan(step, carry, (jnp.arange(chunk), index))
+        steps, unroll = (jnp.arange(chunk), index), 0 if self.unrolled else 1  # 0: no loop is left, of one step neither
+        (params, average, state), losses = jax.lax.scan(step, carry, steps, unroll=unroll)
         return Training(params, average, state, training.key, training.call + 1, losses.mean())
 
     def finish(self, training: Training) -> tuple[Params, dict[str, Array]]:

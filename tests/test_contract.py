@@ -1,5 +1,6 @@
 """What every generator owes, and every recipe: all generators x one recipe, one generator x all recipes."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from generators import (
     Bernoulli,
     Categorical,
     Cohort,
+    Diffusion,
     Exponential,
     Gaussian,
     Mixture,
@@ -24,11 +26,13 @@ from generators import (
 )
 from generators.linear import Linear
 from generators.logistic import Logistic
+from generators.nets.denoiser import Denoiser
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
 
 TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
+SMALL = partial(Denoiser, width=16, depth=1)
 CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
@@ -42,6 +46,7 @@ CASES = {
     "linear-least-norm": (Linear(20), Truth(Linear(20))),
     "logistic": (Logistic(3), Truth(Logistic(3))),
     "vae": (TINY, Dataset.digits()),
+    "diffusion": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5), Dataset.digits()),
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
     "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
     "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),

@@ -1,0 +1,251 @@
+"""Diffusion: DDPM, DDIM and flow matching, class-conditional, for images and for points."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from generators.nets.denoiser import Denoiser
+from generators.noise import Flow, Noise, Steps, step, target
+from generators.train import Trained
+from simulator.chance import fold_in, normal, uniform
+from simulator.pool import Pool, Rows, draw
+from simulator.types import Array, GenlossError, Key, Params
+
+Network = Callable[..., Any]
+"""`network(shape, classes, dtype=..., rngs=...)` builds a flax.nnx module `(x, t, label) -> [n, *shape]` float32.
+
+`shape` is that of a row, (h, w, c) for images and (d,) for points; `classes` is their number, or None.  x is
+[n, *shape] float32; t [n] float32 is the time in steps of the schedule; label [n] int32 has the value `classes` where
+it is left out, which is the null label of guidance.  All that a module holds must be `nnx.Param` in float32; `dtype` is
+what it computes in.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion(Trained):
+    """Rows are {"image": uint8 [h, w, c], "label": int32}, or points [n, d], or {"x": points, "label": int32}.
+
+    Minimises E‖told(x, t, label) - target‖² per value, x = a·x0 + s·ε, at times that are uniform (Ho et al. 2020,
+    arXiv:2006.11239, eq. 14, and its like for other targets); images are scaled to [-1, 1], points are taken as they
+    are and should be of about unit scale.  Labels are drawn from their weighted share of the diet.  `shape`, `classes`
+    and whether rows are images are taken from the source where they are left open.
+
+    Guidance takes null + guidance·(labelled - null) of what the network tells with and without the label (Ho & Salimans
+    2022, arXiv:2207.12598, whose w is guidance - 1): 1 is none, 0 ignores the label.  Temperature τ scales every normal
+    number a sampler draws: x_T ~ N(0, τ²I), and τ·z for the z of each step.  With `stop` sampling ends while rows are
+    still noisy, and they are returned in units of rows, x/a: the law of the data convolved with N(0, (s/a)²I), if
+    the network is perfect; a kernel estimate of bandwidth s/a, if it is perfect for the rows it was trained on.
+    """
+
+    network: Network = Denoiser
+    noise: Noise | Flow = Noise()  # schedule, sampler, and what the network tells
+    shape: tuple[int, ...] | None = None  # of a row, [h, w, c] or [d]; None takes the source's
+    classes: int | None = None  # number of labels; None takes the source's
+    conditional: bool = True  # False: the network is told no label; samples draw theirs whatever they show
+    learning_rate: float = 1e-3  # peak of the cosine schedule
+    average: float = 0.999  # decay of the moving average of weights that is sampled from
+    drop: float = 0.1  # share of training rows whose label is left out, which guidance needs
+    flips: bool = False  # mirror every second training image
+    dtype: Literal["float32", "bfloat16"] = "float32"  # what networks compute in; weights are float32
+    sample_steps: int = 50  # of the sampler
+    sample_batch: int = 500  # rows sampled side by side
+    guidance: float | Array = 1.0  # weight of what is told with the label against what is told without
+    temperature: float | Array = 1.0  # τ, scale of all normal numbers that sampling draws
+    stop: float = 0.0  # time at which sampling ends, as a share of the schedule's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("sample_steps", "sample_batch"):
+            if getattr(self, name) < 1:
+                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 1.")
+        for name in ("drop", "stop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 0 and below 1.")
+        for name in ("guidance", "temperature"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value >= 0:
+                raise GenlossError(f"`{name}` is {value} and must be at least 0.")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise GenlossError(f"`dtype` is '{self.dtype}' and must be float32 or bfloat16.")
+        if self._guided and not (self.conditional and self.drop):
+            raise GenlossError(
+                "Guidance needs a network that knows rows with and without label: `conditional`, and `drop` above 0, "
+                "such as 0.1."
+            )
+        self.noise.steps(self.sample_steps, self.stop)
+
+    def shaped(self, rows: Rows) -> Diffusion:
+        """The same for rows like these."""
+        names = set(rows) if isinstance(rows, dict) else set()
+        if names not in (set(), {"image", "label"}, {"x", "label"}):
+            raise GenlossError("Diffusion needs points, or rows with a label and an image or points x.")
+        values = _values(rows)
+        if "image" not in names and values.ndim != 2:
+            raise GenlossError(f"Points are rows of numbers [d], not {list(values.shape[1:])}; give images as 'image'.")
+        if not jnp.issubdtype(values.dtype, jnp.uint8 if "image" in names else jnp.floating):
+            raise GenlossError(f"Diffusion makes images of uint8 and points of floats, not {values.dtype}.")
+        if self.flips and "image" not in names:
+            raise GenlossError("`flips` mirrors images; leave it out for points.")
+        shape = tuple(values.shape[1:])
+        if self.shape is not None and tuple(self.shape) != shape:
+            raise GenlossError(f"A Diffusion of rows {list(self.shape)} was shown {list(shape)}; leave `shape` open.")
+        noise = self.noise.for_images("image" in names)
+        if "label" not in names:
+            if self._guided or self.classes is not None:
+                raise GenlossError("These rows have no label; leave `guidance` at 1 and `classes` open.")
+            return dataclasses.replace(self, shape=shape, noise=noise)
+        found = int(rows["label"].max()) + 1
+        if self.classes is not None and self.classes < found:
+            raise GenlossError(
+                f"A Diffusion of {self.classes} classes was shown {found}; raise `classes` or leave it open."
+            )
+        classes = found if self.classes is None else self.classes
+        return dataclasses.replace(self, shape=shape, classes=classes, noise=noise)
+
+    def init(self, key: Key) -> Params:
+        """{"net": parameters of the network} and, of rows with labels, "labels": [classes] their shares, uniform."""
+        params = {"net": nnx.as_pure(nnx.split(self._net(key), nnx.Param)[1])}
+        return params if self.classes is None else {**params, "labels": jnp.full(self.classes, 1 / self.classes)}
+
+    def closed_form(self, params: Params, pool: Pool) -> Params:
+        if self.classes is None:
+            return params
+        counts = jnp.zeros(self.classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
+        return {**params, "labels": counts / counts.sum()}
+
+    def loss(self, key: Key, params: Params, rows: Rows) -> Array:
+        """Mean squared error per value of a row."""
+        for_time, for_noise, for_drop, for_flip = (fold_in(key, i) for i in range(4))
+        x0 = _read(rows)  # [n, *shape]
+        n = x0.shape[0]
+        if self.flips:
+            mirrored = uniform(for_flip, (n, 1, 1, 1)) < 0.5
+            x0 = jnp.where(mirrored, x0[:, :, ::-1], x0)
+        # Times of a batch are spread evenly: each is uniform, and their mean loss varies less (arXiv:2107.00630).
+        t, a, s = self.noise.at((uniform(for_time, ()) + jnp.arange(n) / n) % 1)  # [n] each
+        a, s = _along(a, x0), _along(s, x0)  # [n, 1..] each
+        eps = normal(for_noise, x0.shape)  # [n, *shape]
+        label = None
+        if self._classes is not None:
+            dropped = uniform(for_drop, (n,)) < self.drop
+            label = jnp.where(dropped, self._classes, rows["label"])  # [n]
+        told = self._merged(params["net"])(a * x0 + s * eps, t, label)  # [n, *shape]
+        return jnp.square(told - target(self.noise.prediction_type, x0, eps, a, s)).mean()
+
+    def sample(self, key: Key, params: Params, n: int) -> Rows:
+        """Rows as the source serves them, `sample_batch` at a time.
+
+        Row i draws from a key of its own, so that it is the same in a batch of any size, as far as the matmuls of the
+        network are: a processor may add up a row's products in another order where more rows stand beside it.
+        """
+        for_label, for_rows = fold_in(key, 0), fold_in(key, 1)
+        net = self._merged(params["net"])
+        batch = min(self.sample_batch, n)
+        batches = -(-n // batch)
+        index = jnp.arange(batches * batch).reshape(batches, batch)  # beyond n: rows that are thrown away
+        label = None
+        if self.classes is not None:
+            label = draw(for_label, params["labels"], (n,))  # [n]
+
+        def one(index: Array) -> Array:
+            keys = jax.vmap(lambda i: fold_in(for_rows, i))(index)  # [batch]
+            told = None if label is None or self._classes is None else label[jnp.minimum(index, n - 1)]  # [batch]
+            return self._written(self._denoised(keys, net, told))
+
+        values = jax.lax.map(one, index)  # [batches, batch, *shape]
+        values = values.reshape(batches * batch, *self._shape)[:n]
+        if self.classes is None:
+            return values
+        return {"image" if self._images else "x": values, "label": label}
+
+    def _denoised(self, keys: Key, net: Any, label: Array | None) -> Array:
+        """Rows from noise, [n, *shape]; keys [n], label [n]."""
+        plan, signal = self.noise.steps(self.sample_steps, self.stop)
+        # The step's number is folded into each row's key, 0 for the noise it begins with.
+        noise = jax.vmap(lambda key, i: self.temperature * normal(fold_in(key, i), self._shape), (0, None))
+
+        def one(x: Array, now: tuple[Array, Steps]) -> tuple[Array, None]:
+            i, c = now
+            z = noise(keys, i) if plan.fresh.any() else 0.0
+            return step(self.noise, c, self._told(net, x, c.t, label), x, z), None
+
+        steps = (jnp.arange(1, len(plan.t) + 1), jax.tree.map(jnp.asarray, plan))  # leaves [steps]
+        return jax.lax.scan(one, noise(keys, 0), steps)[0] / signal
+
+    def _told(self, net: Any, x: Array, t: Array, label: Array | None) -> Array:
+        """What the network tells of x [n, *shape] at one time t, under guidance."""
+        n = x.shape[0]
+        if label is None or self._classes is None or not self._guided:
+            return net(x, jnp.full(n, t), label)
+        null = jnp.full(n, self._classes)
+        both = net(jnp.concatenate([x, x]), jnp.full(2 * n, t), jnp.concatenate([label, null]))  # [2 n, *shape]
+        labelled, unlabelled = both[:n], both[n:]
+        return unlabelled + self.guidance * (labelled - unlabelled)
+
+    def _written(self, x: Array) -> Array:
+        """Rows in the type in which the source serves them."""
+        return jnp.round((jnp.clip(x, -1, 1) + 1) * 127.5).astype(jnp.uint8) if self._images else x
+
+    @property
+    def _guided(self) -> bool:
+        return not (isinstance(self.guidance, int | float) and self.guidance == 1)
+
+    @property
+    def _images(self) -> bool:
+        return len(self._shape) == 3
+
+    @property
+    def _classes(self) -> int | None:
+        """Labels that the network is told."""
+        return self.classes if self.conditional else None
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        if self.shape is None:
+            raise GenlossError(
+                "This Diffusion has no shape of rows; give `shape`, or let a chain take it from its source."
+            )
+        return self.shape
+
+    @property
+    def unrolled(self) -> bool:
+        """On CPU, for a network of convolutions, whose step is many times slower inside a loop than alone.
+
+        Compiling takes as much longer as `chunk` is large: 10 is enough.  `fit`, and so `simulate`, is a loop over
+        chunks, and slow all the same; `run` is not.
+        """
+        label = None if self._classes is None else jnp.zeros(1, jnp.int32)
+        program = jax.make_jaxpr(lambda x, t: self._net(jax.random.key(0))(x, t, label))
+        return jax.default_backend() == "cpu" and "conv_general_dilated" in str(
+            program(jnp.zeros((1, *self._shape)), jnp.zeros(1))
+        )
+
+    def _net(self, key: Key) -> Any:
+        return self.network(self._shape, self._classes, dtype=jnp.dtype(self.dtype), rngs=nnx.Rngs(key))
+
+    def _merged(self, net: Params) -> Any:
+        """The network with these parameters."""
+        return nnx.merge(nnx.split(nnx.eval_shape(self._net, jax.random.key(0)), nnx.Param)[0], net)
+
+
+def _values(rows: Rows) -> Array:
+    """The rows without their labels, [n, *shape]."""
+    return rows["image" if "image" in rows else "x"] if isinstance(rows, dict) else rows
+
+
+def _read(rows: Rows) -> Array:
+    """The rows as a network sees them, [n, *shape] float32."""
+    values = _values(rows)
+    return values.astype(jnp.float32) / 127.5 - 1 if values.dtype == jnp.uint8 else values
+
+
+def _along(a: Array, x: Array) -> Array:
+    """One number for each row, a [n], with the axes of x: [n, 1..]."""
+    return a.reshape(-1, *[1] * (x.ndim - 1))

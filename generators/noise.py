@@ -1,0 +1,335 @@
+"""How rows turn into noise and back: diffusers' schedules by name and by config, and every sampler as one table.
+
+A row x0 at a time t is x = a x0 + s ε with ε ~ N(0, I): a is the signal, s the noise.  A network that sees x and t
+tells ε, x0, or a mixture of both, which is the same (`clean_and_noise`).  And one step of DDPM, of DDIM or of Euler's
+method is
+
+    x' = clean·x̂0 + keep·x + eps·ε̂ + fresh·z,   z ~ N(0, I),
+
+so that a sampler is a table of these four numbers (`Steps`), worked out on the host in double precision.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import jax.numpy as jnp
+import numpy as np
+
+from simulator.spec import unknown
+from simulator.types import Array, GenlossError
+
+Prediction = Literal["epsilon", "sample", "v_prediction", "velocity"]
+
+
+class Steps(NamedTuple):
+    """The steps of a sampler, leaves [steps] float32, first step first."""
+
+    t: Any  # what the network is told
+    a: Any  # signal at t
+    s: Any  # noise at t
+    clean: Any
+    keep: Any
+    eps: Any
+    fresh: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Diffusion in discrete time with variance kept: a = √ᾱ_t, s = √(1 - ᾱ_t), ᾱ_t = Π_{i <= t} (1 - β_i).
+
+    Fields other than `sampler` and `eta` have the names, the meaning and, where they are left out, the values that they
+    have in the `scheduler_config.json` of a DDPMScheduler or DDIMScheduler.  Ho et al. 2020, arXiv:2006.11239 (the
+    posterior, eq. 6 and 7); Song et al. 2021, arXiv:2010.02502 (eq. 12 and 16); Lin et al. 2024, arXiv:2305.08891
+    (spacings, and betas rescaled so that nothing of the row is left at the last t).
+    """
+
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    eta: float = 0.0  # of DDIM: 0 adds no noise, 1 as much as DDPM
+    num_train_timesteps: int = 1000  # T
+    beta_start: float = 0.0001  # of the first t
+    beta_end: float = 0.02  # of the last t
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
+    trained_betas: tuple[float, ...] | None = None  # betas themselves, in place of a schedule by name
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"  # what the network tells; "sample" is x0
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] = "fixed_small"  # of DDPM's noise
+    clip_sample: bool | None = None  # clip the x0 that a step believes in; None: for images
+    clip_sample_range: float = 1.0  # to at most this on either side of 0
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
+    steps_offset: int = 0  # added to every t of the leading spacing
+    set_alpha_to_one: bool = True  # DDIM's last step ends at ᾱ = 1; else at ᾱ_0
+    rescale_betas_zero_snr: bool = False  # shift and scale √ᾱ so that it ends at 0
+
+    def __post_init__(self) -> None:
+        for name, known in _choices(type(self)):
+            if getattr(self, name) not in known:
+                raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Noise has no `{name}`"))
+        if self.num_train_timesteps < 2:
+            raise GenlossError(f"Noise(num_train_timesteps={self.num_train_timesteps}) must be at least 2.")
+        if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
+            raise GenlossError(
+                f"`trained_betas` holds {len(self.trained_betas)} numbers; give one for each of the "
+                f"{self.num_train_timesteps} of `num_train_timesteps`."
+            )
+        if not ((self.betas > 0).all() and (self.betas[:-1] < 1).all() and self.betas[-1] <= 1):
+            raise GenlossError(
+                "Betas must lie above 0 and below 1 (the last may be 1); look at `beta_start`, `beta_end` and "
+                "`trained_betas`."
+            )
+        if not 0 <= self.eta <= 1:
+            raise GenlossError(f"Noise(eta={self.eta}) must be between 0 and 1.")
+        if self.eta and self.sampler != "ddim":
+            raise GenlossError("`eta` is of the sampler 'ddim'; for 'ddpm' leave it out.")
+        if not self.clip_sample_range > 0:
+            raise GenlossError(f"Noise(clip_sample_range={self.clip_sample_range}) must be above 0.")
+        if self.steps_offset < 0:
+            raise GenlossError(f"Noise(steps_offset={self.steps_offset}) must be 0 or more.")
+        if self.betas[-1] == 1 and self.prediction_type == "epsilon":
+            raise GenlossError(
+                "Where nothing of a row is left, ε says nothing of it; with `rescale_betas_zero_snr` predict "
+                "'v_prediction' or 'sample'."
+            )
+
+    @property
+    def betas(self) -> np.ndarray:
+        """[T] float64."""
+        T, low, high = self.num_train_timesteps, self.beta_start, self.beta_end
+        if self.trained_betas is not None:
+            betas = np.array(self.trained_betas, np.float64)
+        elif self.beta_schedule == "linear":
+            betas = np.linspace(low, high, T)
+        elif self.beta_schedule == "scaled_linear":
+            betas = np.linspace(low**0.5, high**0.5, T) ** 2
+        elif self.beta_schedule == "sigmoid":
+            betas = low + (high - low) / (1 + np.exp(-np.linspace(-6, 6, T)))
+        else:  # ᾱ is the square of a cosine (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17)
+            kept = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2  # [T + 1]
+            betas = np.minimum(1 - kept[1:] / kept[:-1], 0.999)
+        if not self.rescale_betas_zero_snr:
+            return betas
+        root = np.sqrt(np.cumprod(1 - betas))  # [T]
+        kept = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2  # [T], from what it was to 0
+        return 1 - kept / np.concatenate([[1.0], kept[:-1]])
+
+    @property
+    def alphas_cumprod(self) -> np.ndarray:
+        """ᾱ [T] float64."""
+        return np.cumprod(1 - self.betas)
+
+    def at(self, u: Array) -> tuple[Array, Array, Array]:
+        """(t, a, s) at times u in [0, 1), the shape of u: t is uniform on 0..T-1 where u is uniform."""
+        t = jnp.floor(u * self.num_train_timesteps)
+        kept = self.alphas_cumprod  # [T]
+        a, s = (jnp.asarray(table, jnp.float32)[t.astype(jnp.int32)] for table in (np.sqrt(kept), np.sqrt(1 - kept)))
+        return t, a, s
+
+    def steps(self, n: int, stop: float = 0.0) -> tuple[Steps, float]:
+        """(the steps of a sampler that takes n from pure noise to a row, the signal where it ends).
+
+        With `stop` the last ends at that share of the times 1..T; steps within it are left out.
+        """
+        T, ratio = self.num_train_timesteps, self.num_train_timesteps // max(n, 1)
+        if not 1 <= n <= T:
+            raise GenlossError(f"A sampler of {n} steps cannot be; give between 1 and {T}, the steps of the schedule.")
+        if self.timestep_spacing == "leading":
+            t = np.arange(n)[::-1] * ratio + self.steps_offset  # [n]
+        elif self.timestep_spacing == "trailing":
+            t = np.round(np.arange(T, 0, -T / n)).astype(int) - 1
+        else:
+            t = np.round(np.linspace(0, T - 1, n))[::-1].astype(int)
+        if t[0] >= T:
+            raise GenlossError(
+                f"The first of {n} steps is at t = {t[0]}, beyond the schedule; lower `steps_offset` or the steps."
+            )
+        end = round(stop * T) - 1  # -1: the row itself
+        t = t[t > end]
+        if not len(t):
+            raise GenlossError(f"No step of the sampler comes before `stop`, {stop}; lower it or take more steps.")
+        # Each step of DDPM ends where the next begins; those of DDIM are of one length, as diffusers has it, which is
+        # the same where the spacing is even.  Below 0 is the row itself.
+        after = np.append(t[1:], -1) if self.sampler == "ddpm" else t - ratio
+        if end >= 0:
+            after[-1] = end
+        table = self.alphas_cumprod
+        last = 1.0 if self.sampler == "ddpm" or self.set_alpha_to_one else table[0]
+        now, then = table[t], np.where(after >= 0, table[after], last)  # ᾱ before and after each step
+        beta, none = 1 - now / then, np.zeros(len(t))
+        spread = np.sqrt((1 - then) / (1 - now) * beta)  # of the posterior of x' given x and x0
+        if self.sampler == "ddpm":
+            clean = np.sqrt(then) * beta / (1 - now)
+            keep = np.sqrt(now / then) * (1 - then) / (1 - now)
+            fresh = np.where(t > 0, np.sqrt(beta) if self.variance_type == "fixed_large" else spread, 0)
+            columns = clean, keep, none, fresh
+        else:
+            fresh = self.eta * spread
+            columns = np.sqrt(then), none, np.sqrt(np.maximum(1 - then - fresh**2, 0)), fresh
+        found = Steps(*(c.astype(np.float32) for c in (t, np.sqrt(now), np.sqrt(1 - now), *columns)))
+        return found, float(np.sqrt(then[-1])) if stop else 1.0
+
+    @property
+    def reach(self) -> float | None:
+        """The largest value of x0 that a step believes in."""
+        return self.clip_sample_range if self.clip_sample else None
+
+    def for_images(self, images: bool) -> Noise:
+        """The same, with `clip_sample` decided."""
+        return self if self.clip_sample is not None else dataclasses.replace(self, clip_sample=images)
+
+    def config(self) -> dict[str, Any]:
+        """What diffusers reads as `scheduler_config.json`."""
+        if self.sampler == "ddim" and self.beta_schedule == "sigmoid" and self.trained_betas is None:
+            raise GenlossError("diffusers has no DDIMScheduler with sigmoid betas; give them as `trained_betas`.")
+        name, left_out = _CLASSES[self.sampler]
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        betas = None if self.trained_betas is None else list(self.trained_betas)
+        return {"_class_name": name, **fields, "trained_betas": betas, "clip_sample": self.clip_sample is not False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """The straight path of flow matching: a = 1 - σ, s = σ, walked from σ = 1 to 0 by Euler's method.
+
+    The network is told T·σ and tells the velocity dx/dσ = ε - x0, or x0 or v.  Lipman et al. 2023, arXiv:2210.02747;
+    Liu et al. 2023, arXiv:2209.03003.  `num_train_timesteps` and `shift` are those of the `scheduler_config.json` of a
+    FlowMatchEulerDiscreteScheduler, which always takes the velocity.
+    """
+
+    num_train_timesteps: int = 1000  # T: what the network is told at σ = 1
+    shift: float = 1.0  # times are drawn, and steps laid, uniformly in u, σ = shift·u / (1 + (shift - 1)·u)
+    prediction_type: Literal["velocity", "sample", "v_prediction"] = "velocity"
+
+    def __post_init__(self) -> None:
+        for name, known in _choices(type(self)):
+            if getattr(self, name) not in known:
+                raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Flow has no `{name}`"))
+        if self.num_train_timesteps < 2:
+            raise GenlossError(f"Flow(num_train_timesteps={self.num_train_timesteps}) must be at least 2.")
+        if not self.shift > 0:
+            raise GenlossError(f"Flow(shift={self.shift}) must be above 0.")
+
+    def at(self, u: Array) -> tuple[Array, Array, Array]:
+        """(t, a, s) at times u in [0, 1), the shape of u."""
+        sigma = self._shifted(u)
+        return self.num_train_timesteps * sigma, 1 - sigma, sigma
+
+    def steps(self, n: int, stop: float = 0.0) -> tuple[Steps, float]:
+        """(n steps of Euler's method from σ = 1 to 0 or, with `stop`, to σ = stop, the signal where they end)."""
+        if not 1 <= n <= self.num_train_timesteps:
+            raise GenlossError(f"A sampler of {n} steps cannot be; give between 1 and {self.num_train_timesteps}.")
+        least = self._shifted(1 / self.num_train_timesteps)  # and shifted once more, as diffusers does
+        sigma = self._shifted(np.linspace(1.0, least, n))  # [n]
+        sigma = np.append(sigma[sigma > stop], stop)  # [n + 1]; with `stop`, those above it
+        now, then = sigma[:-1], sigma[1:]
+        none = np.zeros(len(now))
+        columns = self.num_train_timesteps * now, 1 - now, now, 1 - then, none, then, none
+        return Steps(*(c.astype(np.float32) for c in columns)), float(1 - then[-1])
+
+    def _shifted(self, u: Any) -> Any:
+        return self.shift * u / (1 + (self.shift - 1) * u)
+
+    @property
+    def reach(self) -> None:
+        """Nothing is clipped."""
+
+    def for_images(self, images: bool) -> Flow:
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """What diffusers reads as `scheduler_config.json`."""
+        if self.prediction_type != "velocity":
+            raise GenlossError("diffusers has no flow that predicts anything but the velocity; train such a one.")
+        return {
+            "_class_name": _FLOW,
+            "num_train_timesteps": self.num_train_timesteps,
+            "shift": self.shift,
+        }
+
+
+def target(kind: Prediction, x0: Array, eps: Array, a: Array, s: Array) -> Array:
+    """What a network is to tell: ε, x0, v = aε - s·x0 (Salimans & Ho 2022, arXiv:2202.00512) or the velocity ε - x0."""
+    return {"epsilon": eps, "sample": x0, "v_prediction": a * eps - s * x0, "velocity": eps - x0}[kind]
+
+
+def clean_and_noise(kind: Prediction, told: Array, x: Array, a: Array, s: Array) -> tuple[Array, Array]:
+    """(x̂0, ε̂) that what is told means at x = a·x0 + s·ε."""
+    if kind == "epsilon":
+        return (x - s * told) / a, told
+    if kind == "sample":
+        return told, (x - a * told) / s
+    if kind == "v_prediction":
+        return (a * x - s * told) / (a * a + s * s), (s * x + a * told) / (a * a + s * s)
+    return (x - s * told) / (a + s), (x + a * told) / (a + s)
+
+
+def step(noise: Noise | Flow, c: Steps, told: Array, x: Array, z: Array | float) -> Array:
+    """x after one step c of a sampler of `noise`, by what the network told of x; z ~ N(0, I), the shape of x."""
+    x0, eps = clean_and_noise(noise.prediction_type, told, x, c.a, c.s)
+    if noise.reach is not None:
+        x0 = jnp.clip(x0, -noise.reach, noise.reach)
+    return c.clean * x0 + c.keep * x + c.eps * eps + c.fresh * z
+
+
+# What diffusers calls them, and what is not in their configs.
+_CLASSES = {
+    "ddpm": ("DDPMScheduler", ("sampler", "eta", "set_alpha_to_one")),
+    "ddim": ("DDIMScheduler", ("sampler", "eta", "variance_type")),
+}
+_FLOW = "FlowMatchEulerDiscreteScheduler"
+# Keys that must have the one value a sampler here has, and keys that then mean nothing.
+_FIXED: dict[str, dict[str, Any]] = {
+    "DDPMScheduler": {"thresholding": False},
+    "DDIMScheduler": {"thresholding": False},
+    _FLOW: {
+        "use_dynamic_shifting": False,
+        "invert_sigmas": False,
+        "shift_terminal": None,
+        "use_karras_sigmas": False,
+        "use_exponential_sigmas": False,
+        "use_beta_sigmas": False,
+        "stochastic_sampling": False,
+    },
+}
+_IDLE = {
+    "DDPMScheduler": ("dynamic_thresholding_ratio", "sample_max_value"),
+    "DDIMScheduler": ("dynamic_thresholding_ratio", "sample_max_value"),
+    _FLOW: ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"),
+}
+
+
+def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Noise | Flow:
+    """The schedule of a `scheduler_config.json`, as the file or what is in it; raises on what it cannot follow."""
+    if not isinstance(config, Mapping):
+        try:
+            config = json.loads(Path(config).read_text())
+        except (OSError, ValueError) as error:
+            raise GenlossError(f"{os.fspath(config)} is no scheduler_config.json ({error}).") from error  # pyright: ignore
+    assert isinstance(config, Mapping)
+    name = str(config.get("_class_name"))
+    if name not in _FIXED:
+        raise GenlossError(unknown(name, list(_FIXED), "There is no sampler here for the scheduler"))
+    given = {key: value for key, value in config.items() if not key.startswith("_") and key not in _IDLE[name]}
+    for key, value in _FIXED[name].items():
+        if given.pop(key, value) != value:
+            raise GenlossError(f"A {name} with `{key}` {config[key]!r} has no sampler here; set it to {value!r}.")
+    sampler = "ddpm" if name == _CLASSES["ddpm"][0] else "ddim"
+    kind, left_out = (Flow, ("prediction_type",)) if name == _FLOW else (Noise, _CLASSES[sampler][1])
+    names = [f.name for f in dataclasses.fields(kind) if f.name not in left_out]
+    for key in given:
+        if key not in names:
+            raise GenlossError(unknown(key, names, f"A {name} has no"))
+    if kind is Flow:
+        return Flow(**given)
+    betas = given.pop("trained_betas", None)
+    given = {"clip_sample": True, **given, "trained_betas": None if betas is None else tuple(betas)}
+    return Noise(sampler=sampler, **given)
+
+
+def _choices(kind: type) -> list[tuple[str, tuple[str, ...]]]:
+    """The fields of a schedule that name something, and the names they know."""
+    return [(name, get_args(hint)) for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal]
