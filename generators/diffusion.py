@@ -145,24 +145,24 @@ class Diffusion(Trained):
         Row i draws from a key of its own, so that it is the same in a batch of any size, as far as the matmuls of the
         network are: a processor may add up a row's products in another order where more rows stand beside it.
         """
+        parts = jax.lax.map(lambda i: self.portion(key, params, n, i), jnp.arange(self.portions(n)))
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], parts)  # leaves [n, ...]
+
+    def portions(self, n: int) -> int:
+        """Batches that a sample of n rows is made in."""
+        return -(-n // min(self.sample_batch, n))
+
+    def portion(self, key: Key, params: Params, n: int, i: Array) -> Rows:
+        """Batch i of `sample(key, params, n)`; of the last, rows beyond n are to be thrown away."""
         for_label, for_rows = fold_in(key, 0), fold_in(key, 1)
-        net = self._merged(params["net"])
         batch = min(self.sample_batch, n)
-        batches = -(-n // batch)
-        index = jnp.arange(batches * batch).reshape(batches, batch)  # beyond n: rows that are thrown away
-        label = None
-        if self.classes is not None:
-            label = draw(for_label, params["labels"], (n,))  # [n]
-
-        def one(index: Array) -> Array:
-            keys = jax.vmap(lambda i: fold_in(for_rows, i))(index)  # [batch]
-            told = None if label is None or self._classes is None else label[jnp.minimum(index, n - 1)]  # [batch]
-            return self._written(self._denoised(keys, net, told))
-
-        values = jax.lax.map(one, index)  # [batches, batch, *shape]
-        values = values.reshape(batches * batch, *self._shape)[:n]
+        index = i * batch + jnp.arange(batch)  # [batch]
+        keys = jax.vmap(lambda i: fold_in(for_rows, i))(index)  # [batch]
+        net = self._merged(params["net"])
         if self.classes is None:
-            return values
+            return self._written(self._denoised(keys, net, None))
+        label = draw(for_label, params["labels"], (n,))[jnp.minimum(index, n - 1)]  # [batch]
+        values = self._written(self._denoised(keys, net, label if self.conditional else None))
         return {"image" if self._images else "x": values, "label": label}
 
     def _denoised(self, keys: Key, net: Any, label: Array | None) -> Array:

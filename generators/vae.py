@@ -50,13 +50,13 @@ class VAE(Trained):
         return dataclasses.replace(self, shape=tuple(shape), classes=classes)
 
     def init(self, key: Key) -> Any:
-        """{"encoder", "decoder": module parameters, "labels": [classes] log-probabilities, uniform}."""
+        """{"encoder", "decoder": module parameters, "labels": [classes] their shares, uniform}."""
         parts = {name: nnx.as_pure(nnx.split(net, nnx.Param)[1]) for name, net in self._nets(key).items()}
-        return {**parts, "labels": jnp.full(self._classes, -math.log(self._classes), jnp.float32)}
+        return {**parts, "labels": jnp.full(self._classes, 1 / self._classes, jnp.float32)}
 
     def closed_form(self, params: Any, pool: Pool) -> Any:
         counts = jnp.zeros(self._classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
-        return {**params, "labels": jnp.log(counts / counts.sum())}
+        return {**params, "labels": counts / counts.sum()}
 
     def loss(self, key: Key, params: Any, rows: Rows) -> Array:
         """Negative evidence lower bound, nats per image."""
@@ -73,7 +73,7 @@ class VAE(Trained):
     def sample(self, key: Key, params: Any, n: int) -> Rows:
         """Decoded pixel means, rounded to uint8, with their labels."""
         for_label, for_z = jax.random.split(key)
-        label = jax.random.categorical(for_label, params["labels"], shape=(n,)).astype(jnp.int32)  # [n]
+        label = jax.random.categorical(for_label, jnp.log(params["labels"]), shape=(n,)).astype(jnp.int32)  # [n]
         z = self.temperature * jax.random.normal(for_z, (n, self.latent))  # [n, latent]
         y = jax.nn.one_hot(label, self._classes)  # [n, classes]
         pixels = jax.nn.sigmoid(self._merged(params)["decoder"](jnp.concatenate([z, y], -1)))  # [n, pixels]

@@ -314,7 +314,9 @@ class Drive:
                 if saver is not None and call + 1 < calls:
                     saver.note(int(t), call + 1, training)
                 each = (time.perf_counter() - started) / (call + 1 - first)
-                tell(Progress(int(t), self.generations, None, (call + 1) / calls, doing=self.pace(call + 1, loss, each)))
+                tell(
+                    Progress(int(t), self.generations, None, (call + 1) / calls, doing=self.pace(call + 1, loss, each))
+                )
             params, info = clock.lap("train", self.finish(training))
             rows = clock.lap("sample", self.say(t, params, tell))
             ancestors = self.trace(t, params, diet, rows)

@@ -1,5 +1,6 @@
 """What every generator owes, and every recipe: all generators x one recipe, one generator x all recipes."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -188,3 +189,14 @@ def test_start_decides_where_a_fit_begins():
     scratch, previous, base = (first_layers(start) for start in ("scratch", "previous", "base"))
     assert np.allclose(previous[0], previous[2], atol=1e-6) and np.allclose(base[0], base[2], atol=1e-6)
     assert not np.allclose(scratch[0], scratch[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.99])
+@pytest.mark.parametrize("case", ["vae", "diffusion"])
+def test_a_class_that_is_gone_is_never_said(case: str, average: float):
+    model = dataclasses.replace(chain_of(case).model, average=average)  # pyright: ignore
+    rows = Dataset.digits().draw(jax.random.key(0), 200)
+    pool = Pool.of(rows, 200)
+    params, _ = model.fit(jax.random.key(1), model.init(jax.random.key(2)), pool.weighed((rows["label"] > 4) * 1.0))
+    assert np.isfinite(params["labels"]).all()
+    assert set(np.asarray(model.sample(jax.random.key(3), params, 300)["label"])) == {5, 6, 7, 8, 9}

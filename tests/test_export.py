@@ -1,0 +1,77 @@
+"""A generation of a run as a folder of diffusers."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_diffusion
+from flax import nnx
+from test_drive import same
+
+from experiments.cli import main
+from generators import hub
+from simulator import Store
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "diffusion"
+    assert main(["run", str(HERE / "tiny_diffusion.py"), "--out", str(folder), "--cache", "off"]) == 0
+    return folder
+
+
+def export(run: Path, to: Path, *more: str) -> int:
+    return main(["export", str(run), "--to", str(to), "--cache", "off", *more])
+
+
+def test_what_is_exported_is_what_was_trained(finished: Path, tmp_path: Path):
+    chosen = ("--generation", "1", "--setting", "accumulate", "--replicate", "1")
+    assert export(finished, tmp_path / "dit", *chosen) == 0
+    found = hub.load(str(tmp_path / "dit"), classes=10)
+    leaves = Store(finished).params(1)
+    model = tiny_diffusion.chain.model
+    like = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    trained = jax.tree.unflatten(jax.tree.structure(like), [leaves[str(i)][1, 1] for i in range(len(leaves))])
+    assert same(trained["net"], found.params)
+    # Another generation, setting or replicate is another model.
+    for other in (("--generation", "0"), ("--replicate", "0"), ("--setting", "replace", "--replicate", "1")):
+        out = tmp_path / "-".join(other)
+        assert export(finished, out, *other) == 0
+        assert not same(trained["net"], hub.load(str(out), classes=10).params)
+    scheduler = json.loads((tmp_path / "dit" / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["_class_name"] == "DDPMScheduler" and scheduler["clip_sample"]
+    net = nnx.merge(hub.skeleton(found.network, found.shape, found.classes)[0], found.params)
+    assert np.isfinite(net(jax.numpy.zeros((1, 8, 8, 1)), jax.numpy.zeros(1), jax.numpy.zeros(1, int))).all()
+
+
+@pytest.mark.parametrize(
+    "more, why",
+    [
+        (("--generation", "7"), "it has: 0, 1"),
+        (("--setting", "replaced"), "the nearest is 'replace'"),
+        (("--replicate", "2"), "there are 0 to 1"),
+        (("--label", "3"), "leave `label` out"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    finished: Path, tmp_path: Path, more: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
+):
+    assert export(finished, tmp_path / "out", *more) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_nothing_is_written_over(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "mine").write_text("kept")
+    assert export(finished, tmp_path) == 2
+    assert "is not empty" in capsys.readouterr().err and (tmp_path / "mine").read_text() == "kept"
+
+
+def test_other_generators_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "gaussian"
+    assert main(["run", str(HERE / "tiny_gaussian.py"), "--generations", "2", "--out", str(run), "--cache", "off"]) == 0
+    assert export(run, tmp_path / "out") == 2
+    assert "is a Gaussian; only Diffusion" in capsys.readouterr().err
