@@ -73,7 +73,7 @@ class Table(nnx.Module):
 
 
 class Adapting(nnx.Module):
-    """Three scales, shifts and gates of a layer, read off time and label: 0 at first, so that a layer is the identity."""
+    """Three scales, shifts and gates of a layer, read off time and label; all 0 at first."""
 
     def __init__(self, width: int, classes: int | None, *, dtype: Any, rngs: nnx.Rngs):
         self.emb = Told(width, classes, dtype=dtype, rngs=rngs)
@@ -99,7 +99,7 @@ class Feeding(nnx.Module):
 
     def __init__(self, width: int, activation: str, *, dtype: Any, rngs: nnx.Rngs):
         within = Projected(width, activation, dtype=dtype, rngs=rngs)
-        self.net = nnx.List([within, None, nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)])
+        self.net: nnx.List[Any] = nnx.List([within, None, nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)])
 
     def __call__(self, x: Array) -> Array:
         return self.net[2](self.net[0](x))
@@ -112,7 +112,7 @@ class Block(nnx.Module):
         kit: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.norm1 = Adapting(width, classes, **kit)
         self.norm = layer_norm(width, 1e-6, False, **kit)
-        self.attn1 = Attention(width, net.attention_head_dim, net.attention_bias, None, **kit)
+        self.attn1 = Attention(width, net.attention_head_dim, bias=net.attention_bias, **kit)
         self.norm3 = layer_norm(width, net.norm_eps, net.norm_elementwise_affine, **kit)
         self.ff = Feeding(width, net.activation_fn, **kit)
 
@@ -156,13 +156,15 @@ class DiTModule(nnx.Module):
         ):
             if value not in known:
                 raise GenlossError(f"`{name}` is {value!r}, which is not supported; there are {', '.join(known)}.")
-        patches, _ = grid(shape, net.patch_size, "DiT")
+        grid(shape, net.patch_size, "DiT")
         h, w, c = shape
         width = net.num_attention_heads * net.attention_head_dim
         if h != w:
             raise GenlossError(f"A DiT reads square images, not {h}x{w}; pad or crop them.")
         if width % 4:
-            raise GenlossError(f"The width of a DiT, heads times channels of a head, is {width}; make it a multiple of 4.")
+            raise GenlossError(
+                f"The width of a DiT, heads times channels of a head, is {width}; make it a multiple of 4."
+            )
         self.shape, self.classes, self.patch = (h, w, c), classes, net.patch_size
         kit: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.pos_embed = Patches(net.patch_size, c, width, **kit)

@@ -1,8 +1,8 @@
 """The convolutional U-Net of diffusion models, by the names and configuration of diffusers' `UNet2DModel`.
 
-Ho et al. 2020, arXiv:2006.11239; scale and shift by time: Dhariwal & Nichol 2021, arXiv:2105.05233; blocks with a second
-path of filtered images: Song et al. 2021, arXiv:2011.13456.  A parameter's path is its name in the state dict there
-(`generators.hub` renames the leaves).
+Ho et al. 2020, arXiv:2006.11239; scale and shift by time: Dhariwal & Nichol 2021, arXiv:2105.05233; levels with
+a second path of filtered images: Song et al. 2021, arXiv:2011.13456.  A parameter's path is its name in the state dict
+there, but for the leaf (`generators.hub`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -46,7 +45,9 @@ class UNet:
     layers_per_block: int = 2  # residual layers of a level on the way down; one more on the way up
     add_attention: bool = True  # in the middle
     attention_head_dim: int | None = 32  # channels of a head; None: one head
-    norm_num_groups: int | None = 8  # groups of channels that are normalised together; None: 4 channels each, at most 32
+    norm_num_groups: int | None = (
+        8  # groups of channels that are normalised together; None: 4 channels each, at most 32
+    )
     attn_norm_num_groups: int | None = None  # the same for attention in the middle
     norm_eps: float = 1e-5  # added to variances
     act_fn: str = "silu"  # one of `ACTIVATIONS`
@@ -122,10 +123,6 @@ class Kit(NamedTuple):
     dtype: Any  # what is computed in
     rngs: nnx.Rngs
 
-    def linear(self, inputs: int, outputs: int, zero: bool = False) -> nnx.Linear:
-        init = nnx.initializers.zeros_init() if zero else nnx.initializers.lecun_normal()
-        return nnx.Linear(inputs, outputs, kernel_init=init, dtype=self.dtype, rngs=self.rngs)
-
     def norm(self, width: int, groups: int | None = None) -> nnx.GroupNorm:
         """Normalisation over pixels and groups of channels, each image by itself; statistics in float32."""
         groups = groups or self.net.norm_num_groups or quarter(width)
@@ -181,8 +178,7 @@ def copies(x: Array, size: int, stride: int) -> Array:
     return jnp.concatenate([x[:, i : i + h : stride, j : j + w : stride] for i, j in shifts], -1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def convolved(by: Callable[[Array, Array, int], Array], stride: int, x: Array, kernel: Array) -> Array:
+def _convolved(by: Callable[[Array, Array, int], Array], stride: int, x: Array, kernel: Array) -> Array:
     """`by(x, kernel, stride)` with a gradient made of the same operation and a matmul.
 
     On a CPU the derivatives of `lax.conv` itself are 35 to 60 times slower inside `lax.scan` than alone, its value is
@@ -201,26 +197,36 @@ def _backward(by: Any, stride: int, kept: tuple[Array, Array], g: Array) -> tupl
     read = copies(x, size, stride)  # [n, h', w', size·size·inputs]
     to_kernel = jnp.einsum("nhwi,nhwo->io", read, g).reshape(kernel.shape)
     # Every pixel of g spread over those it read: g with zeros between and around, by the kernel turned round.
-    spread = [(size - 1, full - stride * (side - 1) - 1, stride - 1) for full, side in zip(x.shape[1:3], g.shape[1:3])]
+    spread = [(size - 1, x.shape[i] - stride * (g.shape[i] - 1) - 1, stride - 1) for i in (1, 2)]
     wide = jax.lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))  # [n, h + size - 1, ..., outputs]
     return by(wide, kernel[::-1, ::-1].swapaxes(2, 3), 1), to_kernel
 
 
+convolved = jax.custom_vjp(_convolved, nondiff_argnums=(0, 1))
 convolved.defvjp(_forward, _backward)
 
 
 class Attention(nnx.Module):
     """What every token hears from all tokens, [n, tokens, width], its channels split into heads."""
 
-    def __init__(self, width: int, head: int, bias: bool, norm: nnx.GroupNorm | None, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: int,
+        head: int,
+        *,
+        bias: bool = True,  # of queries, keys and values
+        zero: bool = False,  # hear nothing at first
+        norm: nnx.GroupNorm | None = None,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
         if width % head:
             raise GenlossError(f"Heads of {head} channels cannot share {width}; choose `attention_head_dim` otherwise.")
         self.head, self.group_norm = head, norm
         linear = lambda: nnx.Linear(width, width, use_bias=bias, dtype=dtype, rngs=rngs)  # noqa: E731
         self.to_q, self.to_k, self.to_v = linear(), linear(), linear()
-        self.to_out = nnx.List(
-            [nnx.Linear(width, width, kernel_init=nnx.initializers.zeros_init(), dtype=dtype, rngs=rngs)]
-        )
+        init = nnx.initializers.zeros_init() if zero else nnx.initializers.lecun_normal()
+        self.to_out = nnx.List([nnx.Linear(width, width, kernel_init=init, dtype=dtype, rngs=rngs)])
 
     def __call__(self, x: Array) -> Array:
         y = x if self.group_norm is None else self.group_norm(x)
@@ -236,7 +242,7 @@ class Seeing(Attention):
 
     def __init__(self, kit: Kit, width: int, norm: nnx.GroupNorm | None, scale: float = 1.0):
         head = width if kit.net.attention_head_dim is None else kit.net.attention_head_dim
-        super().__init__(width, head, True, norm, dtype=kit.dtype, rngs=kit.rngs)
+        super().__init__(width, head, zero=True, norm=norm, dtype=kit.dtype, rngs=kit.rngs)
         self.scale = scale
 
     def __call__(self, x: Array) -> Array:
@@ -267,7 +273,8 @@ class Resnet(nnx.Module):
         self.scales = kit.net.resnet_time_scale_shift == "scale_shift"
         self.norm1 = kit.norm(inputs, groups or (quarter(inputs) if filtered else None))
         self.conv1 = Conv(kit, inputs, outputs)
-        self.time_emb_proj = kit.linear(kit.time, 2 * outputs if self.scales else outputs)
+        told = 2 * outputs if self.scales else outputs
+        self.time_emb_proj = nnx.Linear(kit.time, told, dtype=kit.dtype, rngs=kit.rngs)
         self.norm2 = kit.norm(outputs, quarter(outputs) if filtered else None)
         self.conv2 = Conv(kit, outputs, outputs, zero=True)
         straight = inputs == outputs and not (filtered and resize)
@@ -348,7 +355,10 @@ class Up(nnx.Module):
         # diffusers divides one width of two by 4 here, and what was trained with it needs it so.
         odd = kind == "AttnSkipUpBlock2D"
         self.resnets = nnx.List(
-            [Resnet(kit, a + b, width, filtered=filtered, groups=min(a + b // 4, 32) if odd else None) for a, b in pairs]
+            [
+                Resnet(kit, a + b, width, filtered=filtered, groups=min(a + b // 4, 32) if odd else None)
+                for a, b in pairs
+            ]
         )
         if "Attn" in kind:
             scale, groups = (math.sqrt(2.0), 32) if filtered else (1.0, None)
@@ -388,7 +398,10 @@ class Middle(nnx.Module):
 
     def __init__(self, kit: Kit, width: int):
         net, scale = kit.net, kit.net.mid_block_scale_factor
-        self.resnets, self.attends = nnx.List([Resnet(kit, width, width, scale=scale) for _ in range(2)]), net.add_attention
+        self.resnets, self.attends = (
+            nnx.List([Resnet(kit, width, width, scale=scale) for _ in range(2)]),
+            net.add_attention,
+        )
         if net.add_attention:
             normed = net.attn_norm_num_groups is not None or net.resnet_time_scale_shift == "default"
             norm = kit.norm(width, net.attn_norm_num_groups) if normed else None
@@ -473,8 +486,7 @@ class UNetModule(nnx.Module):
         if self.classes is not None:
             if label is None:
                 raise GenlossError(f"This UNet has {self.classes} classes; give a label to every row.")
-            told = self._waves(label) if self.net.class_embed_type == "timestep" else label
-            time = time + self.class_embedding(told)
+            time = time + self.told(label)
         x = x.astype(self.dtype)
         image = 2 * x - 1 if self.net.center_input_sample else x  # [n, h, w, c]
         x = self.conv_in(image)  # [n, h, w, widths[0]]
@@ -494,6 +506,10 @@ class UNetModule(nnx.Module):
         if self.net.time_embedding_type == "fourier":
             x = x / t[:, None, None, None]
         return x[..., : self.shape[-1]]
+
+    def told(self, label: Array) -> Array:
+        """What is told of labels [n], [n, time]."""
+        return self.class_embedding(self._waves(label) if self.net.class_embed_type == "timestep" else label)
 
     def _waves(self, t: Array) -> Array:
         kind, net = self.net.time_embedding_type, self.net
