@@ -140,7 +140,7 @@ def save(
             "The scheduler's configuration names no class; give it `_class_name`, such as DDPMScheduler."
         )
     graph, like = skeleton(network, shape, classes)
-    state = _state(params)
+    state = state_dict(params)
     _check(state, like, "What is to be written")
     config = {f.name: getattr(network, f.name) for f in dataclasses.fields(network) if f.name not in OWN}
     h, w, c = shape
@@ -294,7 +294,7 @@ def _params(state: State, like: Params, where: str) -> Params:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def _state(params: Params) -> State:
+def state_dict(params: Params) -> State:
     """The state dict of parameters."""
     return {
         name: np.ascontiguousarray(np.asarray(leaf, np.float32).transpose(_axes(kind, leaf.ndim)))
