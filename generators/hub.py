@@ -71,6 +71,7 @@ NULL = 1000  # the label that `DiTPipeline` takes for no label
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 UNUSED = ("pos_embed.pos_embed", "time_proj.W")  # constants that some versions stored
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+FILE = "diffusion_pytorch_model.safetensors"
 VERSION = "0.40.0"  # of diffusers, whose formats are written
 
 
@@ -99,13 +100,13 @@ def load(path: str, classes: int | None = None) -> Loaded:
     if not (model / "config.json").is_file():
         raise GenlossError(f"There is no config.json in {model}; give a folder that diffusers wrote, or a hub id.")
     network, shape, stored = _read(_json(model / "config.json"), model)
-    classes = stored if classes is None else classes
     state = {_renamed(name): leaf for name, leaf in _weights(model).items() if name not in UNUSED}
-    if isinstance(network, UNet) and (classes is None) == any(name.startswith("class_embedding") for name in state):
-        known, mend = (
-            ("as numbers", "give how many, `classes`") if classes is None else ("not at all", "leave `classes` out")
-        )
-        raise GenlossError(f"The model in {model} knows labels {known}; {mend}.")
+    labelled = isinstance(network, DiT) or any(name.startswith("class_embedding.") for name in state)
+    if classes is not None and stored is None and not labelled:
+        raise GenlossError(f"The model in {model} knows no labels; leave `classes` out.")
+    classes = stored if classes is None else classes
+    if classes is None and labelled and isinstance(network, UNet):
+        raise GenlossError(f"The model in {model} takes labels as numbers; give how many it knows, `classes`.")
     tables = [name for name in state if TABLE.fullmatch(name)]
     if classes is None:
         state = {name: leaf for name, leaf in state.items() if name not in tables}
@@ -241,18 +242,17 @@ def _weights(folder: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    name = "diffusion_pytorch_model.safetensors"
-    if (folder / name).is_file():
-        files = [name]
-    elif (folder / f"{name}.index.json").is_file():
-        files = sorted(set(_json(folder / f"{name}.index.json")["weight_map"].values()))
+    if (folder / FILE).is_file():
+        files = [FILE]
+    elif (folder / f"{FILE}.index.json").is_file():
+        files = sorted(set(_json(folder / f"{FILE}.index.json")["weight_map"].values()))
     elif list(folder.glob("*.bin")):
         raise GenlossError(
             f"{folder} has its weights in a pickle, which is not opened; convert it once with diffusers: "
             "`from_pretrained(...).save_pretrained(...)`."
         )
     else:
-        raise GenlossError(f"There is no {name} in {folder}; download the model again.")
+        raise GenlossError(f"There is no {FILE} in {folder}; download the model again.")
     state: State = {}
     for file in files:
         try:
@@ -296,10 +296,7 @@ def _params(state: State, like: Params, where: str) -> Params:
 
 def state_dict(params: Params) -> State:
     """The state dict of parameters."""
-    return {
-        name: np.ascontiguousarray(np.asarray(leaf, np.float32).transpose(_axes(kind, leaf.ndim)))
-        for name, kind, leaf in _paths(params)
-    }
+    return {name: np.asarray(leaf, np.float32).transpose(_axes(kind, leaf.ndim)) for name, kind, leaf in _paths(params)}
 
 
 def _axes(kind: str, ndim: int) -> tuple[int, ...]:
@@ -407,7 +404,9 @@ def _write(folder: Path, config: dict[str, Any], state: State) -> None:
     from safetensors.numpy import save_file
 
     _dump(folder / "config.json", {"_diffusers_version": VERSION, **config})
-    save_file(state, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    # safetensors writes an array's memory as it lies, whatever the order of its axes.
+    state = {name: np.ascontiguousarray(leaf) for name, leaf in state.items()}
+    save_file(state, folder / FILE, metadata={"format": "pt"})
 
 
 def _dump(file: Path, content: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from generators.nets.dit import DiT
 from generators.nets.unet import UNet
 from simulator import GenlossError
 
-FILE = "diffusion_pytorch_model.safetensors"
+FILE = hub.FILE
 SCHEDULE = {"_class_name": "DDPMScheduler", "num_train_timesteps": 100, "beta_schedule": "linear", "clip_sample": True}
 CIFAR = {  # google/ddpm-cifar10-32
     "_class_name": "UNet2DModel",
@@ -356,15 +356,24 @@ def spoiled(folder: Path, spoil: Any) -> str:
         (lambda config, _: config.update(sample_size=None), "no `sample_size`"),
         (lambda config, _: config.update(out_channels=1), "1 channels of 3"),
         (lambda config, _: config.update(class_embed_type="identity"), "`class_embed_type` is 'identity'"),
-        (lambda config, _: config.update(num_class_embeds=2), "lacks 1 of the network's .* class_embedding.weight"),
+        (
+            lambda config, _: config.update({"num_class_embeds": 2, hub.CLASSES: 2}),
+            "lacks 1 of the network's .* class_embedding.weight",
+        ),
         (
             lambda config, _: config.update(down_block_types=["KDownBlock2D", "DownBlock2D"]),
             "KDownBlock2D, which is not supported",
         ),
-        (lambda config, _: config.update(block_out_channels=[16, 16]), r"is \[8, 3, 3, 3\] in .* and \[16, 3, 3, 3\]"),
+        (
+            lambda config, _: config.update(block_out_channels=[16, 32]),
+            r"conv_in.bias is \[8\] in .* and \[16\] in the",
+        ),
         (lambda _, state: state.pop("conv_in.bias"), "lacks 1 of the network's .* conv_in.bias"),
         (lambda _, state: state.update(more=np.zeros(1)), "no place for, such as more"),
-        (lambda _, state: state.update({"class_embedding.weight": np.zeros((2, 32))}), "give how many, `classes`"),
+        (
+            lambda _, state: state.update({"class_embedding.weight": np.zeros((2, 32))}),
+            "give how many it knows, `classes`",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_read_is_refused(spoil: Any, named: str, tmp_path: Path):

@@ -484,8 +484,6 @@ class UNetModule(nnx.Module):
         """x [n, h, w, c], t [n] and label [n] -> [n, h, w, c] float32."""
         time = self.time_embedding(self._waves(t))  # [n, time]
         if self.classes is not None:
-            if label is None:
-                raise GenlossError(f"This UNet has {self.classes} classes; give a label to every row.")
             time = time + self.told(label)
         x = x.astype(self.dtype)
         image = 2 * x - 1 if self.net.center_input_sample else x  # [n, h, w, c]
@@ -507,8 +505,10 @@ class UNetModule(nnx.Module):
             x = x / t[:, None, None, None]
         return x[..., : self.shape[-1]]
 
-    def told(self, label: Array) -> Array:
+    def told(self, label: Array | None) -> Array:
         """What is told of labels [n], [n, time]."""
+        if label is None:
+            raise GenlossError(f"This UNet has {self.classes} classes; give a label to every row.")
         return self.class_embedding(self._waves(label) if self.net.class_embed_type == "timestep" else label)
 
     def _waves(self, t: Array) -> Array:
