@@ -71,6 +71,7 @@ NULL = 1000  # the label that `DiTPipeline` takes for no label
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 UNUSED = ("pos_embed.pos_embed", "time_proj.W")  # constants that some versions stored
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+PARTS = ["model_index.json", "config.json", "diffusion_pytorch_model*", "unet/*", "transformer/*", "scheduler/*"]
 FILE = "diffusion_pytorch_model.safetensors"
 VERSION = "0.40.0"  # of diffusers, whose formats are written
 
@@ -192,7 +193,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=PARTS, ignore_patterns=["*.bin", "*.fp16.*"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise GenlossError(
             f"{name} is no folder, and the hub does not serve it ({type(error).__name__}); check the name, or give a "
@@ -246,13 +247,11 @@ def _weights(folder: Path) -> State:
         files = [FILE]
     elif (folder / f"{FILE}.index.json").is_file():
         files = sorted(set(_json(folder / f"{FILE}.index.json")["weight_map"].values()))
-    elif list(folder.glob("*.bin")):
+    else:
         raise GenlossError(
-            f"{folder} has its weights in a pickle, which is not opened; convert it once with diffusers: "
+            f"There is no {FILE} in {folder}, and a pickle (.bin) is not opened; convert it once with diffusers, by "
             "`from_pretrained(...).save_pretrained(...)`."
         )
-    else:
-        raise GenlossError(f"There is no {FILE} in {folder}; download the model again.")
     state: State = {}
     for file in files:
         try:

@@ -394,10 +394,8 @@ def test_folders_that_hold_no_model_are_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(GenlossError, match="cannot be read; download"):
         hub.load(str(tmp_path))
     (model / FILE).unlink()
-    with pytest.raises(GenlossError, match="download the model again"):
-        hub.load(str(tmp_path))
     (model / "diffusion_pytorch_model.bin").touch()
-    with pytest.raises(GenlossError, match="a pickle, which is not opened"):
+    with pytest.raises(GenlossError, match="a pickle .* is not opened"):
         hub.load(str(tmp_path))
     (model / "config.json").write_text("[")
     with pytest.raises(GenlossError, match="cannot be read as JSON"):
