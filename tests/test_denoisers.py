@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import cases
 from flax import nnx
 
 from generators.nets.dit import DiT, places
@@ -59,7 +60,7 @@ def test_a_denoiser_hears_time_and_label_row_by_row(network: Any):
     assert np.array_equal(nothing(label), nothing(None))
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("network", cases(NETWORKS, "unet, matmul; dit"))
 def test_gradients_side_by_side_are_those_alone(network: Any):
     """Of chains with weights of their own, under `vmap`; every weight has one, and it is finite."""
     graph, params = split(network)
@@ -89,7 +90,7 @@ def test_half_precision_says_nearly_the_same(network: Any):
     assert products and all("bf16" in line for line in products)
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("network", cases(NETWORKS, "unet; dit"))
 def test_a_new_network_says_nothing_and_can_learn(network: Any):
     graph, _ = split(network)
     params = jax.jit(lambda: nnx.as_pure(nnx.split(network(SHAPE, CLASSES, rngs=nnx.Rngs(0)), nnx.Param)[1]))()
@@ -103,7 +104,7 @@ def test_a_new_network_says_nothing_and_can_learn(network: Any):
         now, slope = jax.value_and_grad(loss)(params)
         return jax.tree.map(lambda a, b: a - 0.2 * b, params, slope), now, slope
 
-    losses = []
+    losses, slope = [], None
     for _ in range(60):
         params, now, slope = step(params)
         losses.append(float(now))
@@ -133,11 +134,11 @@ def test_a_convolution_and_its_gradient(by: Any, stride: int, side: int):
 def test_resampling_keeps_what_is_even():
     """Away from the border a plane stays a plane, and the mean over 2x2 pixels is the mean."""
     x = np.broadcast_to(np.arange(12.0)[None, :, None, None], (1, 12, 12, 1)).astype(np.float32)
-    half, double = np.asarray(filtered_half(x)), np.asarray(filtered_double(x))
+    half, double = (np.asarray(jax.jit(f)(x)) for f in (filtered_half, filtered_double))
     assert half.shape == (1, 6, 6, 1) and double.shape == (1, 24, 24, 1)
     assert np.allclose(half[0, 1:-1, 2, 0], np.arange(0.5, 12, 2)[1:-1])
     assert np.allclose(double[0, 1:-1, 5, 0], np.arange(-0.25, 11.75, 0.5)[1:-1])
-    assert np.allclose(halved(x)[0, :, 3, 0], np.arange(0.5, 12, 2))
+    assert np.allclose(halved(jnp.asarray(x))[0, :, 3, 0], np.arange(0.5, 12, 2))
 
 
 def test_waves_and_places():

@@ -261,8 +261,7 @@ def test_pipelines_of_a_unet_show_what_it_says(name: str, label: int | None, tor
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_the_pipeline_of_a_dit_shows_what_it_says(classes: int | None, guidance: float, torch: Any, tmp_path: Path):
     """Its pixels pass the autoencoder, and its null label is the pipeline's."""
-    import diffusers
-
+    diffusers: Any = pytest.importorskip("diffusers")
     network = DiT(num_layers=2, num_attention_heads=2, attention_head_dim=8)
     loaded = trained(network, (8, 8, 3), classes)._replace(scheduler={**SCHEDULE, "_class_name": "DDIMScheduler"})
     pipeline = diffusers.DiTPipeline.from_pretrained(written(loaded, tmp_path))
@@ -281,7 +280,7 @@ def test_the_pipeline_of_a_dit_shows_what_it_says(classes: int | None, guidance:
 
 # Folders.
 
-WRITTEN = {  # levels by name, as they are written
+WRITTEN: dict[str, tuple[Any, tuple[int, ...]]] = {  # levels by name, as they are written
     "unet": (dataclasses.replace(TINY, down_block_types=TINY.down, up_block_types=TINY.up), (8, 12, 3)),
     "dit": (DiT(num_layers=1, num_attention_heads=1, out_channels=6), (8, 8, 3)),
 }
@@ -395,7 +394,7 @@ def test_folders_that_hold_no_model_are_refused(tmp_path: Path, monkeypatch: pyt
         hub.load(str(tmp_path))
     (model / FILE).unlink()
     (model / "diffusion_pytorch_model.bin").touch()
-    with pytest.raises(GenlossError, match="a pickle .* is not opened"):
+    with pytest.raises(GenlossError, match=r"a pickle .* is not opened"):
         hub.load(str(tmp_path))
     (model / "config.json").write_text("[")
     with pytest.raises(GenlossError, match="cannot be read as JSON"):
