@@ -1,0 +1,177 @@
+"""Denoising networks of images: what both owe, and convolutions as matmuls."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import cases
+from flax import nnx
+
+from generators.nets.dit import DiT, places
+from generators.nets.unet import UNet, by_lax, by_matmul, convolved, filtered_double, filtered_half, halved, waves
+from simulator import GenlossError
+
+TINY = UNet(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)
+NETWORKS = {
+    "unet": TINY,
+    "unet, matmul": UNet(
+        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8, convolution="matmul"
+    ),
+    "dit": DiT(num_layers=2, num_attention_heads=2, attention_head_dim=8),
+}
+SHAPE, CLASSES = (8, 8, 1), 3
+
+
+def split(network: Any, classes: int | None = CLASSES, dtype: Any = jnp.float32) -> tuple[Any, Any]:
+    """(structure, parameters), every one of these random: at first the networks say 0."""
+    module = nnx.eval_shape(lambda: network(SHAPE, classes, dtype=dtype, rngs=nnx.Rngs(0)))
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    leaves, tree = jax.tree.flatten(nnx.as_pure(params))
+    assert not jax.tree.leaves(rest) and all(leaf.dtype == jnp.float32 for leaf in leaves)
+    chance = np.random.default_rng(0)
+    scales = [0.2 if leaf.ndim == 1 else np.prod(leaf.shape[:-1]) ** -0.5 for leaf in leaves]
+    noise = [(s * chance.normal(size=leaf.shape)).astype(np.float32) for s, leaf in zip(scales, leaves, strict=True)]
+    return graph, jax.tree.unflatten(tree, [jnp.asarray(a) for a in noise])
+
+
+def rows(n: int = 4) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Noisy images, times, and a label each, the last of them the null label."""
+    return jax.random.normal(jax.random.key(1), (n, *SHAPE)), jnp.linspace(0, 999, n), jnp.arange(n) % (CLASSES + 1)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_a_denoiser_hears_time_and_label_row_by_row(network: Any):
+    graph, params = split(network)
+    say = jax.jit(lambda x, t, label: nnx.merge(graph, params)(x, t, label))
+    x, t, label = (np.asarray(a) for a in rows())
+    said = np.asarray(say(x, t, label))
+    assert said.shape == x.shape and said.dtype == np.float32 and np.isfinite(said).all()
+    assert np.allclose(say(x[::-1], t[::-1], label[::-1]), said[::-1], atol=1e-5)  # the batch does not matter
+    for other in range(CLASSES + 1):  # every label, the null label among them, is told apart
+        changed = np.abs(np.asarray(say(x, t, np.full_like(label, other))) - said).max((1, 2, 3))
+        assert ((changed > 1e-3) == (label != other)).all()
+    assert (np.abs(np.asarray(say(x, t + 7, label)) - said).max((1, 2, 3)) > 1e-4).all()
+    with pytest.raises(GenlossError, match="give a label to every row"):
+        jax.eval_shape(lambda: nnx.merge(graph, params)(x, t, None))
+    plain, alone = split(network, None)
+    nothing = jax.jit(lambda label: nnx.merge(plain, alone)(x, t, label))
+    assert np.array_equal(nothing(label), nothing(None))
+
+
+@pytest.mark.parametrize("network", cases(NETWORKS, "unet, matmul; dit"))
+def test_gradients_side_by_side_are_those_alone(network: Any):
+    """Of chains with weights of their own, under `vmap`; every weight has one, and it is finite."""
+    graph, params = split(network)
+    x, t, label = rows()
+
+    def slope(params: Any, x: jax.Array) -> Any:
+        return jax.grad(lambda params: jnp.mean((nnx.merge(graph, params)(x, t, label) - 1) ** 2))(params)
+
+    many = jax.tree.map(lambda a: np.stack([a, a[..., ::-1]]), params)
+    xs, alone = np.stack([x, -x]), jax.jit(slope)
+    together = jax.jit(jax.vmap(slope))(many, xs)
+    for i in range(2):
+        one = alone(jax.tree.map(lambda a, i=i: a[i], many), xs[i])
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(one), strict=True):
+            assert np.isfinite(b).all() and np.abs(b).max() > 0
+            assert np.allclose(a[i], b, rtol=1e-3, atol=1e-4 * np.abs(b).max() + 1e-7)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_half_precision_says_nearly_the_same(network: Any):
+    (whole, params), (half, _) = split(network), split(network, dtype=jnp.bfloat16)
+    said, exact = (np.asarray(jax.jit(lambda g=g: nnx.merge(g, params)(*rows()))()) for g in (half, whole))
+    assert said.dtype == np.float32
+    assert 1e-6 < np.abs(said - exact).max() < 0.1 * np.abs(exact).max()
+    text = jax.jit(lambda: nnx.merge(half, params)(*rows())).lower().as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line or "stablehlo.convolution" in line]
+    assert products and all("bf16" in line for line in products)
+
+
+@pytest.mark.parametrize("network", cases(NETWORKS, "unet; dit"))
+def test_a_new_network_says_nothing_and_can_learn(network: Any):
+    graph, _ = split(network)
+    params = jax.jit(lambda: nnx.as_pure(nnx.split(network(SHAPE, CLASSES, rngs=nnx.Rngs(0)), nnx.Param)[1]))()
+    x, t, label = rows()
+
+    def loss(params: Any) -> jax.Array:
+        return jnp.mean((nnx.merge(graph, params)(x, t, label) - x) ** 2)
+
+    @jax.jit
+    def step(params: Any) -> tuple[Any, jax.Array, Any]:
+        now, slope = jax.value_and_grad(loss)(params)
+        return jax.tree.map(lambda a, b: a - 0.2 * b, params, slope), now, slope
+
+    losses, slope = [], None
+    for _ in range(60):
+        params, now, slope = step(params)
+        losses.append(float(now))
+    assert losses[0] == pytest.approx(np.mean(np.square(x)), rel=1e-5) and losses[-1] < 0.7 * losses[0]
+    # What is 0 at first does not keep what lies behind it from learning.
+    assert all(np.abs(b).max() > 0 for b in jax.tree.leaves(slope))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("by", [by_lax, by_matmul])
+@pytest.mark.parametrize("side", [9, 10])
+def test_a_convolution_and_its_gradient(by: Any, stride: int, side: int):
+    chance = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(chance.normal(size=size), jnp.float32) for size in ((2, side, 8, 3), (3, 3, 3, 5)))
+    g = jnp.asarray(chance.normal(size=(2, (side - 3) // stride + 1, 5 // stride + 1, 5)), jnp.float32)
+
+    @jax.jit
+    def both(x: jax.Array, kernel: jax.Array) -> tuple[Any, Any]:
+        ours, pull = jax.vjp(lambda x, kernel: convolved(by, stride, x, kernel), x, kernel)
+        theirs, reference = jax.vjp(lambda x, kernel: by_lax(x, kernel, stride), x, kernel)
+        return (ours, *pull(g)), (theirs, *reference(g))
+
+    for a, b in zip(*both(x, kernel), strict=True):
+        assert a.shape == b.shape and np.allclose(a, b, atol=1e-4)
+
+
+def test_resampling_keeps_what_is_even():
+    """Away from the border a plane stays a plane, and the mean over 2x2 pixels is the mean."""
+    x = np.broadcast_to(np.arange(12.0)[None, :, None, None], (1, 12, 12, 1)).astype(np.float32)
+    half, double = (np.asarray(jax.jit(f)(x)) for f in (filtered_half, filtered_double))
+    assert half.shape == (1, 6, 6, 1) and double.shape == (1, 24, 24, 1)
+    assert np.allclose(half[0, 1:-1, 2, 0], np.arange(0.5, 12, 2)[1:-1])
+    assert np.allclose(double[0, 1:-1, 5, 0], np.arange(-0.25, 11.75, 0.5)[1:-1])
+    assert np.allclose(halved(jnp.asarray(x))[0, :, 3, 0], np.arange(0.5, 12, 2))
+
+
+def test_waves_and_places():
+    t = jnp.array([0.0, 3.0])
+    said = np.asarray(waves(t, 6, flip=True, shift=0))
+    frequency = 10_000 ** (-np.arange(3) / 3)
+    assert np.allclose(said, np.concatenate([np.cos(t[:, None] * frequency), np.sin(t[:, None] * frequency)], 1))
+    assert np.allclose(waves(t, 7, flip=False, shift=1)[:, :3], np.sin(t[:, None] * 10_000 ** (-np.arange(3) / 2)))
+    where = np.asarray(places(3, 8))
+    assert np.array_equal(where[0, 2, :4], where[1, 2, :4]) and np.array_equal(where[2, 0, 4:], where[2, 1, 4:])
+    assert np.allclose(
+        where[1, 2], [np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02), *np.sin([1, 0.01]), *np.cos([1, 0.01])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "named"),
+    [
+        (TINY, (12,), "reads images"),
+        (TINY, (7, 8, 1), "must be multiples of 2"),
+        (UNet(block_out_channels=(8, 10), norm_num_groups=4), SHAPE, "must divide"),
+        (UNet(block_out_channels=(8, 8), attention_head_dim=3), SHAPE, "choose `attention_head_dim`"),
+        (UNet(down_block_types=("DownBlock2D",)), SHAPE, "names 1 levels and `block_out_channels` 3"),
+        (UNet(act_fn="tanh"), SHAPE, "`act_fn` is 'tanh'"),
+        (UNet(time_embedding_type="learned"), SHAPE, "give `num_train_timesteps`"),
+        (UNet(down_block_types=("SkipDownBlock2D",) * 3), SHAPE, "images of 3 channels, not 1"),
+        (DiT(), (12,), "reads images"),
+        (DiT(), (9, 9, 1), "must divide both"),
+        (DiT(), (8, 12, 1), "square images"),
+        (DiT(num_attention_heads=1, attention_head_dim=6), SHAPE, "a multiple of 4"),
+        (DiT(activation_fn="geglu"), SHAPE, "`activation_fn` is 'geglu'"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(network: Any, shape: tuple[int, ...], named: str):
+    with pytest.raises(GenlossError, match=named):
+        nnx.eval_shape(lambda: network(shape, None, rngs=nnx.Rngs(0)))
