@@ -218,14 +218,14 @@ class Diffusion(Trained):
     def unrolled(self) -> bool:
         """On CPU, for a network of convolutions, whose step is many times slower inside a loop than alone.
 
-        Compiling takes as much longer as `chunk` is large: 10 is enough.  `fit`, and so `simulate`, is a loop over
-        chunks, and slow all the same; `run` is not.
+        Those of `nets/unet.py` have a derivative of their own, which is not.  Compiling takes as much longer as `chunk`
+        is large: 10 is enough.  `fit`, and so `simulate`, is a loop over chunks, and slow all the same; `run` is not.
         """
         label = None if self._classes is None else jnp.zeros(1, jnp.int32)
         program = jax.make_jaxpr(lambda x, t: self._net(jax.random.key(0))(x, t, label))
-        return jax.default_backend() == "cpu" and "conv_general_dilated" in str(
-            program(jnp.zeros((1, *self._shape)), jnp.zeros(1))
-        )
+        said = str(program(jnp.zeros((1, *self._shape)), jnp.zeros(1)))
+        plain = "conv_general_dilated" in said and "custom_vjp_call" not in said
+        return plain and jax.default_backend() == "cpu"
 
     def _net(self, key: Key) -> Any:
         return self.network(self._shape, self._classes, dtype=jnp.dtype(self.dtype), rngs=nnx.Rngs(key))

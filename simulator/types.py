@@ -31,10 +31,11 @@ class Generator(Protocol):
     Its one obligation is to honour `pool.weight`: weight 2 is the row twice, weight 0 its absence.
     Optional members: `log_prob(params, rows) -> [n]`; `shaped(rows) -> Generator`, the same generator with its
     shapes taken from example rows; `begin`, `advance`, `finish` (see `generators/train.py`), which let `run` drive a
-    long fit from the host; `portions(n) -> int` and `portion(key, params, n, i)`, the rows of `sample(key, params, n)` in
-    pieces of one length, those beyond n in the last one to be thrown away, which let it drive a long sample; `parents(key, params, pool, rows, fit, sample) -> [n] int32`, the slot of the pool whose row
-    each row was made from (-1: none), drawn given all of them.  `fit` and `sample` are the keys that these two were
-    given, so that what they drew can be drawn again.
+    long fit from the host; `portions(n) -> int` and `portion(key, params, n, i)`, the rows of `sample(key, params, n)`
+    in pieces of one length, those beyond n in the last one to be thrown away, which let it drive a long sample;
+    `parents(key, params, pool, rows, fit, sample) -> [n] int32`, the slot of the pool whose row each row was made from
+    (-1: none), drawn given all of them.  `fit` and `sample` are the keys that these two were given, so that what they
+    drew can be drawn again.
     """
 
     def init(self, key: Key) -> Params: ...

@@ -181,11 +181,11 @@ def copies(x: Array, size: int, stride: int) -> Array:
 def _convolved(by: Callable[[Array, Array, int], Array], stride: int, x: Array, kernel: Array) -> Array:
     """`by(x, kernel, stride)` with a gradient made of the same operation and a matmul.
 
-    On a CPU the derivatives of `lax.conv` itself are 40 times slower inside `lax.scan` than alone, its value is not.
-    Gradient steps of three convolutions, 32 images of 28x28x32, 16x16x64 and 8x8x128, on two cores of a shared machine,
-    in ms: `lax.conv` 77 to 86 alone, 3,276 to 5,752 in a scan, and 280 to 558 for each of four networks under `vmap`,
-    where it is a grouped convolution; with this gradient 106 to 174, 86 to 104, 254 to 298; as a matmul 119 to 202, 95
-    to 136, 121 to 237.  Values alone take 17 to 25, 18 to 21, 30 to 80.
+    On a CPU the derivatives of `lax.conv` itself are 40 to 67 times slower inside `lax.scan` than alone, its value is
+    not.  Gradient steps of three convolutions, 32 images of 28x28x32, 16x16x64 and 8x8x128, on two cores of a shared
+    machine, in ms: `lax.conv` 77 to 86 alone, 3,276 to 5,752 in a scan, and 280 to 558 for each of four networks under
+    `vmap`, where it is a grouped convolution; with this gradient 106 to 174, 86 to 104, 273 to 298; as a matmul 119 to
+    202, 95 to 136, 121 to 237.  Values alone take 17 to 25, 18 to 21, 30 to 80.
     """
     return by(x, kernel, stride)
 
