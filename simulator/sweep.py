@@ -26,7 +26,7 @@ class Sweep:
 
     chain: Chain
     path: str  # dotted path of the field, or of several with commas between
-    values: Mapping[str, float | int | tuple[float | int, ...]]  # name of the setting -> value, or one a field
+    values: Mapping[str, Any]  # name of the setting -> a number, or a tuple of one for each field
 
     def __post_init__(self) -> None:
         if not self.values:

@@ -95,7 +95,7 @@ def test_a_sweep_over_two_fields_is_each_pair_alone():
     sweep = Sweep(chain, "recipe.real, generator.bias", {"a": (0.2, 1.0), "b": (0.6, 0.8)})
     key = jax.random.key(1)
     found = run(sweep, key, 6)
-    for i, (real, bias) in enumerate(sweep.values.values()):  # pyright: ignore
+    for i, (real, bias) in enumerate(sweep.values.values()):
         alone = spec.override(chain, {"recipe.real": real, "generator.bias": bias})
         assert close(jax.tree.map(lambda a, i=i: a[i, 0], found), simulate(alone, jax.random.fold_in(key, 0), 6))
     with pytest.raises(GenlossError, match="give one a field"):
