@@ -140,20 +140,21 @@ def whole(tree: Any) -> Any:
 # Several processes.
 
 
-def join(address: str, processes: int, index: int) -> None:
+def join(address: str | None = None, processes: int | None = None, index: int | None = None) -> None:
     """Makes this process one of several that share a run; before anything is computed.
 
-    `address` is HOST:PORT of process 0, reachable by all; `index` is 0, 1, ...
+    `address` is HOST:PORT of process 0, which all must reach; `index` is 0, 1, ...  What is not given is taken from the
+    environment, as `jax.distributed.initialize` finds it (SLURM, MPI, JAX_COORDINATOR_ADDRESS).
     """
-    if not 0 <= index < processes:
-        raise GenlossError(f"Of {processes} processes, {index} is none; give an index from 0 to {processes - 1}.")
+    if processes is not None and index is not None and not 0 <= index < processes:
+        raise GenlossError(f"There is no process {index} of {processes}; give an index from 0 to {processes - 1}.")
     try:
         jax.distributed.initialize(address, processes, index)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GenlossError(
-            f"Process {index} of {processes} could not join the others at {address} ({reason}); give all of them the "
-            "address of the first, and start all."
+            f"This process could not join the others ({reason.rstrip('.')}); give all of them the address of the "
+            "first, how many they are, and which each is."
         ) from error
 
 

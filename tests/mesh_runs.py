@@ -1,12 +1,7 @@
-"""Small runs on meshes, for tests that compare them with runs on one device.
+"""Small runs on meshes of 8 devices, for tests that compare them with runs on one."""
 
-    python mesh_runs.py FOLDER [ADDRESS PROCESSES INDEX]
-
-stores each of `RUNS` in FOLDER, on a mesh of 8 devices, and in refused.json what was said to what cannot be.
-"""
-
+import contextlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from conftest import gaussian_chain, moments
+import numpy as np
+from conftest import gaussian_chain
 
 from generators import Gaussian
 from generators.train import Trained
-from simulator import Chain, GenlossError, Progress, Store, Sweep, Truth, run, spec
-from simulator.mesh import devices, join
+from simulator import Chain, GenlossError, Progress, Sweep, Truth, ensemble, run, spec
+from simulator.mesh import devices
 from simulator.recipe import Accumulate, Window
 
 KEY = jax.random.key(0)
@@ -63,8 +59,60 @@ biases = {f"{bias}": bias for bias in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6
 
 # name: (what is run, generations, replicates, every, devices of the axes "chain" and "batch")
 RUNS: dict[str, tuple[Chain | Sweep, int, int | None, int, int, int]] = {
-    "gaussians": (gaussians, 6, 8, 2, 4, 2),
-    "settings": (Sweep(gaussians, "generator.bias", biases), 3, 3, 1, 8, 1),
+    "settings": (Sweep(gaussians, "generator.bias", biases), 4, 3, 2, 4, 2),
     "networks": (network, 3, 4, 1, 2, 4),
     "network": (network, 3, None, 1, 1, 8),
 }
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop(progress: Progress) -> None:
+    if progress.done == 1 and progress.part > 0.6:
+        raise Stopped
+
+
+def stored(name: str, folder: Path, **more: Any) -> Any:
+    subject, generations, replicates, every, chain, batch = RUNS[name]
+    mesh = devices(chain, batch)
+    return run(subject, KEY, generations, folder, replicates=replicates, every=every, mesh=mesh, **more)
+
+
+def same_as_two_at_a_time() -> bool:
+    """Whether 16 chains on 8 devices are, to the bit, those of one device that computes two at a time."""
+    keys = jax.random.split(KEY, 16)
+    over = lambda keys, mesh=None: ensemble(lambda _: gaussians, jnp.zeros(1), keys, 4, mesh)  # noqa: E731
+    found = over(keys, devices(8))
+    parts = [over(keys[i : i + 2]) for i in range(0, 16, 2)]
+    return jax.tree.all(jax.tree.map(lambda a, *b: np.array_equal(a, np.concatenate(b, 1)), found, *parts))
+
+
+def refused(work: Callable[[], Any]) -> str:
+    try:
+        work()
+    except GenlossError as error:
+        return str(error)
+    return ""
+
+
+def main(folder: Path, names: list[str]) -> None:
+    """Stores these runs in a folder, and what was found on the way in said0.json, or said1.json of a second process."""
+    said = {}
+    for name in names:
+        if name == "stopped":
+            with contextlib.suppress(Stopped):
+                stored("network", folder / name, save_seconds=0, report=stop)
+            said["saved"] = (folder / name / "fit.npz").exists()
+            stored("network", folder / name, save_seconds=0)
+        elif name == "ensemble":
+            said["same"] = same_as_two_at_a_time()
+        else:
+            stored(name, folder / name)
+    other = spec.override(network, {"generator.batch": 12})
+    said["another run"] = refused(lambda: run(other, KEY, 3, folder / "network", mesh=devices(1, 8)))
+    said["batch"] = refused(lambda: run(other, KEY, 3, mesh=devices(1, 8)))
+    said["chains"] = refused(lambda: run(gaussians, KEY, 3, replicates=7, mesh=devices(8)))
+    said["devices"] = refused(lambda: devices(8, 2))
+    (folder / f"said{jax.process_index()}.json").write_text(json.dumps(said))
