@@ -41,21 +41,23 @@ def free_address() -> str:
 
 def finished(*processes: subprocess.Popen[str]) -> list[str]:
     """What each said; all must have ended well."""
-    said = [process.communicate()[0] for process in processes]
+    try:
+        said = [process.communicate(timeout=500)[0] for process in processes]
+    finally:
+        for process in processes:  # one that waits for another which failed
+            process.kill()
     assert not any(process.returncode for process in processes), "\n".join(said)
     return said
 
 
-def on_one_process(folder: Path, *names: str) -> Path:
-    finished(start(8, "-c", PROGRAM.format(join="", folder=folder, names=names)))
-    return folder
+def on_one_process(folder: Path, *names: str) -> list[subprocess.Popen[str]]:
+    return [start(8, "-c", PROGRAM.format(join="", folder=folder, names=names))]
 
 
-def on_two_processes(folder: Path, *names: str) -> Path:
+def on_two_processes(folder: Path, *names: str) -> list[subprocess.Popen[str]]:
     address = free_address()
     joins = [f"join('{address}', 2, {i})" for i in range(2)]
-    finished(*(start(4, "-c", PROGRAM.format(join=join, folder=folder, names=names)) for join in joins))
-    return folder
+    return [start(4, "-c", PROGRAM.format(join=join, folder=folder, names=names)) for join in joins]
 
 
 # Joined before anything is computed, which `mesh_runs` does when it is imported.
@@ -71,13 +73,14 @@ mesh_runs.main(folder, {names})
 
 
 @pytest.fixture(scope="module")
-def eight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return on_one_process(tmp_path_factory.mktemp("eight"), "settings", "network", "ensemble")
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return on_two_processes(tmp_path_factory.mktemp("two"), "settings", "network")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What 8 devices stored, of one process and of two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    finished(
+        *on_one_process(one, "settings", "network", "ensemble"),
+        *on_two_processes(two, "settings", "network"),
+    )
+    return one, two
 
 
 def record(name: str, folder: Path | None = None) -> Any:
@@ -98,28 +101,30 @@ def stored(folder: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", ["settings", "network"])
-def test_eight_devices_give_the_records_of_one(name: str, eight: Path, alone: dict[str, Any]):
-    assert close(record(name, eight), alone[name], rtol=1e-5, atol=1e-6)
+def test_eight_devices_give_the_records_of_one(name: str, folders: tuple[Path, Path], alone: dict[str, Any]):
+    assert close(record(name, folders[0]), alone[name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_chain_is_that_of_one_device_with_as_many_chains_to_the_bit(eight: Path):
-    assert json.loads((eight / "said0.json").read_text())["same"]
+def test_a_chain_is_that_of_one_device_with_as_many_chains_to_the_bit(folders: tuple[Path, Path]):
+    assert json.loads((folders[0] / "said0.json").read_text())["same"]
 
 
-def test_two_processes_give_the_records_of_one(two: Path, eight: Path, alone: dict[str, Any]):
+def test_two_processes_give_the_records_of_one(folders: tuple[Path, Path], alone: dict[str, Any]):
+    eight, two = folders
     assert same(stored(two / "settings"), stored(eight / "settings"))  # no sum is over devices
     for one in (record("network", eight), alone["network"]):
         assert close(record("network", two), one, rtol=1e-5, atol=1e-6)
 
 
-def test_what_eight_devices_stored_goes_on_on_one(eight: Path, tmp_path: Path):
-    shutil.copytree(eight / "network", tmp_path / "network")
+def test_what_eight_devices_stored_goes_on_on_one(folders: tuple[Path, Path], tmp_path: Path):
+    shutil.copytree(folders[0] / "network", tmp_path / "network")
     longer = run(mesh_runs.network, KEY, 5, tmp_path / "network")
-    assert same(jax.tree.map(lambda a: a[:3], longer), record("network", eight))
+    assert same(jax.tree.map(lambda a: a[:3], longer), record("network", folders[0]))
     assert close(longer, run(mesh_runs.network, KEY, 5), rtol=1e-5, atol=1e-6)
 
 
-def test_what_cannot_be_is_refused_by_all(eight: Path, two: Path):
+def test_what_cannot_be_is_refused_by_all(folders: tuple[Path, Path]):
+    eight, two = folders
     for file in (eight / "said0.json", two / "said0.json", two / "said1.json"):
         said = json.loads(file.read_text())
         assert "holds another run, which differs in chain.generator.batch: 16 -> 12" in said["another run"], said
@@ -154,8 +159,8 @@ def test_the_command_refuses(
 
 @pytest.mark.slow
 def test_networks_side_by_side_with_their_minibatches_cut(tmp_path: Path):
-    one = on_one_process(tmp_path / "one", "networks")
-    two = on_two_processes(tmp_path / "two", "networks")
+    one, two = tmp_path / "one", tmp_path / "two"
+    finished(*on_one_process(one, "networks"), *on_two_processes(two, "networks"))
     for folder in (one, two):
         assert close(record("networks", folder), record("networks"), rtol=1e-5, atol=1e-6)
 
@@ -163,7 +168,8 @@ def test_networks_side_by_side_with_their_minibatches_cut(tmp_path: Path):
 @pytest.mark.slow
 def test_a_fit_stopped_on_a_mesh_goes_on_to_the_bit(tmp_path: Path):
     for on in (on_one_process, on_two_processes):
-        folder = on(tmp_path / on.__name__, "network", "stopped")
+        folder = tmp_path / on.__name__
+        finished(*on(folder, "network", "stopped"))
         assert json.loads((folder / "said0.json").read_text())["saved"]
         assert same(stored(folder / "network"), stored(folder / "stopped")), on.__name__
         assert not (folder / "stopped" / "fit.npz").exists()
