@@ -48,6 +48,7 @@ class Store:
         self.path = Path(path).expanduser().absolute()
         self.experiment = experiment  # name or file of the experiment, noted in chain.json
         self._manager: Any = None
+        self._held = False  # whether a run, perhaps of several processes, holds the folder
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -144,7 +145,11 @@ class Store:
         with contextlib.ExitStack() as held:
             alone(lambda: self._hold(held, run, generations))
             held.callback(self.close)
-            yield self
+            self._held = True
+            try:
+                yield self
+            finally:
+                self._held = False
 
     def _hold(self, held: contextlib.ExitStack, run: dict[str, Any], generations: int) -> None:
         with _disk(f"The run folder {self.path} could not be made"):
@@ -185,8 +190,15 @@ class Store:
 
     def write(self, name: str, data: bytes) -> Path:
         """A file of the run, whole or not at all."""
-        alone(lambda: self._write(name, data))
+        self._once(lambda: self._write(name, data))
         return self.path / name
+
+    def _once(self, work: Callable[[], Any]) -> None:
+        """Work on files: by the first alone of the processes that hold the folder together."""
+        if self._held:
+            alone(work)
+        else:
+            work()
 
     def _write(self, name: str, data: bytes) -> None:
         file = self.path / name
@@ -220,7 +232,7 @@ class Store:
                     raise OSError(errno.ENOSPC, f"the disk is full (it takes up to {need / 1e6:.1f} MB)")
                 self.manager.save(last, args=arguments)
 
-        alone(save)
+        self._once(save)
 
     def chunks(self) -> Iterator[tuple[int, int, Leaves, list[Leaves], Record]]:
         """(first, last, params, rows, record) of every checkpoint, oldest first, up to the first that is not whole.
@@ -259,7 +271,7 @@ class Store:
             f"The checkpoint of generation {step} in {self.path} is damaged ({reason}); {going_on}.", stacklevel=2
         )
         self.close()
-        alone(lambda: self._move_aside(step))
+        self._once(lambda: self._move_aside(step))
 
     def _move_aside(self, step: int) -> None:
         (self.path / "damaged").mkdir(exist_ok=True)
@@ -324,7 +336,7 @@ class Store:
 
     def drop_fit(self) -> None:
         """Removes fit.npz, whose generation is whole."""
-        alone(lambda: (self.path / "fit.npz").unlink(missing_ok=True))
+        self._once(lambda: (self.path / "fit.npz").unlink(missing_ok=True))
 
     def write_ceiling(self, record: Record, has_one: Callable[[str], bool]) -> None:
         """ceiling.json: the mean over all chains, of metrics that have one."""
