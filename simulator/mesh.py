@@ -5,12 +5,13 @@ A minibatch is cut along "batch": each device takes the gradient of its rows, an
 them step by.  Everything else (the pool, the parameters of one chain, what is measured) is whole on every device of
 "batch".  Random numbers depend on keys alone, so the numbers of a run do not depend on its mesh, but for rounding:
 
-* "chain": a chain is computed as on one device with as many chains as one device of the mesh has, to the bit; against
-  another number of chains side by side the compiler may take a product's terms in another order (1e-7).
-* "batch": the sum over rows is taken in parts, so the first step already differs in its last bits (1e-7), and training
-  amplifies that as it does any rounding.
-* Processes: the same mesh gives the same bits, however its devices are shared out among processes, along "chain";
-  along "batch" the sum over devices is another routine's (gloo's between processes on CPU).
+* "chain": nothing is summed over devices.  A device computes as many chains side by side as it has, and the compiler may
+  take terms in another order for another number of them, or in another program (1e-7); on the same mesh, all bits are
+  the same, in one process or in several.
+* "batch": the sum over rows is taken in parts, so steps differ in their last bits (1e-7), and training amplifies that
+  as it does any rounding.  Between processes another routine takes the sum (gloo, on CPU), again with other last bits.
+
+A run that was stopped and goes on with the mesh and the processes it had equals the uninterrupted one to the bit.
 
 With several processes all run the same program, started with the same arguments.  Files are shared: all read them, the
 first alone writes them, and between two writes all see the same.
