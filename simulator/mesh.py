@@ -5,9 +5,9 @@ A minibatch is cut along "batch": each device takes the gradient of its rows, an
 them step by.  Everything else (the pool, the parameters of one chain, what is measured) is whole on every device of
 "batch".  Random numbers depend on keys alone, so the numbers of a run do not depend on its mesh, but for rounding:
 
-* "chain": nothing is summed over devices.  A device computes as many chains side by side as it has, and the compiler may
-  take terms in another order for another number of them, or in another program (1e-7); on the same mesh, all bits are
-  the same, in one process or in several.
+* "chain": nothing is summed over devices.  A device computes as many chains side by side as it has, and for another
+  number of them, or in another program, the compiler may take terms in another order (1e-7); on the same mesh all bits
+  are the same, in one process or in several.
 * "batch": the sum over rows is taken in parts, so steps differ in their last bits (1e-7), and training amplifies that
   as it does any rounding.  Between processes another routine takes the sum (gloo, on CPU), again with other last bits.
 
