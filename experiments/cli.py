@@ -14,6 +14,8 @@ from typing import Any
 HERE = Path(__file__).parent
 NOT_EXPERIMENTS = {"__init__", "cli", "live", "reproductions"}
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
+_MESH = "devices that share the chains, and that share each minibatch, such as 8x1"
+_PROCESSES = "be process I of N that share the mesh, the first at HOST:PORT; 'auto' asks the environment (SLURM, MPI)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +46,7 @@ def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
 
     warnings.showwarning = lambda message, *_, **__: print(f"genloss: {message}", file=sys.stderr)
     try:
+        _join(getattr(options, "processes", None))
         return globals()[f"_{options.command}"](options, rest)
     except GenlossError as error:
         print(f"genloss: {error}", file=sys.stderr)
@@ -90,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--every", type=int, metavar="K", help="generations per checkpoint")
         if name == "sweep":
             sub.add_argument("--over", metavar="FIELD=V1,V2,...", help="the field and its values")
+        if name != "plan":
+            sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
+            sub.add_argument("--processes", metavar="HOST:PORT,N,I", help=_PROCESSES)
         if name == "run":
             sub.add_argument("--dry-run", action="store_true", help="what it would cost, without running it")
     sub = command("reproduce", "published figures again: published, theory, ours, and the figure")
@@ -98,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("fork", "go on from a generation of a run with another recipe", runs=True)
     sub.add_argument("run", metavar="RUN", help="the run's folder")
     sub.add_argument("--at", type=int, metavar="K", help="the last generation both share")
+    sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
     sub = command("export", "write a generation of a diffusion model as a pipeline of diffusers")
     sub.add_argument("run", metavar="RUN", help="the run's folder")
     sub.add_argument("--generation", type=int, metavar="K", help="which generation (default: the last)")
@@ -124,6 +131,21 @@ def _prepare_jax(cache: str | None) -> None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+def _join(text: str | None) -> None:
+    """Joins the processes that share a run, before anything is computed."""
+    if text is None:
+        return
+    from simulator import GenlossError
+    from simulator.mesh import join
+
+    if text == "auto":
+        return join()
+    address, *numbers = text.split(",")
+    if len(numbers) != 2 or not all(number.isdigit() for number in numbers) or ":" not in address:
+        raise GenlossError(f"--processes takes HOST:PORT,N,I, or 'auto'; it was given '{text}'.")
+    join(address, *map(int, numbers))
 
 
 # list
@@ -193,7 +215,7 @@ def _metrics() -> int:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     experiment = Experiment.load(options, rest)
-    return _plan_of(experiment) if options.dry_run else _go(experiment, options.save_seconds)
+    return _plan_of(experiment) if options.dry_run else _go(experiment, options)
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> int:
@@ -216,7 +238,7 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     except ValueError:
         raise GenlossError(f"--over {path} takes numbers separated by commas; it was given '{text}'.") from None
     experiment.subject = Sweep(experiment.chain, path, {f"{path}={name}": value for name, value in values.items()})
-    return _go(experiment, options.save_seconds)
+    return _go(experiment, options)
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> int:
@@ -245,7 +267,7 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
     store = parent.fork(options.at, options.out, subject)
     key = spec.decode(run["key"])
     forked = Experiment(name, subject, generations, run["replicates"], run["every"], key, store)
-    return _go(forked, options.save_seconds)
+    return _go(forked, options)
 
 
 class Experiment:
@@ -441,13 +463,15 @@ def _usage(command: str) -> str:
     return subparsers.choices[command].format_help()
 
 
-def _go(experiment: Experiment, save_seconds: float) -> int:
+def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     from experiments.live import Display
     from simulator import run
+    from simulator.mesh import leads
     from simulator.report import page
 
-    store = experiment.store
-    with Display(experiment, store) as display:
+    store, mesh = experiment.store, _mesh(options)
+
+    def go(report: Any = None) -> None:
         run(
             experiment.subject,
             experiment.key,
@@ -455,9 +479,16 @@ def _go(experiment: Experiment, save_seconds: float) -> int:
             store,
             replicates=experiment.replicates,
             every=experiment.every,
-            save_seconds=save_seconds,
-            report=display.report,
+            save_seconds=options.save_seconds,
+            report=report,
+            mesh=mesh,
         )
+
+    if mesh is not None and not leads():  # of several processes the first shows and draws
+        go()
+        return 0
+    with Display(experiment, store) as display:
+        go(display.report)
     laws = page.theory(store)
     display.table(store.records(), store.ceiling(), laws)
     where = store.path / "report" / "index.html"
@@ -467,6 +498,21 @@ def _go(experiment: Experiment, save_seconds: float) -> int:
     if "genloss reproduce" in experiments().get(experiment.name, ""):
         print(f"the published figure: genloss reproduce {experiment.name}")
     return 0
+
+
+def _mesh(options: argparse.Namespace) -> Any:
+    """The mesh asked for, or None."""
+    from simulator import GenlossError
+    from simulator.mesh import devices
+
+    if options.mesh is None:
+        if getattr(options, "processes", None):
+            raise GenlossError("Several processes share a run on one mesh; say which with --mesh, such as 8x1.")
+        return None
+    chain, _, batch = options.mesh.partition("x")
+    if not (chain.isdigit() and batch.isdigit()):
+        raise GenlossError(f"--mesh takes two numbers of devices, such as 8x1; it was given '{options.mesh}'.")
+    return devices(int(chain), int(batch))
 
 
 def _near(path: Path) -> str:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from simulator.mesh import spread
 from simulator.pool import Pool, Rows, draw, take
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -92,7 +93,7 @@ class Trained(abc.ABC):
         def step(carry: tuple[Params, Params, Any], x: tuple[Array, Array]) -> tuple[Any, Array]:
             params, average, state = carry
             i, chosen = x
-            rows = take(pool.rows, chosen)  # leaves [batch, ...], in their storage type until here
+            rows = spread(take(pool.rows, chosen))  # leaves [batch, ...], in their storage type until here
             loss, gradient = jax.value_and_grad(lambda p: self.loss(jax.random.fold_in(for_loss, i), p, rows))(params)
             update, state = optimizer.update(gradient, state, params)
             params = optax.apply_updates(params, update)

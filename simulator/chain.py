@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 
 from simulator import recipe as recipes
 from simulator.chance import fold_in
+from simulator.mesh import whole
 from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots, take
 from simulator.recipe import Accumulate
 from simulator.types import (
@@ -239,8 +239,8 @@ class Chain:
         """Raises where a real row of the pool is a held-out row.  Inside a compiled step nothing can be looked at."""
         guard = getattr(self.source, "guard", None)
         if guard is not None and not isinstance(pool.weight, Tracer):
-            real = np.asarray(pool.real)  # [..., capacity]
-            guard(jax.tree.map(lambda a: np.asarray(a)[real], pool.rows))
+            real = whole(pool.real)  # [..., capacity]
+            guard(jax.tree.map(lambda a: whole(a)[real], pool.rows))
 
     def first(self, key: Key, state: State) -> Params:
         """The parameters a fit begins at."""

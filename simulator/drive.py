@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from simulator import spec
 from simulator.chain import Chain, key_for, with_info
+from simulator.mesh import Layout, agreed, whole
 from simulator.pool import Pool
 from simulator.store import Store, shaped
 from simulator.sweep import Sweep
@@ -39,11 +41,12 @@ def _scan(chain: Chain, key: Key, generations: int) -> Record:
 _simulate = functools.partial(jax.jit, static_argnums=(0, 2))(_scan)
 
 
-def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: int) -> Record:
+def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: int, mesh: Mesh | None = None) -> Record:
     """`simulate` for every value of `grid` and every key, as one program; leaves are [grid, keys, generations, ...].
 
     `grid` is an array or a pytree of arrays [grid, ...]; `make(value)` returns the chain at one value, which may sit
-    anywhere no shape depends on.  All values see the same keys: common random numbers.
+    anywhere no shape depends on.  All values see the same keys: common random numbers.  The devices of a mesh
+    (`simulator.mesh.devices`) share the keys, or else the values.
     """
     grid = jax.tree.map(jnp.asarray, grid)
     for i in range(jax.tree.leaves(grid)[0].shape[0]):
@@ -52,7 +55,10 @@ def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: in
     def one(value: Any, key: Key) -> Record:
         return _scan(make(value), key, generations)
 
-    return jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(grid, keys)
+    mapped = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
+    if mesh is None:
+        return jax.jit(mapped)(grid, keys)
+    return Layout.of(mesh, jax.tree.leaves(grid)[0].shape[0], keys.shape[0]).jit(mapped, ())(grid, keys)
 
 
 @dataclass
@@ -77,6 +83,7 @@ def run(
     every: int = 1,
     save_seconds: float = 60.0,
     report: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> Record:
     """Runs a chain, or a whole sweep, from the host, with a checkpoint after every `every` generations.
 
@@ -86,19 +93,21 @@ def run(
     bit; a finished one returns at once; more generations extend it, equal to a longer run up to rounding (the pool is
     larger, and its sums may be taken in another order).  A fit driven step by step that takes longer is also saved
     while it goes on, `save_seconds` apart, or further where saving would take more than a twentieth of the time.
+    The devices of a mesh (`simulator.mesh.devices`) share the chains and each minibatch; a stored run may go on with
+    another mesh, or without one.
     Raises `GenlossError` where the store holds another run, the diet is empty or the loss is not finite, and
     `RunFailed` where a checkpoint cannot be written.
     """
     _check(key, generations, replicates, every)
     if store is None:
-        return Drive(chain, key, generations, replicates).go(None, every, save_seconds, report)
+        return Drive(chain, key, generations, replicates, mesh).go(None, every, save_seconds, report)
     store = store if isinstance(store, Store) else Store(store)
     with store.opened(identity(chain, key, replicates, every), generations):
         axes = 2 if isinstance(chain, Sweep) else int(replicates is not None)
         done = _finished(store, generations, axes)
         if done is None:
             _prepare(chain.chain if isinstance(chain, Sweep) else chain, store, report)
-            return Drive(chain, key, generations, replicates).go(store, every, save_seconds, report)
+            return Drive(chain, key, generations, replicates, mesh).go(store, every, save_seconds, report)
         if not store.has_records(generations):  # killed between the last checkpoint and its records
             store.write_records(done, list(chain.values) if isinstance(chain, Sweep) else ["chain"], axes)
         return done
@@ -204,7 +213,9 @@ class Drive:
     give each chain a t of its own and turn the writing of a block into a scatter.
     """
 
-    def __init__(self, chain: Chain | Sweep, key: Key, generations: int, replicates: int | None) -> None:
+    def __init__(
+        self, chain: Chain | Sweep, key: Key, generations: int, replicates: int | None, mesh: Mesh | None = None
+    ) -> None:
         self.sweep = chain if isinstance(chain, Sweep) else None
         self.chain = chain.chain if isinstance(chain, Sweep) else chain
         if self.sweep is not None:
@@ -215,6 +226,9 @@ class Drive:
         self.keys = key
         if replicates is not None:
             self.keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(replicates))  # [replicates]
+        self.layout = None
+        if mesh is not None:
+            self.layout = Layout.of(mesh, None if self.sweep is None else len(self.settings), replicates)
         self.generations = generations
         self.trained = hasattr(self.chain.model, "advance")
         self.records_due = 0.0  # when records.parquet may be written again
@@ -248,7 +262,10 @@ class Drive:
             mapped = jax.vmap(mapped, (0, None, *axes))
         # The CPU backend has no donation and would warn.
         donated = () if donate is None or jax.default_backend() == "cpu" else (donate + 2,)
-        compiled = jax.jit(mapped, donate_argnums=donated)
+        if self.layout is None:
+            compiled = jax.jit(mapped, donate_argnums=donated)
+        else:
+            compiled = self.layout.jit(mapped, axes, donated)
         grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
         return lambda *arguments: compiled(grid, self.keys, *arguments)
 
@@ -277,10 +294,11 @@ class Drive:
                 state, chunk = self.scan(state, ts, fresh)
                 clock.lap("train", chunk)
             done += len(ts)
+            chunk = whole(chunk)
             self.inspect(chunk, done - len(ts))
             chunks.append(chunk)
             if store is not None:
-                rows = [self.block(state, t) for t in ts[-self.blocks(state) :]]
+                rows = [whole(self.block(state, t)) for t in ts[-self.blocks(state) :]]
                 store.save(done - len(ts), done - 1, state.params, rows, chunk)
                 store.drop_fit()
                 self.write_records(store, chunks, last=done >= self.generations)
@@ -308,7 +326,7 @@ class Drive:
             started = time.perf_counter()
             for call in range(first, calls):
                 training = self.advance(diet, training)
-                loss = np.asarray(training.loss)
+                loss = whole(training.loss)
                 if not np.isfinite(loss).all():
                     raise GenlossError(_not_finite(int(t), call / calls))
                 if saver is not None and call + 1 < calls:
@@ -367,7 +385,7 @@ class Drive:
     def write_records(self, store: Store, chunks: list[Record], last: bool) -> None:
         """Rewrites records.parquet, at the end and as often before as costs a twentieth of the time."""
         started = time.perf_counter()
-        if last or started > self.records_due:
+        if agreed(last or started > self.records_due):
             store.write_records(_join(chunks, self.axes), self.settings, self.axes)
             now = time.perf_counter()
             self.records_due = now + 20 * (now - started)
@@ -426,7 +444,7 @@ class Saver:
     def note(self, t: int, calls: int, training: Any) -> None:
         """Saves, if it is time: at most a twentieth of the time is spent so."""
         started = time.perf_counter()
-        if started >= self.due:
+        if agreed(started >= self.due):
             self.store.write_fit(t, calls, training)
             now = time.perf_counter()
             self.due = now + max(self.seconds, 20 * (now - started))

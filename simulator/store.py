@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from simulator import spec
+from simulator.mesh import alone, leads, whole
 from simulator.types import GenlossError, Record, RunFailed
 
 Leaves = dict[str, np.ndarray]  # "0", "1", ...: the leaves of a tree in order
@@ -39,12 +40,15 @@ class Store:
 
     A checkpoint holds only the rows its own generations wrote: the pool is put together again from all of them and
     from the source, so each row is on disk once and real rows never.
+
+    Of several processes of one run (`simulator.mesh`) the first writes, and holds the lock; all read.
     """
 
     def __init__(self, path: str | os.PathLike[str], experiment: str | None = None) -> None:
         self.path = Path(path).expanduser().absolute()
         self.experiment = experiment  # name or file of the experiment, noted in chain.json
         self._manager: Any = None
+        self._held = False  # whether a run, perhaps of several processes, holds the folder
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -149,21 +153,26 @@ class Store:
     def opened(self, run: dict[str, Any], generations: int) -> Iterator[Store]:
         """Holds the folder for one run: makes it, or refuses where it belongs to another run or is in use."""
         run = json.loads(json.dumps(run))  # as it will be read back
+        with contextlib.ExitStack() as held:
+            alone(lambda: self._hold(held, run, generations))
+            held.callback(self.close)
+            self._held = True
+            try:
+                yield self
+            finally:
+                self._held = False
+
+    def _hold(self, held: contextlib.ExitStack, run: dict[str, Any], generations: int) -> None:
         with _disk(f"The run folder {self.path} could not be made"):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = held.enter_context((self.path / ".lock").open("w"))
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise GenlossError(
-                    f"Another process is running in {self.path}; wait for it or choose another folder."
-                ) from None
-            self._claim(run, generations)
-            yield self
-        finally:
-            self.close()
-            lock.close()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GenlossError(
+                f"Another process is running in {self.path}; wait for it or choose another folder."
+            ) from None
+        self._claim(run, generations)
 
     def _claim(self, run: dict[str, Any], generations: int) -> None:
         about: dict[str, Any] = {}
@@ -188,10 +197,21 @@ class Store:
             "versions": {name: _version(name) for name in PACKAGES},
             "device": str(jax.devices()[0].device_kind),
         }
-        self.write("chain.json", json.dumps(about, indent=1).encode())
+        self._write("chain.json", json.dumps(about, indent=1).encode())
 
     def write(self, name: str, data: bytes) -> Path:
         """A file of the run, whole or not at all."""
+        self._once(lambda: self._write(name, data))
+        return self.path / name
+
+    def _once(self, work: Callable[[], Any]) -> None:
+        """Work on files: by the first alone of the processes that hold the folder together."""
+        if self._held:
+            alone(work)
+        else:
+            work()
+
+    def _write(self, name: str, data: bytes) -> None:
         file = self.path / name
         with _disk(f"{file} could not be written"):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -201,25 +221,29 @@ class Store:
                 part.replace(file)
             finally:
                 part.unlink(missing_ok=True)
-        return file
 
     def save(self, first: int, last: int, params: Any, rows: Sequence[Any], record: Record) -> None:
         """Generations first..last in one atomic step: last parameters, the rows still kept, the records."""
         import orbax.checkpoint as ocp
 
+        # Fetched by all, for others may hold a part of it.
         tree = {
             "params": _numbered(params),
             "rows": {str(i): _numbered(block) for i, block in enumerate(rows)},
-            "record": jax.tree.map(np.asarray, {"t": record.t, **record.metrics}),
+            "record": whole({"t": record.t, **record.metrics}),
         }
         meta = {"first": first, "last": last, "digest": _digest(tree)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
-        with _disk(f"Generation {last} could not be saved in {self.path}", Exception):
-            # Asked first: Orbax meets a full disk in threads of its own, each with a traceback.
-            need = sum(leaf.nbytes + 4096 for leaf in jax.tree.leaves(tree)) + 2**17
-            if shutil.disk_usage(self.path).free < need:
-                raise OSError(errno.ENOSPC, f"the disk is full (it takes up to {need / 1e6:.1f} MB)")
-            self.manager.save(last, args=arguments)
+
+        def save() -> None:
+            with _disk(f"Generation {last} could not be saved in {self.path}", Exception):
+                # Asked first: Orbax meets a full disk in threads of its own, each with a traceback.
+                need = sum(leaf.nbytes + 4096 for leaf in jax.tree.leaves(tree)) + 2**17
+                if shutil.disk_usage(self.path).free < need:
+                    raise OSError(errno.ENOSPC, f"the disk is full (it takes up to {need / 1e6:.1f} MB)")
+                self.manager.save(last, args=arguments)
+
+        self._once(save)
 
     def chunks(self) -> Iterator[tuple[int, int, Leaves, list[Leaves], Record]]:
         """(first, last, params, rows, record) of every checkpoint, oldest first, up to the first that is not whole.
@@ -258,6 +282,9 @@ class Store:
             f"The checkpoint of generation {step} in {self.path} is damaged ({reason}); {going_on}.", stacklevel=2
         )
         self.close()
+        self._once(lambda: self._move_aside(step))
+
+    def _move_aside(self, step: int) -> None:
         (self.path / "damaged").mkdir(exist_ok=True)
         for later in (s for s in self.steps() if s >= step):
             target = self.path / "damaged" / str(later)
@@ -273,7 +300,14 @@ class Store:
             logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
             with _disk(f"{self.path} cannot be used"):
                 (self.path / "checkpoints").mkdir(exist_ok=True)
-                options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, cleanup_tmp_directories=True)
+                # Each process has a manager of its own, which knows of no others: one writes, when the others wait.
+                me = jax.process_index()
+                options = ocp.CheckpointManagerOptions(
+                    enable_async_checkpointing=False,
+                    cleanup_tmp_directories=leads(),
+                    create=False,
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, f"process{me}"),
+                )
                 self._manager = ocp.CheckpointManager(self.path / "checkpoints", options=options)
         return self._manager
 
@@ -313,11 +347,11 @@ class Store:
 
     def drop_fit(self) -> None:
         """Removes fit.npz, whose generation is whole."""
-        (self.path / "fit.npz").unlink(missing_ok=True)
+        self._once(lambda: (self.path / "fit.npz").unlink(missing_ok=True))
 
     def write_ceiling(self, record: Record, has_one: Callable[[str], bool]) -> None:
         """ceiling.json: the mean over all chains, of metrics that have one."""
-        flat = {name: np.asarray(leaf, np.float64) for name, leaf in record.flat().items() if has_one(name)}
+        flat = {name: whole(leaf).astype(np.float64) for name, leaf in record.flat().items() if has_one(name)}
         means = {name: float(leaf.mean()) for name, leaf in flat.items() if leaf.ndim == np.ndim(record.t)}
         self.write("ceiling.json", json.dumps(means, indent=1).encode())
 
@@ -389,7 +423,7 @@ def tidy(record: Record, settings: Sequence[str], axes: int) -> Any:
 
 
 def _numbered(tree: Any) -> Leaves:
-    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    return {str(i): whole(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 def shaped(leaves: Leaves, like: Any) -> Any:
