@@ -1,8 +1,7 @@
 """A sweep of a small diffusion transformer, for tests that write it for diffusers."""
 
-from generators.nets.dit import DiT
-
 from generators.diffusion import Diffusion
+from generators.nets.dit import DiT
 from simulator import Chain, Dataset, Sweep
 from simulator.recipe import Accumulate, Replace, Select
 

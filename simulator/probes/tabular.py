@@ -76,7 +76,7 @@ class Tabular:
     """
 
     penalty: float = 1.0  # above 0: keeps coefficients finite where classes can be separated
-    steps: int = 15  # of Newton's method
+    steps: int = 15  # of Newton's method, at most
     features: Callable[..., Array] | None = None  # None takes x as it is
 
     def __post_init__(self) -> None:
@@ -142,18 +142,17 @@ def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float |
     d = x.shape[1]
     decay = jnp.full((d, 1), penalty).at[-1].set(0.0)  # [d + 1, 1]
 
-    def loss(coef: Array) -> Array:
-        each = jax.nn.logsumexp(x @ coef, -1) - ((x @ coef) * target).sum(-1)  # [n]
-        return weight @ each + (decay * coef**2).sum() / 2
-
-    def newton(_: Array, coef: Array) -> Array:
-        p = jax.nn.softmax(x @ coef)  # [n, classes]
+    def newton(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        i, coef, _ = carry
+        said = x @ coef  # [n, classes]
+        p = jax.nn.softmax(said)  # [n, classes]
         slope = x.T @ (weight[:, None] * (p - target)) + decay * coef  # [d + 1, classes]
 
         def block(i: Array) -> Array:
             """The curvature between class i and each, [classes, d + 1, d + 1]."""
             share = weight[:, None] * p[:, i, None] * (jax.nn.one_hot(i, kinds) - p)  # [n, classes]
-            return jnp.einsum("nk,na,nb->kab", share, x, x)
+            scaled = (share[:, :, None] * x[:, None]).reshape(-1, kinds * d)  # [n, classes·(d + 1)]
+            return (scaled.T @ x).reshape(kinds, d, d)
 
         curvature = jax.lax.map(block, jnp.arange(kinds)).transpose(2, 0, 3, 1).reshape(d * kinds, d * kinds)
         ridge = jnp.repeat(decay[:, 0], kinds)  # [(d + 1)·classes]
@@ -161,12 +160,24 @@ def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float |
         # solvable, and does not move the minimum, whose slope is 0.
         ridge = ridge + 1e-6 * jnp.diagonal(curvature).max() + jnp.finfo(jnp.float32).tiny
         step = solve(curvature + jnp.diag(ridge), slope.reshape(-1)).reshape(slope.shape)
-        # A full step can overshoot where classes are nearly separable: the best of several lengths is taken.
-        length = jnp.append(0.5 ** jnp.arange(8.0), 0.0)  # [9]
-        return coef - length[jax.vmap(lambda a: loss(coef - a * step))(length).argmin()] * step
+        along = x @ step  # [n, classes]
 
+        def loss(length: Array) -> Array:
+            logits = said - length * along  # [n, classes]
+            each = jax.nn.logsumexp(logits, -1) - (logits * target).sum(-1)  # [n]
+            return weight @ each + (decay * (coef - length * step) ** 2).sum() / 2
+
+        # A full step can overshoot where classes are nearly separable: it is halved until it does not.
+        now = loss(jnp.float32(0.0))
+        length = jax.lax.while_loop(lambda a: ~(loss(a) <= now) & (a > 1e-3), lambda a: a / 2, jnp.float32(1.0))
+        moved = jnp.where(length > 1e-3, length, 0.0) * step
+        return i + 1, coef - moved, (jnp.abs(moved) > 1e-4 * (1 + jnp.abs(coef))).any()
+
+    # The number of right digits doubles with each step, so a step in the fifth digit is the last that is needed.
+    going_on = lambda carry: carry[2] & (carry[0] < steps)  # noqa: E731
     with jax.default_matmul_precision("highest"):
-        return jax.lax.fori_loop(0, steps, newton, jnp.zeros((d, kinds)))
+        start = (jnp.int32(0), jnp.zeros((d, kinds)), jnp.bool_(True))
+        return jax.lax.while_loop(going_on, newton, start)[1]
 
 
 def with_one(x: Array) -> Array:
