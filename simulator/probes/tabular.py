@@ -138,33 +138,35 @@ def regressed(x: Array, y: Array, weight: Array, ridge: float | Array = 0.0) -> 
 
 def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float | Array = 1.0, steps: int = 15) -> Array:
     """Coefficients [d + 1, classes] of a weighted multinomial logistic regression, the intercepts in the last row."""
-    x, target = with_one(x), jax.nn.one_hot(label, kinds)  # [n, d + 1], [n, classes]
-    d = x.shape[1]
-    decay = jnp.full((d, 1), penalty).at[-1].set(0.0)  # [d + 1, 1]
+    x, target = (
+        with_one(x).T,
+        jax.nn.one_hot(label, kinds).T,
+    )  # [d + 1, n], [classes, n]: sums over rows run along memory
+    d = x.shape[0]
+    decay = jnp.full(d, penalty).at[-1].set(0.0)  # [d + 1]
 
     def newton(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        i, coef, _ = carry
-        said = x @ coef  # [n, classes]
-        p = jax.nn.softmax(said)  # [n, classes]
-        slope = x.T @ (weight[:, None] * (p - target)) + decay * coef  # [d + 1, classes]
+        i, coef, _ = carry  # coef [classes, d + 1]
+        said = coef @ x  # [classes, n]
+        p = jax.nn.softmax(said, 0)  # [classes, n]
+        slope = (weight * (p - target)) @ x.T + decay * coef  # [classes, d + 1]
 
         def block(i: Array) -> Array:
             """The curvature between class i and each, [classes, d + 1, d + 1]."""
-            share = weight[:, None] * p[:, i, None] * (jax.nn.one_hot(i, kinds) - p)  # [n, classes]
-            scaled = (share[:, :, None] * x[:, None]).reshape(-1, kinds * d)  # [n, classes·(d + 1)]
-            return (scaled.T @ x).reshape(kinds, d, d)
+            share = weight * p[i] * (jax.nn.one_hot(i, kinds)[:, None] - p)  # [classes, n]
+            return ((share[:, None] * x).reshape(kinds * d, -1) @ x.T).reshape(kinds, d, d)
 
-        curvature = jax.lax.map(block, jnp.arange(kinds)).transpose(2, 0, 3, 1).reshape(d * kinds, d * kinds)
-        ridge = jnp.repeat(decay[:, 0], kinds)  # [(d + 1)·classes]
+        curvature = jax.lax.map(block, jnp.arange(kinds)).transpose(0, 2, 1, 3).reshape(kinds * d, kinds * d)
+        ridge = jnp.tile(decay, kinds)  # [classes·(d + 1)]
         # A shift of all intercepts changes nothing, so the curvature is singular; the little that is added keeps it
         # solvable, and does not move the minimum, whose slope is 0.
         ridge = ridge + 1e-6 * jnp.diagonal(curvature).max() + jnp.finfo(jnp.float32).tiny
         step = solve(curvature + jnp.diag(ridge), slope.reshape(-1)).reshape(slope.shape)
-        along = x @ step  # [n, classes]
+        along = step @ x  # [classes, n]
 
         def loss(length: Array) -> Array:
-            logits = said - length * along  # [n, classes]
-            each = jax.nn.logsumexp(logits, -1) - (logits * target).sum(-1)  # [n]
+            logits = said - length * along  # [classes, n]
+            each = jax.nn.logsumexp(logits, 0) - (logits * target).sum(0)  # [n]
             return weight @ each + (decay * (coef - length * step) ** 2).sum() / 2
 
         # A full step can overshoot where classes are nearly separable: it is halved until it does not.
@@ -176,8 +178,8 @@ def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float |
     # The number of right digits doubles with each step, so a step in the fifth digit is the last that is needed.
     going_on = lambda carry: carry[2] & (carry[0] < steps)  # noqa: E731
     with jax.default_matmul_precision("highest"):
-        start = (jnp.int32(0), jnp.zeros((d, kinds)), jnp.bool_(True))
-        return jax.lax.while_loop(going_on, newton, start)[1]
+        start = (jnp.int32(0), jnp.zeros((kinds, d)), jnp.bool_(True))
+        return jax.lax.while_loop(going_on, newton, start)[1].T  # [d + 1, classes]
 
 
 def with_one(x: Array) -> Array:
