@@ -8,9 +8,11 @@ stored outputs first.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,9 +120,39 @@ def load(path: str, classes: int | None = None) -> Loaded:
     return Loaded(network, shape, classes, params, _json(file) if file.is_file() else None)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A network whose parameters begin as those of a stored model: `Diffusion(network=Stored("owner/name"))`.
+
+    Each fit of a chain then begins there, or with `start="previous"` the first.  Times and noise are those of
+    `noise.read`, which reads the scheduler's configuration beside it.
+    """
+
+    path: str  # a folder of diffusers, or a hub id
+
+    def __call__(self, shape: tuple[int, ...], classes: int | None, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> Any:
+        found = _kept(self.path, classes)
+        if tuple(shape) != found.shape:
+            raise GenlossError(f"The model {self.path} makes rows of {found.shape}; the source's are {tuple(shape)}.")
+        graph, like = nnx.split(found.network(shape, found.classes, dtype=dtype, rngs=rngs), nnx.Param)
+        # Asked for when the program runs: as constants the weights would be compiled in.
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), nnx.as_pure(like))
+        return nnx.merge(graph, jax.pure_callback(lambda: found.params, shapes, vmap_method="sequential"))
+
+    @property
+    def network(self) -> UNet | DiT:
+        """What the stored model is."""
+        return _kept(self.path, None).network
+
+
+@functools.cache
+def _kept(path: str, classes: int | None) -> Loaded:
+    return load(path, classes)
+
+
 def save(
     folder: str | Path,
-    network: UNet | DiT,
+    network: UNet | DiT | Stored,
     params: Params,
     shape: tuple[int, ...],
     classes: int | None,
@@ -135,6 +167,8 @@ def save(
     none.  Its autoencoder passes pixels through.
     `scheduler` is what scheduler_config.json is to hold, with `_class_name`.
     """
+    if isinstance(network, Stored):
+        network = network.network
     if not isinstance(network, UNet | DiT):
         raise GenlossError(f"diffusers has no network like {network!r}; only a UNet or a DiT can be written for it.")
     if "_class_name" not in scheduler:

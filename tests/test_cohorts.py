@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_mean, gaussian_chain
+from conftest import assert_mean, cases, gaussian_chain
 from scipy import stats
 
 from generators import Categorical, Cohort, Gaussian, Linear, Poisson
@@ -81,7 +81,7 @@ def test_fresh_cohorts_of_another_size():
 
 
 @pytest.mark.parametrize(("size", "n"), [(5, 12)])
-@pytest.mark.parametrize("recipe", RECIPES[:4], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("recipe", cases({type(r).__name__: r for r in RECIPES[:4]}, "Accumulate"))
 def test_categories(recipe: Any, size: int, n: int):
     found = cohorts(Categorical(size), n, Categories(), recipe, 8)
     kept, _ = theory.workflow_gaussian(gaussian_chain(recipe=recipe, real=n, rows=n), 8)

@@ -78,6 +78,7 @@ def test_accuracy_by_class():
     assert float(found["accuracy"]) == pytest.approx(float((found["class"] * counts).sum() / counts.sum()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_of_generation_zero_serves_as_training_data():
     """A classifier trained on the samples of the digits experiment's first generation: >= 85 % on real digits."""
     from experiments.digits import chain

@@ -1,5 +1,6 @@
 """A generation of a run as a folder of diffusers."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 import tiny_diffusion
 from flax import nnx
-from test_drive import same
+from test_drive import close, same
 
 from experiments.cli import main
 from generators import hub
-from simulator import Store
+from simulator import GenlossError, Store, run
+from simulator.recipe import Replace
 
 HERE = Path(__file__).parent
 
@@ -75,3 +77,26 @@ def test_other_generators_are_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["run", str(HERE / "tiny_gaussian.py"), "--generations", "2", "--out", str(run), "--cache", "off"]) == 0
     assert export(run, tmp_path / "out") == 2
     assert "is a Gaussian; only Diffusion" in capsys.readouterr().err
+
+
+def test_a_chain_begins_with_a_stored_model(finished: Path, tmp_path: Path):
+    assert export(finished, tmp_path / "dit", "--generation", "1") == 0
+    stored = hub.load(str(tmp_path / "dit"), classes=10).params
+    still = dataclasses.replace(
+        tiny_diffusion.chain.generator,  # pyright: ignore
+        network=hub.Stored(str(tmp_path / "dit")),
+        learning_rate=1e-12,
+        average=0.0,
+    )
+    chain = dataclasses.replace(tiny_diffusion.chain, generator=still, recipe=Replace())
+    assert same(nnx.as_pure(chain.model.init(jax.random.key(5))["net"]), stored)
+    run(chain, jax.random.key(0), 2, tmp_path / "run", replicates=2)
+    leaves = Store(tmp_path / "run").params(1)
+    like = jax.eval_shape(lambda: chain.model.init(jax.random.key(0)))
+    for r in range(2):
+        params = jax.tree.unflatten(jax.tree.structure(like), [leaves[str(i)][r] for i in range(len(leaves))])
+        assert close(params["net"], stored, atol=1e-6)
+    assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "again"), "--cache", "off"]) == 0
+    assert close(hub.load(str(tmp_path / "again"), classes=10).params, stored, atol=1e-6)
+    with pytest.raises(GenlossError, match="makes rows of"):
+        dataclasses.replace(still, shape=(4, 4, 1)).init(jax.random.key(0))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import cases
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
@@ -61,7 +62,7 @@ def test_a_network_maps_each_row_by_itself_and_so_does_an_ensemble(network: Any)
         assert np.allclose(basis @ np.linalg.pinv(basis) @ logits, logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["convnet", "mixer", "vit"])
+@pytest.mark.parametrize("name", cases({name: name for name in ("convnet", "mixer", "vit")}, "mixer"))
 def test_a_network_of_images_learns_digits(name: str):
     source = Dataset.digits()
     space = Learned(SMALL[name], steps=300, batch=32, learning_rate=5e-3)
@@ -205,7 +206,8 @@ def torch_features(weights: dict[str, np.ndarray], images: np.ndarray, side: int
         return x.mean((2, 3)).numpy()
 
 
-@pytest.mark.parametrize("side", [75, pytest.param(299, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [75, 299])
 def test_inception_against_torch(side: int, tmp_path: Path):
     """Random weights and statistics, through a file as other frameworks write it."""
     pytest.importorskip("torch")

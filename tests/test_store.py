@@ -201,6 +201,7 @@ def test_records_are_tidy(finished: tuple[Store, Record]):
     assert not frame.duplicated(["setting", "replicate", "generation", "metric"]).any()
 
 
+@pytest.mark.slow
 def test_vector_metrics_are_numbered(tmp_path: Path):
     run(tiny_vae.sweep, KEY, 1, tmp_path / "vae", replicates=1)
     frame = pandas.read_parquet(tmp_path / "vae" / "records.parquet")
