@@ -12,7 +12,7 @@ from test_drive import close, same
 from simulator import Store, Sweep, run, spec
 
 
-@pytest.mark.parametrize("axes", [0, 2])
+@pytest.mark.parametrize("axes", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_portions_are_the_sample(axes: int, tmp_path: Path):
     chain = spec.override(tiny_diffusion.chain, {"generator.sample_batch": 15})  # 40 rows: the last is not whole
     subject: Any = chain if axes == 0 else Sweep(chain, "recipe.index", tiny_diffusion.sweep.values)
