@@ -162,6 +162,7 @@ def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float |
         # solvable, and does not move the minimum, whose slope is 0.
         ridge = ridge + 1e-6 * jnp.diagonal(curvature).max() + jnp.finfo(jnp.float32).tiny
         step = solve(curvature + jnp.diag(ridge), slope.reshape(-1)).reshape(slope.shape)
+        step = step.at[:, -1].add(-step[:, -1].mean())  # that shift is rounding, and would never be done
         along = step @ x  # [classes, n]
 
         def loss(length: Array) -> Array:
