@@ -1,27 +1,10 @@
-"""A sweep of a network with long fits, for tests that stop within one and go on."""
+"""The sweep of `tiny_vae` with long fits, for tests that stop within one and go on."""
 
-from functools import partial
+import tiny_vae
 
-from generators.nets.mlp import MLP
-from generators.vae import VAE
-from simulator import Chain, Dataset, Sweep
-from simulator.probes import Diet, Diversity, Downstream, Fidelity
-from simulator.recipe import Accumulate, Replace, Select
+from simulator import Sweep, spec
 
-chain = Chain(
-    source=Dataset.digits(),
-    generator=VAE(steps=2000, chunk=20, batch=32, hidden=(24,), latent=4),
-    recipe=Select((Replace(), Accumulate()), 0),
-    probes={
-        "diversity": Diversity(),
-        "fidelity": Fidelity(),
-        "diet": Diet(births=4),
-        "downstream": Downstream(partial(MLP, hidden=(16,)), steps=20),
-    },
-    real=100,
-    rows=100,
-    fresh=10,
-)
-sweep = Sweep(chain, "recipe.index", {"replace": 0, "accumulate": 1})
+chain = spec.override(tiny_vae.chain, {"generator.steps": 2000, "generator.chunk": 20})
+sweep = Sweep(chain, tiny_vae.sweep.path, tiny_vae.sweep.values)
 generations = 3
 replicates = 2
