@@ -43,6 +43,8 @@ def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
     _prepare_jax(options.cache)
     import warnings
 
+    import jax
+
     from simulator import GenlossError, RunFailed
 
     warnings.showwarning = lambda message, *_, **__: print(f"genloss: {message}", file=sys.stderr)
@@ -54,6 +56,12 @@ def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
         return 2
     except RunFailed as error:
         print(f"genloss: {error}", file=sys.stderr)
+        return 1
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        asked = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0].rstrip(".")
+        print(f"genloss: {asked}; lower the batch, the rows or the number of chains.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("genloss: stopped; the same command goes on after the last checkpoint.", file=sys.stderr)
