@@ -203,7 +203,10 @@ class DiTModule(nnx.Module):
         graph, _ = nnx.split(self.transformer_blocks[0], nnx.Param)
         states = [nnx.as_pure(nnx.split(block, nnx.Param)[1]) for block in self.transformer_blocks]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)  # leaves [blocks, ...]
-        return jax.lax.scan(lambda y, block: (nnx.merge(graph, block)(y, t, label), None), y, stacked)[0]
+        # What lies between matmuls is computed once more for the gradient: kept, it is more to write than to compute.
+        kept = jax.checkpoint_policies.dots_saveable
+        one = jax.checkpoint(lambda y, block: (nnx.merge(graph, block)(y, t, label), None), policy=kept)
+        return jax.lax.scan(one, y, stacked)[0]
 
 
 def layer_norm(width: int, eps: float, affine: bool, *, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
