@@ -37,9 +37,9 @@ TINY = UNet(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, a
 SMALL = {  # 8 x 8 images, 16 rows per step
     "MLP, 64 x 2": partial(Denoiser, width=64, depth=2),
     "DiT, 32 x 2": DiT(patch_size=2, num_attention_heads=2, attention_head_dim=16, num_layers=2),
-    "U-Net, 8-16, lax": dataclasses.replace(TINY, convolution="lax"),
-    "U-Net, 8-16, matmul": dataclasses.replace(TINY, convolution="matmul"),
     "U-Net, 8-16, auto": TINY,
+    "U-Net, 8-16, matmul": dataclasses.replace(TINY, convolution="matmul"),
+    "U-Net, 8-16, lax": dataclasses.replace(TINY, convolution="lax"),
 }
 SAMPLE_STEPS, CHUNK = 10, 5
 
