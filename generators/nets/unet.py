@@ -65,7 +65,7 @@ class UNet:
     class_embed_type: str | None = None  # None: a table; "timestep": labels enter as times do
     dropout: float = 0.0  # kept for the configuration, not applied
     out_channels: int | None = None  # None: those of the image; more are computed and left out (a learned variance)
-    convolution: str = "auto"  # "lax", "matmul" (for chains side by side), or "auto": see `convolved`
+    convolution: str = "auto"  # "lax", "matmul", or "auto": on CPU see `by_turns` and `convolved`, elsewhere "lax"
 
     def __call__(
         self, shape: tuple[int, ...], classes: int | None, *, dtype: Any = jnp.float32, rngs: nnx.Rngs
@@ -167,7 +167,11 @@ def by_lax(x: Array, kernel: Array, stride: int) -> Array:
 
 
 def by_turns(x: Array, kernel: Array, stride: int) -> Array:
-    """The same; under `vmap` over networks, each with a kernel of its own, one network after the other."""
+    """The same; under `vmap` over networks, each with a kernel of its own, one network after the other.
+
+    A small U-Net (`experiments.bench diffusion.ensembles`) makes 139, 125 and 130 steps/s in all at 1, 16 and 64
+    networks so, 117, 111 and 90 as matmuls, 61, 86 and 74 as the grouped convolutions that `lax.conv` becomes.
+    """
 
     @jax.custom_batching.custom_vmap
     def one(x: Array, kernel: Array) -> Array:
