@@ -57,8 +57,7 @@ def module(model: Diffusion, params: Any) -> torch.nn.Module:
     assert model.shape is not None
     net = model._net(jax.random.key(0))
     if isinstance(net, Denoiser):
-        found = MLP(net)
-        count = sum(leaf.numel() for leaf in found.parameters())
+        found: Any = MLP(net)
     else:
         import diffusers
 
