@@ -22,9 +22,9 @@ DEVICE = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() 
 def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
     """One step of the same work: rows drawn and noised, Adam after clipping, a moving average of the weights."""
     network = module(model, params).to(DEVICE).eval()  # diffusers drops labels by itself in training mode
-    weights = list(network.parameters())
+    weights: Any = list(network.parameters())
     optimizer = torch.optim.Adam(weights, model.learning_rate, fused=True)
-    average = [leaf.detach().clone() for leaf in weights]
+    average: Any = [leaf.detach().clone() for leaf in weights]
     image = torch.from_numpy(np.moveaxis(np.array(rows["image"]), -1, 1).copy()).to(DEVICE)
     labels = torch.from_numpy(np.asarray(rows["label"]).astype(np.int64)).to(DEVICE)
     kept = model.noise.alphas_cumprod  # pyright: ignore[reportAttributeAccessIssue]
@@ -62,7 +62,8 @@ def module(model: Diffusion, params: Any) -> torch.nn.Module:
         import diffusers
 
         with tempfile.TemporaryDirectory() as folder:
-            hub.save(folder, model.network, params["net"], model.shape, model.classes, model.noise.config())
+            network: Any = model.network
+            hub.save(folder, network, params["net"], model.shape, model.classes, model.noise.config())
             file = next(Path(folder).glob("[ut]*/config.json"))
             config = json.loads(file.read_text())
         if "num_embeds_ada_norm" in config:  # which is written as large as `DiTPipeline` asks for
