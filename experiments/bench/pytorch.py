@@ -22,6 +22,8 @@ DEVICE = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() 
 def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
     """One step of the same work: rows drawn and noised, Adam after clipping, a moving average of the weights."""
     network = module(model, params).to(DEVICE).eval()  # diffusers drops labels by itself in training mode
+    classes = model.classes
+    assert classes is not None
     weights: Any = list(network.parameters())
     optimizer = torch.optim.Adam(weights, model.learning_rate, fused=True)
     average: Any = [leaf.detach().clone() for leaf in weights]
@@ -38,7 +40,7 @@ def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
         eps = torch.randn_like(x0)
         x = signal[t][:, None, None, None] * x0 + noise[t][:, None, None, None] * eps
         dropped = torch.rand(model.batch, device=DEVICE) < model.drop
-        label = torch.where(dropped, model.classes, labels[i])
+        label = labels[i].masked_fill(dropped, classes)
         with half:
             told = network(x, t, class_labels=label)
         loss = torch.nn.functional.mse_loss((told if torch.is_tensor(told) else told.sample).float(), eps)
@@ -47,7 +49,7 @@ def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
         torch.nn.utils.clip_grad_norm_(weights, model.clip)
         optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(average, weights, 1 - model.average)
+            torch._foreach_lerp_(average, weights, 1 - model.average)  # pyright: ignore[reportPrivateImportUsage]
 
     return step
 
