@@ -102,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--every", type=int, metavar="K", help="generations per checkpoint")
         if name == "sweep":
             sub.add_argument("--over", metavar="FIELD=V1,V2,...", help="the field and its values")
+        sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
         if name != "plan":
-            sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
             sub.add_argument("--processes", metavar="HOST:PORT,N,I", help=_PROCESSES)
         if name == "run":
             sub.add_argument("--dry-run", action="store_true", help="what it would cost, without running it")
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run", metavar="RUN", help="the run's folder")
     sub.add_argument("--at", type=int, metavar="K", help="the last generation both share")
     sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
+    sub.add_argument("--processes", metavar="HOST:PORT,N,I", help=_PROCESSES)
     sub = command("export", "write a generation of a diffusion model as a pipeline of diffusers")
     sub.add_argument("run", metavar="RUN", help="the run's folder")
     sub.add_argument("--generation", type=int, metavar="K", help="which generation (default: the last)")
@@ -224,11 +225,11 @@ def _metrics() -> int:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     experiment = Experiment.load(options, rest, _wanted(options))
-    return _plan_of(experiment) if options.dry_run else _go(experiment, options)
+    return _plan_of(experiment, options) if options.dry_run else _go(experiment, options)
 
 
 def _plan(options: argparse.Namespace, rest: list[str]) -> int:
-    return _plan_of(Experiment.load(options, rest, _wanted(options)))
+    return _plan_of(Experiment.load(options, rest, _wanted(options)), options)
 
 
 def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
@@ -258,6 +259,7 @@ def _reproduce(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _fork(options: argparse.Namespace, rest: list[str]) -> int:
     from simulator import GenlossError, Store, Sweep, spec
+    from simulator.mesh import alone
 
     parent = Store(options.run)
     about = parent.about()
@@ -273,7 +275,8 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
         raise GenlossError(f"A fork at generation {options.at} has nothing left to do; raise --generations.")
     subject = Sweep(chain, stored.path, stored.values) if isinstance(stored, Sweep) else chain
     run, name = about["run"], about.get("experiment") or "fork"
-    store = parent.fork(options.at, options.out, subject)
+    alone(lambda: parent.fork(options.at, options.out, subject))
+    store = Store(options.out)
     key = spec.decode(run["key"])
     forked = Experiment(name, subject, generations, run["replicates"], run["every"], key, store)
     return _go(forked, options)
@@ -345,13 +348,17 @@ def _near(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _plan_of(experiment: Experiment) -> int:
+def _plan_of(experiment: Experiment, options: argparse.Namespace) -> int:
     from simulator.drive import estimate
+    from simulator.mesh import leads
 
-    plan = estimate(experiment.subject, experiment.key, experiment.generations, experiment.replicates, experiment.every)
+    e, mesh = experiment, _mesh(options)
+    plan = estimate(e.subject, e.key, e.generations, e.replicates, e.every, mesh)
+    if not leads():
+        return 0
     for name, value in plan.items():
         print(f"{name:<28}{value}")
-    print(f"{'folder':<28}{_near(experiment.store.path)}")
+    print(f"{'folder':<28}{_near(e.store.path)}")
     return 0
 
 

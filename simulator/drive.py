@@ -157,11 +157,16 @@ def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, ever
 
 
 def estimate(
-    chain: Chain | Sweep, key: Key, generations: int, replicates: int | None = None, every: int = 1
+    chain: Chain | Sweep,
+    key: Key,
+    generations: int,
+    replicates: int | None = None,
+    every: int = 1,
+    mesh: Mesh | None = None,
 ) -> dict[str, str]:
-    """Sizes of a run and its expected time, from timing some of its work (which compiles it)."""
+    """Sizes of a run and its expected time, from timing some of its work (which compiles it), on a mesh if given."""
     _check(key, generations, replicates, every)
-    drive = Drive(chain, key, generations, replicates)
+    drive = Drive(chain, key, generations, replicates, mesh)
     state = drive.init()
     chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
     pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
@@ -182,8 +187,9 @@ def estimate(
         started = time.perf_counter()
         jax.block_until_ready(drive.scan(state, ts, fresh))
         each = (time.perf_counter() - started) / len(ts)
+    on = "" if mesh is None else f", shared by {mesh.shape['chain']} x {mesh.shape['batch']} devices"
     return {
-        "chains": f"{chains}",
+        "chains": f"{chains}{on}",
         "generations": f"{generations}",
         "real rows": f"{drive.chain.real} at the start, {drive.chain.fresh} fresh a generation",
         "synthetic rows": f"{drive.chain.rows} a generation",

@@ -86,6 +86,8 @@ def test_dry_run_starts_nothing(capsys: pytest.CaptureFixture[str]):
     said = capsys.readouterr().out
     for word in ("chains", "pool", "parameters", "memory", "disk", "time"):
         assert word in said
+    assert main(["plan", GAUSSIAN, "--replicates", "2", "--mesh", "1x1"]) == 0
+    assert "2, shared by 1 x 1 devices" in capsys.readouterr().out
     assert not Path("runs").exists()
 
 
@@ -133,6 +135,9 @@ BAD: dict[str, tuple[list[str], str]] = {
     "sweep of nothing": (["sweep", GAUSSIAN], "--over recipe.real=0,0.1,0.5"),
     "sweep of words": (["sweep", GAUSSIAN, "--over", "generator.bias=low,high"], "numbers separated by commas"),
     "fork to nowhere": (["fork", "none", "--at", "1"], "holds no run"),
+    "fork by too few": (["fork", "none", "--at", "1", "--processes", "here,2"], "takes HOST:PORT,N,I"),
+    "plan of half a mesh": (["plan", GAUSSIAN, "--mesh", "8"], "two numbers of devices, such as 8x1"),
+    "plan on more devices than there are": (["run", GAUSSIAN, "--dry-run", "--mesh", "64x2"], "needs 128 devices"),
 }
 
 

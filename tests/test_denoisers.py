@@ -10,7 +10,17 @@ from conftest import cases
 from flax import nnx
 
 from generators.nets.dit import DiT, places
-from generators.nets.unet import UNet, by_lax, by_matmul, convolved, filtered_double, filtered_half, halved, waves
+from generators.nets.unet import (
+    UNet,
+    by_lax,
+    by_matmul,
+    by_turns,
+    convolved,
+    filtered_double,
+    filtered_half,
+    halved,
+    waves,
+)
 from simulator import GenlossError
 
 TINY = UNet(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)
@@ -114,7 +124,7 @@ def test_a_new_network_says_nothing_and_can_learn(network: Any):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("by", [by_lax, by_matmul])
+@pytest.mark.parametrize("by", [by_turns, by_matmul])
 @pytest.mark.parametrize("side", [9, 10])
 def test_a_convolution_and_its_gradient(by: Any, stride: int, side: int):
     chance = np.random.default_rng(0)
@@ -129,6 +139,42 @@ def test_a_convolution_and_its_gradient(by: Any, stride: int, side: int):
 
     for a, b in zip(*both(x, kernel), strict=True):
         assert a.shape == b.shape and np.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_networks_take_turns(axes: tuple[int | None, int | None], stride: int):
+    """Side by side, and side by side once more, convolutions and their gradients are those of each alone."""
+    x, kernel, g = (
+        jax.random.normal(jax.random.key(i), size) for i, size in enumerate(((2, 4, 6, 6, 3), (2, 4, 3, 3, 3, 5), ()))
+    )
+
+    def slope(x: jax.Array, kernel: jax.Array) -> Any:
+        many = lambda x, kernel: jnp.sin(convolved(by_turns, stride, x[None], kernel) + g).sum()  # noqa: E731
+        return jax.grad(many, (0, 1))(x, kernel)
+
+    side_by_side = jax.jit(jax.vmap(jax.vmap(slope, axes), axes))
+    inputs = [a if axis == 0 else a[0, 0] for a, axis in zip((x, kernel), axes, strict=True)]
+    found = side_by_side(*inputs)
+    alone = jax.jit(slope)
+    for i in range(2):
+        for j in range(4):
+            each = [a[i, j] if axis == 0 else a for a, axis in zip(inputs, axes, strict=True)]
+            for a, b in zip(found, alone(*each), strict=True):
+                assert np.allclose(a[i, j], b, atol=1e-5)
+
+
+def test_a_transformer_in_a_loop_is_one_laid_out(monkeypatch: pytest.MonkeyPatch):
+    """On an accelerator its blocks are not a loop."""
+    graph, params = split(NETWORKS["dit"])
+
+    def slope(params: Any) -> Any:
+        return jax.value_and_grad(lambda params: jnp.mean(nnx.merge(graph, params)(*rows()) ** 2))(params)
+
+    loop = jax.jit(lambda params: slope(params))(params)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for a, b in zip(jax.tree.leaves(loop), jax.tree.leaves(jax.jit(slope)(params)), strict=True):
+        assert np.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_resampling_keeps_what_is_even():

@@ -1,4 +1,5 @@
-"""`python -m experiments.bench [core] [digits] [exact] [measures] [classifiers]`, or one part: `exact.golden`."""
+"""`python -m experiments.bench [core] [digits] [exact] [measures] [classifiers] [diffusion]`, or one part:
+`exact.golden`, `diffusion.train`."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import sys
 
 import jax
 
-from experiments.bench import classifiers, console, core, digits, exact, measures
+from experiments.bench import classifiers, console, core, diffusion, digits, exact, measures
 
 
 def main() -> None:
     jobs = {"core": core.main, "digits": digits.main, "exact": exact.main, "measures": measures.main}
     jobs["classifiers"] = classifiers.main
+    jobs["diffusion"] = diffusion.main
+    jobs |= {f"diffusion.{name}": part for name, part in diffusion.PARTS.items()}
     jobs |= {f"exact.{name}": part for name, part in exact.PARTS.items()}
     chosen = sys.argv[1:] or ["core", "digits", "exact", "measures"]
     if unknown := [name for name in chosen if name not in jobs]:

@@ -181,14 +181,32 @@ class DiTModule(nnx.Module):
             raise GenlossError(f"This DiT has {self.classes} classes; give a label to every row.")
         h, _, c = self.shape
         y = self.pos_embed(x)  # [n, tokens, width]
-        for block in self.transformer_blocks:
-            y = block(y, t, label)
+        y = self._through(y, t, label)
         told = self.transformer_blocks[0].norm1.emb(t, label)  # [n, width]
         shift, scale = jnp.split(self.proj_out_1(jax.nn.silu(told))[:, None], 2, -1)  # [n, 1, width]
         y = self.proj_out_2(self.norm_out(y) * (1 + scale) + shift)  # [n, tokens, patch·patch·out_channels]
         side, patch = h // self.patch, self.patch
         y = y.reshape(y.shape[0], side, side, patch, patch, -1)
         return jnp.moveaxis(y, 3, 2).reshape(y.shape[0], h, h, -1)[..., :c].astype(jnp.float32)
+
+    def _through(self, y: Array, t: Array, label: Array | None) -> Array:
+        """Tokens y [n, tokens, width] after all blocks.
+
+        On a CPU as a loop: laid out one after the other, the compiler fuses every use of a residual sum with the whole
+        sum of all blocks before it (and of all blocks after it in the gradient), which it then takes again and again.
+        A gradient step of six blocks of 128 channels, 64 images of 49 tokens, took 2.8 times as long.
+        """
+        if jax.default_backend() != "cpu":
+            for block in self.transformer_blocks:
+                y = block(y, t, label)
+            return y
+        graph, _ = nnx.split(self.transformer_blocks[0], nnx.Param)
+        states = [nnx.as_pure(nnx.split(block, nnx.Param)[1]) for block in self.transformer_blocks]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)  # leaves [blocks, ...]
+        # What lies between matmuls is computed once more for the gradient: kept, it is more to write than to compute.
+        kept = jax.checkpoint_policies.dots_saveable
+        one = jax.checkpoint(lambda y, block: (nnx.merge(graph, block)(y, t, label), None), policy=kept)
+        return jax.lax.scan(one, y, stacked)[0]
 
 
 def layer_norm(width: int, eps: float, affine: bool, *, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:

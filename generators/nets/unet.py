@@ -65,7 +65,7 @@ class UNet:
     class_embed_type: str | None = None  # None: a table; "timestep": labels enter as times do
     dropout: float = 0.0  # kept for the configuration, not applied
     out_channels: int | None = None  # None: those of the image; more are computed and left out (a learned variance)
-    convolution: str = "auto"  # "lax", "matmul" (for chains side by side), or "auto": see `convolved`
+    convolution: str = "auto"  # "lax", "matmul", or "auto": on CPU see `by_turns` and `convolved`, elsewhere "lax"
 
     def __call__(
         self, shape: tuple[int, ...], classes: int | None, *, dtype: Any = jnp.float32, rngs: nnx.Rngs
@@ -157,13 +157,35 @@ class Conv(nnx.Module):
         x = jnp.pad(x, ((0, 0), self.zeros, self.zeros, (0, 0)))  # [n, h + 2, w + 2, inputs]
         if self.how == "lax" or (self.how == "auto" and jax.default_backend() != "cpu"):
             return by_lax(x, kernel, self.stride) + bias  # [n, h', w', outputs]
-        return convolved(by_matmul if self.how == "matmul" else by_lax, self.stride, x, kernel) + bias
+        return convolved(by_matmul if self.how == "matmul" else by_turns, self.stride, x, kernel) + bias
 
 
 def by_lax(x: Array, kernel: Array, stride: int) -> Array:
     """Padded images [n, h, w, inputs] and kernel [k, k, inputs, outputs] -> [n, h', w', outputs]."""
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=layout)
+
+
+def by_turns(x: Array, kernel: Array, stride: int) -> Array:
+    """The same; under `vmap` over networks, each with a kernel of its own, one network after the other.
+
+    A small U-Net (`experiments.bench diffusion.ensembles`) makes 139, 125 and 130 steps/s in all at 1, 16 and 64
+    networks so, 117, 111 and 90 as matmuls, 61, 86 and 74 as the grouped convolutions that `lax.conv` becomes.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def one(x: Array, kernel: Array) -> Array:
+        return by_lax(x, kernel, stride)
+
+    @one.def_vmap
+    def many(size: int, batched: Any, x: Array, kernel: Array) -> tuple[Array, bool]:
+        if not batched[1]:  # of one network: more images
+            said = one(x.reshape(-1, *x.shape[2:]), kernel)
+            return said.reshape(size, -1, *said.shape[1:]), True
+        x = x if batched[0] else jnp.broadcast_to(x, (size, *x.shape))
+        return jax.lax.map(lambda both: one(*both), (x, kernel)), True
+
+    return one(x, kernel)
 
 
 def by_matmul(x: Array, kernel: Array, stride: int) -> Array:
@@ -179,13 +201,13 @@ def copies(x: Array, size: int, stride: int) -> Array:
 
 
 def _convolved(by: Callable[[Array, Array, int], Array], stride: int, x: Array, kernel: Array) -> Array:
-    """`by(x, kernel, stride)` with a gradient made of the same operation and a matmul.
+    """`by(x, kernel, stride)` with a gradient made of the same operation.
 
-    On a CPU the derivatives of `lax.conv` itself are 40 to 67 times slower inside `lax.scan` than alone, its value is
-    not.  Gradient steps of three convolutions, 32 images of 28x28x32, 16x16x64 and 8x8x128, on two cores of a shared
-    machine, in ms: `lax.conv` 77 to 86 alone, 3,276 to 5,752 in a scan, and 280 to 558 for each of four networks under
-    `vmap`, where it is a grouped convolution; with this gradient 106 to 174, 86 to 104, 273 to 298; as a matmul 119 to
-    202, 95 to 136, 121 to 237.  Values alone take 17 to 25, 18 to 21, 30 to 80.
+    On a CPU the derivatives of `lax.conv` itself are many times slower inside `lax.scan` than alone; its value is not.
+    So the gradient is made of values: to the image, a convolution by the kernel turned round; to the kernel, one of
+    images and channels exchanged.  That to the kernel took, for 32 images of 28x28x32, 14x14x64 and 7x7x64, 8.7, 12.3
+    and 1.9 ms of one processor alone and 9.5, 10.3 and 2.2 in a scan; that of `lax.conv` 7.8, 10.8 and 2.1 alone, 542,
+    739 and 81 in a scan; one matmul of shifted copies 43 and 12, of the first two alone.
     """
     return by(x, kernel, stride)
 
@@ -197,8 +219,12 @@ def _forward(by: Any, stride: int, x: Array, kernel: Array) -> tuple[Array, tupl
 def _backward(by: Any, stride: int, kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = kept
     size = kernel.shape[0]
-    read = copies(x, size, stride)  # [n, h', w', size·size·inputs]
-    to_kernel = jnp.einsum("nhwi,nhwo->io", read, g).reshape(kernel.shape)
+    if by is by_matmul or stride > 1:
+        read = copies(x, size, stride)  # [n, h', w', size·size·inputs]
+        to_kernel = jnp.einsum("nhwi,nhwo->io", read, g).reshape(kernel.shape)
+    else:  # images are summed over as channels, by a kernel as large as g
+        wide = by(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), 1)  # [inputs, size, size, outputs]
+        to_kernel = wide.transpose(1, 2, 0, 3)
     # Every pixel of g spread over those it read: g with zeros between and around, by the kernel turned round.
     spread = [(size - 1, x.shape[i] - stride * (g.shape[i] - 1) - 1, stride - 1) for i in (1, 2)]
     wide = jax.lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))  # [n, h + size - 1, ..., outputs]

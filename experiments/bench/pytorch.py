@@ -1,0 +1,102 @@
+"""The same train step in PyTorch: the models of diffusers, the MLP in plain torch.  Extra `torch`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+from generators import hub
+from generators.diffusion import Diffusion
+from generators.nets.denoiser import Denoiser
+
+DEVICE = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+
+
+def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
+    """One step of the same work: rows drawn and noised, Adam after clipping, a moving average of the weights."""
+    network = module(model, params).to(DEVICE).eval()  # diffusers drops labels by itself in training mode
+    classes = model.classes
+    assert classes is not None
+    weights: Any = list(network.parameters())
+    optimizer = torch.optim.Adam(weights, model.learning_rate, fused=True)
+    average: Any = [leaf.detach().clone() for leaf in weights]
+    image = torch.from_numpy(np.moveaxis(np.array(rows["image"]), -1, 1).copy()).to(DEVICE)
+    labels = torch.from_numpy(np.asarray(rows["label"]).astype(np.int64)).to(DEVICE)
+    kept = model.noise.alphas_cumprod  # pyright: ignore[reportAttributeAccessIssue]
+    signal, noise = (torch.tensor(np.sqrt(k), dtype=torch.float32, device=DEVICE) for k in (kept, 1 - kept))
+    half = torch.autocast(DEVICE, torch.bfloat16, enabled=model.dtype == "bfloat16")
+
+    def step() -> None:
+        i = torch.randint(len(image), (model.batch,), device=DEVICE)
+        t = torch.randint(len(signal), (model.batch,), device=DEVICE)
+        x0 = image[i].float() / 127.5 - 1  # [batch, c, h, w]
+        eps = torch.randn_like(x0)
+        x = signal[t][:, None, None, None] * x0 + noise[t][:, None, None, None] * eps
+        dropped = torch.rand(model.batch, device=DEVICE) < model.drop
+        label = labels[i].masked_fill(dropped, classes)
+        with half:
+            told = network(x, t, class_labels=label)
+        loss = torch.nn.functional.mse_loss((told if torch.is_tensor(told) else told.sample).float(), eps)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, model.clip)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, weights, 1 - model.average)  # pyright: ignore[reportPrivateImportUsage]
+
+    return step
+
+
+def module(model: Diffusion, params: Any) -> torch.nn.Module:
+    """The network of `model` with the same weights."""
+    assert model.shape is not None
+    net = model._net(jax.random.key(0))
+    if isinstance(net, Denoiser):
+        found: Any = MLP(net)
+    else:
+        import diffusers
+
+        with tempfile.TemporaryDirectory() as folder:
+            network: Any = model.network
+            hub.save(folder, network, params["net"], model.shape, model.classes, model.noise.config())
+            file = next(Path(folder).glob("[ut]*/config.json"))
+            config = json.loads(file.read_text())
+        if "num_embeds_ada_norm" in config:  # which is written as large as `DiTPipeline` asks for
+            config["num_embeds_ada_norm"] = model.classes
+        found = getattr(diffusers, config["_class_name"]).from_config(config)
+    count = sum(leaf.numel() for leaf in found.parameters())
+    assert count == sum(leaf.size for leaf in jax.tree.leaves(params["net"]))
+    return found
+
+
+class MLP(torch.nn.Module):
+    """`nets/denoiser.py`, with the same sizes."""
+
+    def __init__(self, like: Denoiser) -> None:
+        super().__init__()
+        (size, width), told = like.enter.kernel.shape, like.told
+        self.frequency = torch.exp(-np.log(10_000) * torch.arange(told // 2) / (told // 2)).to(DEVICE)
+        self.time, self.enter = torch.nn.Linear(told, told), torch.nn.Linear(size, width)
+        self.label = torch.nn.Embedding(like.label.num_embeddings, told)
+        self.tell = torch.nn.ModuleList([torch.nn.Linear(told, 2 * width) for _ in like.layers])
+        self.mix = torch.nn.ModuleList([torch.nn.Linear(width, width) for _ in like.layers])
+        self.norm, self.leave = torch.nn.LayerNorm(width, eps=1e-6), torch.nn.Linear(width, size)
+        self.share = torch.nn.Linear(told, 1)
+        self.gelu = torch.nn.GELU(approximate="tanh")
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
+        row, angle = x.flatten(1), t[:, None] * self.frequency  # [n, size], [n, told/2]
+        told = self.gelu(self.time(torch.cat([angle.sin(), angle.cos()], -1)) + self.label(class_labels))  # [n, told]
+        y = self.enter(row)  # [n, width]
+        for tell, mix in zip(self.tell, self.mix, strict=True):
+            scale, shift = tell(told).chunk(2, -1)
+            normed = torch.nn.functional.layer_norm(y, y.shape[-1:], eps=1e-6)
+            y = y + mix(self.gelu(normed * (1 + scale) + shift))
+        return (self.share(told) * row + self.leave(self.gelu(self.norm(y)))).view_as(x)
