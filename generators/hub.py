@@ -147,7 +147,8 @@ class Stored:
 
 @functools.cache
 def _kept(path: str, classes: int | None) -> Loaded:
-    return load(path, classes)
+    with jax.ensure_compile_time_eval():  # whoever asks first may be within a trace, whose values must not be kept
+        return load(path, classes)
 
 
 def save(

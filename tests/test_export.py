@@ -89,8 +89,8 @@ def test_a_chain_begins_with_a_stored_model(finished: Path, tmp_path: Path):
         average=0.0,
     )
     chain = dataclasses.replace(tiny_diffusion.chain, generator=still, recipe=Replace())
+    run(chain, jax.random.key(0), 2, tmp_path / "run", replicates=2)  # first read while a program is traced
     assert same(nnx.as_pure(chain.model.init(jax.random.key(5))["net"]), stored)
-    run(chain, jax.random.key(0), 2, tmp_path / "run", replicates=2)
     leaves = Store(tmp_path / "run").params(1)
     like = jax.eval_shape(lambda: chain.model.init(jax.random.key(0)))
     for r in range(2):
