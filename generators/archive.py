@@ -20,6 +20,8 @@ class Stored(Protocol):
 
     @property
     def split(self) -> Split: ...
+    @property
+    def fingerprint(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Archive:
     @property
     def fingerprint(self) -> str:
         """Checksum of the stored set: another set at the same path is another run."""
-        return self.dataset.split.digest
+        return self.dataset.fingerprint
 
     def init(self, key: Key) -> Array:
         """The mass of each label, [classes]: as the archive has them."""

@@ -27,7 +27,11 @@ class Tiny:
     def split(self) -> Split:
         n = len(self.labels)
         rows = {"image": np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1), "label": np.array(self.labels, np.int32)}
-        return Split(rows, rows, tuple("abcdefgh"[: self.classes]), f"{self.labels}")
+        return Split(rows, rows, tuple("abcdefgh"[: self.classes]), self.fingerprint)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.labels}"
 
 
 def numbers(rows: Any) -> list[int]:

@@ -156,7 +156,11 @@ class Negatives:
     def split(self) -> Split:
         real = Dataset.digits().split
         train = {**real.train, "image": 255 - real.train["image"]}
-        return Split(train, real.test, real.classes, f"not {real.digest}")
+        return Split(train, real.test, real.classes, self.fingerprint)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"not {Dataset.digits().fingerprint}"
 
 
 ROWS, RATIO = 100, 0.4
