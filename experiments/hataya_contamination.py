@@ -3,7 +3,12 @@
     genloss run hataya_contamination
     genloss reproduce hataya_contamination
 
-TODO
+2,000 real rows, of which 0, 20, 40, 80 or 100 % of every class are replaced: by what a generator says that was fitted to
+all training images, by other real rows (the control), or by nothing; five seeds; an MLP trained for 300 steps on each
+diet, judged by 2,000 held-out rows.  `genloss run` has the generator of low coverage, a VAE whose samples are near the
+mean of their class; `genloss reproduce` has it beside the same VAE at full temperature and beside kernels about real
+images, which cover everything, and draws all beside the published ImageNet curves, which were digitised.  Presets for
+an accelerator: `full` and `cifar10`.  Not measured yet.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from generators.nets.mlp import MLP
 from generators.vae import VAE
 from simulator import Chain, Dataset, Pool, Record, Sweep, View, ensemble
 from simulator.contamination import RATIOS, Contaminate
-from simulator.harm import Interval, excess, interval, marginal, worst
+from simulator.harm import excess, interval, worst
 from simulator.pool import Rows, draw, take
 from simulator.probes import Downstream, Learned, Manifold
 from simulator.recipe import Select
@@ -180,8 +185,13 @@ def fidelity(chain: Chain, rows: int = 2000) -> dict[str, float]:
     prepared = {FEATURES: _features(chain.source)}
     archive: Any = chain.model
     said = archive.sample(jax.random.key(0), archive.init(jax.random.key(0)), rows)
-    view = View(jnp.int32(0), None, Pool.of(said), said, chain.reference, archive, prepared=prepared)
-    return {k: float(v) for k, v in jax.jit(lambda: Manifold(FEATURES)(jax.random.key(0), view))().items()}
+
+    @jax.jit  # rows are arguments: the compiler would compute with constants
+    def found(said: Rows, real: Rows) -> dict[str, Any]:
+        view = View(jnp.int32(0), None, Pool.of(said), said, real, archive, prepared=prepared)
+        return Manifold(FEATURES)(jax.random.key(0), view)
+
+    return {name: float(value) for name, value in found(said, chain.reference).items()}
 
 
 @functools.lru_cache
@@ -220,38 +230,37 @@ def _findings(
     percent = {what: 100 * a["accuracy"] for what, a in (("generated", generated), ("other real", control))}
     harm = percent["other real"] - percent["generated"]  # [ratios, seeds]
     published = [f"{a - b:.1f} (ImageNet)" for a, b in zip(*reversed(IMAGENET.values()), strict=True)]
-    low = covered["coverage"] < 0.5
+    low, full = covered["coverage"] < 0.5, covered["coverage"] > 0.9
     rows = [
-        Finding(f"{name}: {what} against held-out rows", None, None, covered[what], 0.0)
+        Finding(f"{name}: {what} of held-out rows", None, None, covered[what], 0.0)
         for what in ("precision", "recall", "density", "coverage")
     ]
     rows += [
-        Finding.of_mean(f"{name}: excess harm at {100 * r:.0f} %, points", published[i] if low else "0", None, harm[i])
+        Finding.of_mean(f"{name}: excess harm at {100 * r:.0f} %, points", published[i] if low else None, None, harm[i])
         for i, r in enumerate(RATIOS)
         if r
     ]
-    picked, damage = worst(100 * control["class"][-1], 100 * generated["class"][-1])
-    rows.append(
-        Finding(f"{name}: worst class at 100 % ({FASHION.split.classes[picked]}), points", None, None, *_error(damage))
-    )
-    mean, worth = percent["generated"].mean(1), marginal(RATIOS, percent["generated"])
-    rows.append(Finding(f"{name}: a percent of real rows, 0 to 20 %, points", None, None, *_error(worth, -1)))
-    rows.append(Finding(f"{name}: the same, 80 to 100 %", None, None, *_error(worth, 0)))
-    within = excess(percent["other real"], percent["generated"])
-    claims = {
-        "accuracy falls with every ratio": bool((np.diff(mean) < 0).all()),
-        "generated below other real at every ratio": bool((within.mean[1:] > 0).all()),
-        "from 80 to 100 % falls further than from 0 to 80 %": bool(mean[3] - mean[4] > mean[0] - mean[3]),
-    }
-    if not low:
-        claims = {"harm is 0 within its interval or half a point": bool((within.low <= 0.5).all())}
+    picked, _ = worst(control["class"][-1], generated["class"][-1])
+    damage = 100 * (control["class"] - generated["class"])[-1, :, picked]  # [seeds]
+    called = f"{name}: the same of the worst class ({FASHION.split.classes[picked]})"
+    rows.append(Finding.of_mean(called, None, None, damage))
+    for i in (-1, 0):
+        between = f"{100 - 100 * RATIOS[1:][i]:.0f} to {100 - 100 * RATIOS[:-1][i]:.0f} %"
+        worth = (percent["generated"][:-1] - percent["generated"][1:])[i] / (100 * (RATIOS[1:][i] - RATIOS[:-1][i]))
+        rows.append(
+            Finding.of_mean(f"{name}: points a percent of real rows is worth, {between} real", None, None, worth)
+        )
+    mean, within = percent["generated"].mean(1), excess(percent["other real"], percent["generated"])
+    claims: dict[str, bool] = {}
+    if low:
+        claims = {
+            "accuracy falls with every ratio": bool((np.diff(mean) < 0).all()),
+            "generated at or below other real at every ratio": bool((within.mean >= 0).all()),
+            "it falls further from 80 to 100 % than from 0 to 80 %": bool(mean[3] - mean[4] > mean[0] - mean[3]),
+        }
+    if full:
+        claims = {"harm of 0 is in every interval": bool((within.low <= 0).all())}
     return rows + [Finding(f"{name}: {what}", 1.0, None, float(holds), 0.0) for what, holds in claims.items()]
-
-
-def _error(found: Interval, i: int | None = None) -> tuple[float, float]:
-    """(mean, half the width of the interval) of one entry."""
-    mean, low = (a if i is None else a[i] for a in (found.mean, found.low))
-    return float(mean), float(mean - low)
 
 
 def _figure(
