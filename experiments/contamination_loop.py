@@ -5,7 +5,8 @@ of Hataya et al., arXiv:2211.08095)
 
 A VAE and the classifier of each diet, over eight generations: the share of the first 1,000 real rows that the VAE's own
 take the place of rises from 0 to 100 %; then four generations on real rows alone.  The VAE goes on from its last
-weights, so that what it forgot it must learn again; the control is given other real rows instead.  Not measured yet.
+weights, so that what it forgot it must learn again; the control is given other real rows instead.
+Result: not measured yet.
 """
 
 from __future__ import annotations

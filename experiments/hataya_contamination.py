@@ -3,12 +3,12 @@
     genloss run hataya_contamination
     genloss reproduce hataya_contamination
 
-2,000 real rows, of which 0, 20, 40, 80 or 100 % of every class are replaced: by what a generator says that was fitted to
-all training images, by other real rows (the control), or by nothing; five seeds; an MLP trained for 300 steps on each
-diet, judged by 2,000 held-out rows.  `genloss run` has the generator of low coverage, a VAE whose samples are near the
-mean of their class; `genloss reproduce` has it beside the same VAE at full temperature and beside kernels about real
-images, which cover everything, and draws all beside the published ImageNet curves, which were digitised.  Presets for
-an accelerator: `full` and `cifar10`.  Not measured yet.
+2,000 real rows, of which 0, 20, 40, 80 or 100 % of every class are replaced: by what a generator says that was fitted
+to all training images, by other real rows (the control), or by nothing; five seeds; an MLP trained for 300 steps on
+each diet, judged by 2,000 held-out rows.  `genloss run` has the generator of low coverage, a VAE whose samples are near
+the mean of their class; `genloss reproduce` has it beside the same VAE at full temperature and beside kernels about
+real images, which cover everything, and draws all beside the published ImageNet curves, which were digitised.  Presets
+for an accelerator: `full` and `cifar10`.  Result: not measured yet.
 """
 
 from __future__ import annotations
