@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from generators.archive import Archive as Archive
     from generators.bernoulli import Bernoulli as Bernoulli
     from generators.categorical import Categorical as Categorical
     from generators.cohort import Cohort as Cohort

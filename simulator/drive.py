@@ -145,10 +145,12 @@ def _finished(store: Store, generations: int, axes: int) -> Record | None:
 def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, every: int = 1) -> dict[str, Any]:
     """What makes a run this run and no other, in JSON: everything but the number of generations."""
     source = chain.chain.source if isinstance(chain, Sweep) else chain.source
+    archive = getattr((chain.chain if isinstance(chain, Sweep) else chain).generator, "fingerprint", None)
     sweep = {"path": chain.path, "values": dict(chain.values)} if isinstance(chain, Sweep) else None
     return {
         "chain": spec.encode(chain.chain if isinstance(chain, Sweep) else chain),
         "data": getattr(source, "fingerprint", None),
+        **({} if archive is None else {"archive": archive}),
         "sweep": spec.encode(sweep),
         "key": spec.encode(key),
         "replicates": replicates,

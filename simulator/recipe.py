@@ -79,7 +79,7 @@ class Decay:
         return pool.weight * at(self.rate, t) ** pool.age(t)
 
     def check(self, chain: Chain) -> None:
-        _within("Decay(rate)", self.rate, 0, 1)
+        within("Decay(rate)", self.rate, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Mix:
         return chosen.astype(jnp.float32)
 
     def check(self, chain: Chain) -> None:
-        _within("Mix(real)", self.real, 0, 1)
+        within("Mix(real)", self.real, 0, 1)
         if self.size < 1:
             raise GenlossError(f"Mix(size={self.size}) is an empty diet; give at least 1 row.")
         if self.window < 1:
@@ -158,7 +158,7 @@ class Augment:
         return pool.weight * pool.real + choose(key, pool.weight * latest, quota)
 
     def check(self, chain: Chain) -> None:
-        _within("Augment(ratio)", self.ratio, 0, np.inf)
+        within("Augment(ratio)", self.ratio, 0, np.inf)
         shares = _values(self.ratio)
         if shares is not None and (need := round(float(max(shares)) * (chain.real + chain.fresh))) > chain.rows:
             raise GenlossError(
@@ -207,7 +207,7 @@ class Reweigh:
         return jnp.where((on_real > 0) & (on_synthetic > 0), pool.weight * jnp.nan_to_num(factor), pool.weight)
 
     def check(self, chain: Chain) -> None:
-        _within("Reweigh(real)", self.real, 0, 1)
+        within("Reweigh(real)", self.real, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -375,7 +375,7 @@ def _lowest(number: Number) -> float | None:
     return None if values is None else float(values.min())
 
 
-def _within(name: str, number: Number, low: float, high: float) -> None:
+def within(name: str, number: Number, low: float, high: float) -> None:
     values = _values(number)
     if values is not None and not (np.all(values >= low) and np.all(values <= high)):
         shown = f"between {low:g} and {high:g}" if np.isfinite(high) else f"at least {low:g}"

@@ -13,6 +13,7 @@ from conftest import gaussian_chain
 from generators import (
     KDE,
     VAE,
+    Archive,
     Bernoulli,
     Categorical,
     Cohort,
@@ -30,6 +31,8 @@ from generators.logistic import Logistic
 from generators.nets.denoiser import Denoiser
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
+from simulator.contamination import Contaminate
+from simulator.mitigation import DropSuspects, FarthestPoints, ReweighSuspects
 from simulator.pool import take
 
 TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
@@ -55,12 +58,17 @@ CASES = {
     "cohort-linear": (Cohort(Linear(3), 20), Truth(Cohort(Linear(3), 20))),
     "cohort-counts": (Cohort(Categorical(6), 20), Truth(Cohort(Categorical(6), 20))),
     "society": (Society(Gaussian(2), 3), Truth(Gaussian(2))),
+    "archive": (Archive(Dataset.digits()), Dataset.digits()),
     "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
 }
 
 
 def negative(rows: Any) -> jax.Array:
     return -jnp.abs(rows[:, 0])
+
+
+def itself(rows: Any) -> jax.Array:
+    return rows
 
 
 RECIPES = [
@@ -79,6 +87,11 @@ RECIPES = [
     recipes.Curate(negative, best_of=2),
     recipes.Curate(negative, best_of=None),
     recipes.Then(recipes.Window(3), recipes.Subsample(15)),
+    Contaminate(0.4),
+    Contaminate(0.2, by="real", nested=False),
+    recipes.Then(Contaminate(0.4), DropSuspects(negative, 0.0)),
+    recipes.Then(Contaminate(0.4), ReweighSuspects(negative)),
+    recipes.Then(Contaminate(0.4), FarthestPoints(0.5, features=itself)),
     recipes.Select((recipes.Replace(), recipes.Accumulate()), 1),
 ]
 

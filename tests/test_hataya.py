@@ -1,0 +1,41 @@
+"""The contamination experiment on real images, scaled down: pairing, and no harm from what covers everything."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from generators.nets.mlp import MLP
+from simulator import Pool
+from simulator.harm import excess
+from simulator.probes import Downstream
+
+pytestmark = [pytest.mark.data, pytest.mark.slow]
+
+
+def test_kernels_say_training_images_with_noise(real_data: Path):
+    from experiments.hataya_contamination import FASHION, Kernels
+
+    rows = jax.tree.map(np.asarray, FASHION.draw(jax.random.key(0), 50))
+    model = Kernels(0.02)
+    params, _ = model.fit(jax.random.key(0), None, Pool.of(rows))
+    said = jax.tree.map(np.asarray, model.sample(jax.random.key(1), params, 200))
+    gap = np.abs(said["image"][:, None].astype(float) - rows["image"]).max((2, 3, 4))  # [200, 50]
+    nearest = gap.argmin(1)
+    assert gap.min(1).max() < 255 * 0.02 * 6 and (gap > 60).mean() > 0.9
+    assert np.array_equal(said["label"], rows["label"][nearest])
+
+
+def test_what_covers_everything_does_no_harm(real_data: Path):
+    """Point 9 of the one-step setting: with full coverage generated rows are as good as other real ones."""
+    from experiments import hataya_contamination as hataya
+
+    judge = Downstream(partial(MLP, hidden=(32,)), steps=200)
+    chain = hataya.contaminated(hataya.FASHION, hataya.Kernels(), judge, rows=500, held_out=2000)
+    found = hataya.measured(chain, tuple(hataya.ARMS), seeds=4)
+    assert all(np.array_equal(found["generated"]["accuracy"][0], found[arm]["accuracy"][0]) for arm in hataya.ARMS)
+    harm = excess(found["other real"]["accuracy"], found["generated"]["accuracy"])
+    assert (np.abs(harm.mean[1:]) < 0.02).all()
+    assert len(found["drop"]["accuracy"]) == len(harm.mean) - 1  # at 100 % nothing is left to learn from
