@@ -21,7 +21,7 @@ from simulator.types import GenlossError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train", "test", "validation", "val", "valid", "dev", "eval"}
-OWN = {"config.json", "manifest.jsonl", "README.md"}  # what a written set holds beside its images
+OWN = {"config.json", "manifest.jsonl", "metadata.jsonl", "README.md"}  # what a written set holds beside its images
 
 Troubles = Callable[[str, str], None]
 """`troubles(where, why)`: told of each thing that should have been an image and cannot be used."""

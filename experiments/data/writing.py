@@ -38,7 +38,8 @@ def check_claim(out: Path, config: dict[str, Any]) -> None:
     if not out.is_dir():
         raise GenlossError(f"{out} is a file; choose another folder for --out.")
     if not (out / CONFIG).exists():
-        if left := sorted(entry.name for entry in out.iterdir() if not entry.name.endswith(".part")):
+        files = (entry.name for entry in out.iterdir())
+        if left := sorted(name for name in files if not name.endswith(".part") and not name.startswith(".")):
             raise GenlossError(f"{out} holds other files, such as {left[0]}; choose another folder for --out.")
         return
     try:
@@ -86,19 +87,25 @@ def shards(count: int, size: int) -> int:
 
 
 def write_parquet(
-    out: Path, items: Iterable[Item], classes: tuple[str, ...], count: int, files: int, split: str = "train"
+    out: Path,
+    items: Iterable[Item],
+    classes: tuple[str, ...] | None,
+    count: int,
+    files: int,
+    split: str = "train",
 ) -> None:
     """Writes `count` items as `files` hub-layout parquet files, out/data/SPLIT-00000-of-00002.parquet.
 
-    `classes` are the labels in the order of their numbers; () leaves them out.  A file is there whole
-    or not at all, and items of what is there are passed over without being read: the same call after a kill goes on.
+    `classes` are the labels in the order of their numbers; () leaves them out; with None what an item has for a label
+    is its caption.  A file is there whole or not at all, and items of what is there are passed over without being
+    read: the same call after a kill goes on.
     """
     import pyarrow
     import pyarrow.parquet
 
     folder = out / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    number = {name: i for i, name in enumerate(classes)}
+    number = {name: i for i, name in enumerate(classes or ())}
     schema = _schema(classes)
     stream, each = iter(items), -(-count // files)
     for i in range(files):
@@ -118,6 +125,8 @@ def write_parquet(
                 columns: list[Any] = [pictures]
                 if classes:
                     columns.append(pyarrow.array([number[label] for label in labels], pyarrow.int64()))
+                elif classes is None:
+                    columns.append(pyarrow.array(labels, pyarrow.string()))
                 writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
         part.replace(path)
 
@@ -137,8 +146,8 @@ def _groups(items: Iterable[Item]) -> Iterator[tuple[list[str], list[str], list[
         yield group
 
 
-def _schema(classes: tuple[str, ...]) -> Any:
-    """The Arrow schema of image and label, with the features that `datasets` reads from its metadata."""
+def _schema(classes: tuple[str, ...] | None) -> Any:
+    """The Arrow schema of image and label or caption, with the features that `datasets` reads from its metadata."""
     import pyarrow
 
     features: dict[str, Any] = {"image": {"_type": "Image"}}
@@ -146,4 +155,7 @@ def _schema(classes: tuple[str, ...]) -> Any:
     if classes:
         features["label"] = {"names": [name.replace("%2F", "/") for name in classes], "_type": "ClassLabel"}
         fields.append(pyarrow.field("label", pyarrow.int64()))
+    elif classes is None:
+        features["caption"] = {"dtype": "string", "_type": "Value"}
+        fields.append(pyarrow.field("caption", pyarrow.string()))
     return pyarrow.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
