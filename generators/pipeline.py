@@ -12,6 +12,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,7 @@ class Pipeline:
     def _pipe(self) -> Any:
         """The pipeline on its device."""
         import torch
+        import transformers
         from diffusers.utils import logging
 
         if self.strict:
@@ -186,8 +188,15 @@ class Pipeline:
         level = logging.get_verbosity()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
         try:
-            pipe = self._kind.from_pretrained(self._folder, use_safetensors=True, **off)
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", FutureWarning
+                )  # newer versions call it `dtype`, older know `torch_dtype`
+                pipe = self._kind.from_pretrained(
+                    self._folder, use_safetensors=True, torch_dtype=getattr(torch, self.dtype), **off
+                )
         except Exception as error:
             raise GenlossError(
                 f"The pipeline in {self._folder} cannot be opened ({_first_line(error)}); weights are read from "
@@ -196,7 +205,7 @@ class Pipeline:
         finally:
             logging.set_verbosity(level)
         pipe.set_progress_bar_config(disable=True)
-        return pipe.to("cuda" if torch.cuda.is_available() else "cpu", getattr(torch, self.dtype))
+        return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _tell_the_sampler(scheduler: Any, generators: list[Any]) -> None:
