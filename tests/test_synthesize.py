@@ -1,4 +1,4 @@
-"""Data sets made by pipelines of diffusers and by stored runs: the same bytes whoever makes them, and nothing missing."""
+"""Data sets made by pipelines of diffusers and by stored runs: the same bytes whoever makes them, none missing."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("makers")
     torch.set_num_threads(1)
     build(root)
-    model = VAE(steps=10, chunk=10, batch=32, hidden=(24,), latent=4)
+    model = VAE(classes=10, steps=10, chunk=10, batch=32, hidden=(24,), latent=4)
     chain = Chain(source=Dataset.digits(), generator=model, real=100, rows=10, held_out=0)
     run(chain, jax.random.key(0), 1, root / "run", replicates=2)
     (root / "names.txt").write_text(CLASSES)
@@ -315,6 +315,7 @@ BAD: dict[str, tuple[str, str]] = {
     "prompts of nothing": ("--pipeline stable --prompts caption --classes names.txt --out o", "words captions"),
     "captions by template": ("--pipeline stable --prompts template --captions captions.jsonl --out o", "words classes"),
     "prompts for labels": ("--pipeline dit --classes names.txt --prompts template --out o", "takes no prompts"),
+    "a label too many": ("--pipeline dit --classes many --out o", "is 1000; leave it out"),
     "labels without a list": ("--pipeline dit --out o", "draws classes"),
     "classes for nothing": ("--pipeline plain --classes names.txt --out o", "takes no classes"),
     "no count": ("--pipeline plain --out o", "how many images"),
@@ -346,6 +347,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     monkeypatch.chdir(made)
     files = {
         "none": "", "twice": "cat\ndog\ncat\n", "gap": "cat\n\ndog\n", "dots": "..\n",
+        "many": "\n".join(map(str, range(1001))),
         "bad.jsonl": '{"caption": "a"}\n{"caption\n', "other.jsonl": '{"text": "a"}\n',
         "same.jsonl": '{"caption": "a", "id": 4}\n{"caption": "b", "id": 4}\n',
     }  # fmt: skip

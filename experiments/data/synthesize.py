@@ -256,13 +256,15 @@ def _items(request: Request, maker: Pipeline | Stored) -> Items:
 def _told(request: Request, maker: Pipeline | Stored) -> tuple[Subject, ...]:
     """The classes of a request to a model that is told labels, with the label it has for each."""
     labels, names = maker.labels or 0, maker.names
-    if request.classes is None:
-        if isinstance(maker, Pipeline):
-            raise GenlossError(f"{request.pipeline} draws classes; say which with --classes names.txt.")
+    if request.classes:
+        asked = prompts.classes(request.classes)
+    elif isinstance(maker, Pipeline):
+        raise GenlossError(f"{request.pipeline} draws classes; say which with --classes names.txt.")
+    else:
         own = sorted(names, key=names.__getitem__) if names else [str(label) for label in range(labels)]
-        return tuple(Subject(prompts.escaped(name), prompts.escaped(name), (name,), i, i) for i, name in enumerate(own))
+        asked = tuple(Subject(prompts.escaped(name), prompts.escaped(name), (name,), i) for i, name in enumerate(own))
     subjects = []
-    for subject in prompts.classes(request.classes):
+    for subject in asked:
         told = subject.label or 0
         if names is not None:
             known = [name for name in (*subject.names, subject.folder) if name in names]
@@ -271,7 +273,8 @@ def _told(request: Request, maker: Pipeline | Stored) -> tuple[Subject, ...]:
             told = names[known[0]]
         if told >= labels:
             raise GenlossError(
-                f"{request.pipeline} has {labels} labels, and {subject.names[0]} is class {told}; cut the list."
+                f"{request.pipeline} has {labels} labels, from 0, and {subject.names[0]} is {told}; leave it out with "
+                "--classes."
             )
         subjects.append(subject._replace(told=told))
     return tuple(subjects)
