@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.loading import NOT_EXPERIMENTS, Experiment, load_module, overridden
+from experiments.loading import NOT_EXPERIMENTS, Experiment, load_module, overridden, stored_model
 
 HERE = Path(__file__).parent
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
@@ -122,6 +122,28 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--setting", metavar="NAME", help="which setting of a sweep (default: the first)")
     sub.add_argument("--replicate", type=int, default=0, metavar="R", help="which replicate (default: 0)")
     sub.add_argument("--label", type=int, metavar="L", help="of a U-Net with classes: the one that is written")
+    sub = command("synthesize", "make a data set with a pipeline of diffusers, or with a generation of a run")
+    sub.add_argument("--pipeline", metavar="DIR|ID|RUN", help="a folder of diffusers, a hub id, or a run's folder")
+    sub.add_argument("--classes", metavar="FILE", help="a class a line: NAME, SYNONYM, ... or FOLDER<TAB>NAME, ...")
+    sub.add_argument("--captions", metavar="FILE", help='JSON lines: {"caption": ..., "id": ...}')
+    sub.add_argument("--prompts", choices=["template", "combinatorial", "caption"], help="how a prompt is worded")
+    sub.add_argument("--per-class", type=int, metavar="N", help="images of each class or caption (default: 1)")
+    sub.add_argument("--count", type=int, metavar="N", help="images in all, spread evenly")
+    sub.add_argument("--guidance", type=float, metavar="G", help="weight of guidance (default: the model's own)")
+    sub.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (default: the model's own)")
+    sub.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of a pipeline")
+    sub.add_argument("--generation", type=int, metavar="K", help="of a run: which generation (default: the last)")
+    sub.add_argument("--setting", metavar="NAME", help="of a sweep: which setting (default: the first)")
+    sub.add_argument("--replicate", type=int, default=0, metavar="R", help="of a run: which replicate (default: 0)")
+    sub.add_argument("--batch", type=int, metavar="B", help="images made side by side (default: 8; of a run 256)")
+    sub.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="every image's seed is derived from it (default: 0)"
+    )
+    sub.add_argument("--strict", action="store_true", help="images one by one, to the bit for any --batch")
+    sub.add_argument("--workers", type=int, metavar="W", help="processes (default: one for each GPU, else one)")
+    sub.add_argument("--shard", default="1/1", metavar="I/N", help="make part I of N only, for a scheduler to start")
+    sub.add_argument("--format", choices=["folder", "parquet", "both"], default="folder", help="what is written")
+    sub.add_argument("--out", metavar="DIR", help="the data set's folder")
     for name, text in (("show", "the figures of a run, as numbers"), ("report", "draw a run: figures and a page")):
         command(name, text).add_argument("run", metavar="RUN", help="the run's folder")
     return parser
@@ -366,42 +388,35 @@ def _plan_of(experiment: Experiment, options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
-    import jax
-
     from generators import hub
     from generators.diffusion import Diffusion
-    from simulator import GenlossError, Store, Sweep
-    from simulator.spec import unknown
-    from simulator.store import shaped
+    from simulator import GenlossError
 
-    store = Store(options.run)
-    about = store.about()
-    load_module(about.get("experiment") or "", missing_ok=True)
-    stored = store.chain()
-    model = getattr(stored, "chain", stored).model
+    chain, params, _ = stored_model(options.run, options.generation, options.setting, options.replicate)
+    model = chain.model
     if not isinstance(model, Diffusion):
         raise GenlossError(f"The run's generator is a {type(model).__name__}; only Diffusion is written for diffusers.")
     if options.to is None:
         raise GenlossError("Say where to write the model: --to DIR.")
     if (folder := Path(options.to)).exists() and any(folder.iterdir()):
         raise GenlossError(f"{folder} is not empty; export into a new folder.")
-    at: list[int] = []  # of the axes that the run has: setting, replicate
-    if isinstance(stored, Sweep):
-        names = list(stored.values)
-        if options.setting is not None and options.setting not in names:
-            raise GenlossError(unknown(options.setting, names, "The run has no setting"))
-        at.append(names.index(options.setting or names[0]))
-    if isinstance(stored, Sweep) or about["run"]["replicates"] is not None:
-        count = about["run"]["replicates"] or 1
-        if not 0 <= options.replicate < count:
-            raise GenlossError(f"The run has no replicate {options.replicate}; there are 0 to {count - 1}.")
-        at.append(options.replicate)
-    params = store.params(options.generation)
-    params = {name: leaf[tuple(at)] for name, leaf in params.items()}
-    params = shaped(params, jax.eval_shape(lambda: model.init(jax.random.key(0))))
     told = model.classes if model.conditional else None
     hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
     print(_near(folder))
+    return 0
+
+
+# synthesize
+
+
+def _synthesize(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.data.synthesize import Request, synthesize
+
+    asked = {
+        name: value for name, value in vars(options).items() if name not in ("command", "cache", "workers", "shard")
+    }
+    where = synthesize(Request(**asked), options.shard, options.workers)
+    print(_near(where))
     return 0
 
 

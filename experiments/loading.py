@@ -95,6 +95,42 @@ def load_module(name: str, missing_ok: bool = False) -> Any:
     return importlib.import_module(f"experiments.{name}")
 
 
+def stored_model(
+    run: str, generation: int | None, setting: str | None, replicate: int
+) -> tuple[Any, Any, dict[str, Any]]:
+    """(chain, parameters of one of its models, which it is) of a stored run.
+
+    The model of a generation (None: the last), of a setting of a sweep (None: the first), of a replicate.
+    """
+    import jax
+
+    from simulator import GenlossError, Store, Sweep
+    from simulator.spec import unknown
+    from simulator.store import shaped
+
+    store = Store(run)
+    about = store.about()
+    load_module(about.get("experiment") or "", missing_ok=True)
+    found = store.chain()
+    chain: Any = found
+    at: list[int] = []  # of the axes that the run has: setting, replicate
+    if isinstance(found, Sweep):
+        names = list(found.values)
+        if setting is not None and setting not in names:
+            raise GenlossError(unknown(setting, names, "The run has no setting"))
+        at.append(names.index(setting or names[0]))
+        chain = found.make(found.values[setting or names[0]])
+    if isinstance(found, Sweep) or about["run"]["replicates"] is not None:
+        count = about["run"]["replicates"] or 1
+        if not 0 <= replicate < count:
+            raise GenlossError(f"The run has no replicate {replicate}; there are 0 to {count - 1}.")
+        at.append(replicate)
+    params = {name: leaf[tuple(at)] for name, leaf in store.params(generation).items()}
+    which = {"run": about["signature"], "generation": store.steps()[-1] if generation is None else generation}
+    params = shaped(params, jax.eval_shape(lambda: chain.model.init(jax.random.key(0))))
+    return chain, params, which
+
+
 def _preset(module: Any, name: str) -> Any:
     """What an experiment defines (chain, sweep, generations, replicates, every), as one of its `presets` has it."""
     from types import SimpleNamespace

@@ -1,5 +1,4 @@
-"""`python -m experiments.bench [core] [digits] [exact] [measures] [classifiers] [diffusion]`, or one part:
-`exact.golden`, `diffusion.train`."""
+"""`python -m experiments.bench [JOB ...]`: a job is a file beside this one, or one part of it, such as `exact.golden`."""
 
 from __future__ import annotations
 
@@ -7,16 +6,18 @@ import sys
 
 import jax
 
-from experiments.bench import classifiers, console, core, diffusion, digits, exact, measures
+from experiments.bench import classifiers, console, contamination, core, diffusion, digits, exact, measures, synthesize
+
+FILES = (core, digits, exact, measures, classifiers, diffusion, contamination, synthesize)
+USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for
 
 
 def main() -> None:
-    jobs = {"core": core.main, "digits": digits.main, "exact": exact.main, "measures": measures.main}
-    jobs["classifiers"] = classifiers.main
-    jobs["diffusion"] = diffusion.main
-    jobs |= {f"diffusion.{name}": part for name, part in diffusion.PARTS.items()}
-    jobs |= {f"exact.{name}": part for name, part in exact.PARTS.items()}
-    chosen = sys.argv[1:] or ["core", "digits", "exact", "measures"]
+    jobs = {}
+    for file in FILES:
+        name = file.__name__.rpartition(".")[2]
+        jobs |= {name: file.main} | {f"{name}.{part}": run for part, run in getattr(file, "PARTS", {}).items()}
+    chosen = sys.argv[1:] or USUAL
     if unknown := [name for name in chosen if name not in jobs]:
         sys.exit(f"There is no benchmark '{unknown[0]}'; there are: {', '.join(jobs)}.")
     console.print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, compilation cache off")

@@ -1,0 +1,254 @@
+"""Pipelines of diffusers as they are, in torch: text-to-image, class-conditional and unconditional (extra `torch`).
+
+Weights are read from safetensors only, and code that comes with a model is not run.  The filter that blackens images
+and the invisible watermark are off, as in Hataya et al. (arXiv:2211.08095).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from simulator.types import GenlossError, RunFailed
+
+OFF = {"safety_checker": None, "requires_safety_checker": False, "watermarker": None, "add_watermarker": False}
+READ = {".safetensors", ".json", ".txt", ".model"}  # files that say what a pipeline draws
+PACKAGES = ("torch", "diffusers", "transformers")
+NAMES = "id2label"  # where a DiT's model_index.json keeps the names of its labels, with commas between synonyms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A stored pipeline, as a function of what each image is told and of its seed.
+
+    Every image has a `torch.Generator` of its own, on the CPU, so that the noise it is made from depends on its seed
+    alone, on any device.  Its bytes do too where `strict`: one image a call, one thread on a CPU, deterministic
+    kernels.  Otherwise matrix products of larger batches, and of other numbers of threads, may add up in another order.
+    """
+
+    path: str  # a folder of diffusers, or a hub id
+    guidance: float | None = None  # weight of classifier-free guidance; None takes the pipeline's own
+    steps: int | None = None  # of the sampler; None takes the pipeline's own
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and computation
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise GenlossError(f"A sampler of {self.steps} steps makes nothing; give at least 1.")
+        if self.guidance is not None and not 0 <= self.guidance < float("inf"):
+            raise GenlossError(f"`guidance` is {self.guidance} and must be a number of at least 0.")
+        for name, said in (("guidance_scale", self.guidance), ("num_inference_steps", self.steps)):
+            if said is not None and name not in self._parameters:
+                raise GenlossError(f"{self._kind.__name__} has no {name}; leave it out.")
+
+    @functools.cached_property
+    def takes(self) -> Literal["prompt", "label"] | None:
+        """What an image is made from, beside its seed."""
+        names = {"prompt": "prompt", "class_labels": "label"}
+        return next((takes for name, takes in names.items() if name in self._parameters), None)  # pyright: ignore
+
+    @functools.cached_property
+    def labels(self) -> int | None:
+        """How many labels the pipeline knows; None where it takes none."""
+        if self.takes != "label":
+            return None
+        return int(_json(self._folder / "transformer" / "config.json").get("num_embeds_ada_norm", 1000))
+
+    @functools.cached_property
+    def names(self) -> Mapping[str, int] | None:
+        """Label by name, where the pipeline names its labels."""
+        stored = self._index.get(NAMES)
+        if self.takes != "label" or not stored:
+            return None
+        return {name.strip(): int(label) for label, names in stored.items() for name in names.split(",")}
+
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        defaults = {name: parameter.default for name, parameter in self._parameters.items()}
+        scheduler = self._index.get("scheduler", [None, None])[1]
+        return {
+            "pipeline": self.path,
+            "class": self._kind.__name__,
+            "checkpoint": self._checkpoint,
+            "sampler": scheduler,
+            "steps": defaults.get("num_inference_steps") if self.steps is None else self.steps,
+            "guidance": defaults.get("guidance_scale") if self.guidance is None else self.guidance,
+            "dtype": self.dtype,
+            "safety_checker": "off" if "safety_checker" in self._takes_parts else "none",
+            "watermark": "off" if {"watermarker", "add_watermarker"} & self._takes_parts else "none",
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+
+    def draw(self, told: Sequence[Any], seeds: Sequence[int]) -> np.ndarray:
+        """Images uint8 [n, h, w, c]: image i is made from told[i] (a prompt, a label, or None) and seeds[i]."""
+        import torch
+
+        n, pipe = len(seeds), self._pipe
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        given: dict[str, Any] = {"generator": generators, "output_type": "np"}
+        given |= {"prompt": {"prompt": list(told)}, "label": {"class_labels": list(told)}}.get(
+            self.takes or "", {"batch_size": n}
+        )
+        given |= {} if self.guidance is None else {"guidance_scale": self.guidance}
+        given |= {} if self.steps is None else {"num_inference_steps": self.steps}
+        torch.manual_seed(seeds[0])  # for samplers that take no generator: repeatable, at least one by one
+        if self.takes == "label":
+            _tell_the_sampler(pipe.scheduler, generators)
+        try:
+            images = np.asarray(pipe(**given).images)  # [n, h, w, c] in [0, 1]
+        except torch.cuda.OutOfMemoryError:
+            raise RunFailed(f"{n} images at once do not fit on the device; lower --batch, or give --dtype.") from None
+        except (TypeError, ValueError) as error:
+            raise GenlossError(f"{self._kind.__name__} cannot draw this ({_first_line(error)}).") from error
+        if images.ndim != 4 or images.shape[0] != n or images.shape[-1] not in (1, 3):
+            raise GenlossError(f"{self._kind.__name__} makes {list(images.shape)}, no images; choose another pipeline.")
+        if not np.isfinite(images).all():
+            raise RunFailed(f"{self._kind.__name__} makes values that are not finite; try another --dtype.")
+        return np.round(images * 255).astype(np.uint8)
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        if Path(self.path).is_dir():
+            return Path(self.path)
+        if self.path.count("/") != 1 or self.path.startswith((".", "/", "~")):
+            raise GenlossError(
+                f"There is no pipeline at {self.path}; give a folder of diffusers, or a hub id owner/name."
+            )
+        from diffusers import DiffusionPipeline
+
+        try:
+            return Path(DiffusionPipeline.download(self.path, use_safetensors=True))
+        except Exception as error:
+            raise GenlossError(
+                f"{self.path} is no folder, and the hub does not serve it as safetensors ({_first_line(error)}); check "
+                "the name and the network, or give a folder."
+            ) from None
+
+    @functools.cached_property
+    def _index(self) -> dict[str, Any]:
+        return _json(self._folder / "model_index.json")
+
+    @functools.cached_property
+    def _kind(self) -> Any:
+        """The class of diffusers."""
+        _need_torch()
+        import diffusers
+
+        name = self._index.get("_class_name")
+        kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+        if kind is None:
+            raise GenlossError(f"{self.path} is a {name}, which this version of diffusers does not have; update it.")
+        if "generator" not in inspect.signature(kind.__call__).parameters:
+            raise GenlossError(f"A {name} takes no seed for each image; choose another pipeline.")
+        return kind
+
+    @property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self._kind.__call__).parameters
+
+    @property
+    def _takes_parts(self) -> set[str]:
+        return set(inspect.signature(self._kind.__init__).parameters)
+
+    @functools.cached_property
+    def _checkpoint(self) -> str:
+        """Checksum of all files that say what is drawn."""
+        total = hashlib.blake2b(digest_size=16)
+        for file in sorted(f for f in self._folder.rglob("*") if f.suffix in READ and f.is_file()):
+            total.update(f"{file.relative_to(self._folder).as_posix()}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as opened:
+                while block := opened.read(2**20):
+                    total.update(block)
+        return total.hexdigest()
+
+    @functools.cached_property
+    def _pipe(self) -> Any:
+        """The pipeline on its device."""
+        import torch
+        import transformers
+        from diffusers.utils import logging
+
+        if self.strict:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for to be deterministic
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.set_num_threads(1)
+        off = {name: value for name, value in OFF.items() if name in self._takes_parts}
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", FutureWarning
+                )  # newer versions call it `dtype`, older know `torch_dtype`
+                pipe = self._kind.from_pretrained(
+                    self._folder, use_safetensors=True, torch_dtype=getattr(torch, self.dtype), **off
+                )
+        except Exception as error:
+            raise GenlossError(
+                f"The pipeline in {self._folder} cannot be opened ({_first_line(error)}); weights are read from "
+                "safetensors, which `save_pretrained` of diffusers writes."
+            ) from None
+        finally:
+            logging.set_verbosity(level)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _tell_the_sampler(scheduler: Any, generators: list[Any]) -> None:
+    """Has the steps of a sampler draw from the images' own generators.
+
+    `DiTPipeline` does not pass them on, so that a sampler with noise would draw that of all images from one stream.
+    """
+    step = type(scheduler).step
+    if "generator" not in inspect.signature(step).parameters:
+        return
+
+    def told(model_output: Any, *args: Any, **kwargs: Any) -> Any:
+        copies = len(model_output) // len(generators)  # under guidance each image is there twice
+        return step(scheduler, model_output, *args, **{"generator": generators * copies, **kwargs})
+
+    scheduler.step = told
+
+
+def _need_torch() -> None:
+    # Read when the libraries are imported: what they lack that nobody asked for is not said.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise GenlossError(f"Pipelines of diffusers need {error.name}; pip install 'genloss[torch]'.") from None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        raise GenlossError(f"There is no {file.name} in {file.parent}; give a folder that diffusers wrote.") from None
+    except (OSError, ValueError):
+        raise GenlossError(f"{file} cannot be read as JSON; download or write it again.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+
+
+def version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
