@@ -48,7 +48,7 @@ def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f"genloss: {message}", file=sys.stderr)
     try:
         _join(getattr(options, "processes", None))
-        return globals()[f"_{options.command}"](options, rest)
+        return globals()[f"_{options.command.replace('-', '_')}"](options, rest)
     except GenlossError as error:
         print(f"genloss: {error}", file=sys.stderr)
         return 2
@@ -113,9 +113,41 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--setting", metavar="NAME", help="which setting of a sweep (default: the first)")
     sub.add_argument("--replicate", type=int, default=0, metavar="R", help="which replicate (default: 0)")
     sub.add_argument("--label", type=int, metavar="L", help="of a U-Net with classes: the one that is written")
+    sub = command("contaminate", "replace a share of a real image set by synthetic images, for any trainer")
+    sub.add_argument("--real", metavar="DIR", required=True, help="an image folder, or a folder or file of parquet")
+    sub.add_argument("--synthetic", metavar="DIR", help="what replaces; other real images are a control")
+    sub.add_argument("--ratio", required=True, metavar="P", help="share of each class that is replaced, such as 0.4")
+    sub.add_argument("--out", required=True, metavar="DIR", help="the folder to write, or to go on with")
+    sub.add_argument("--format", choices=["folder", "parquet"], default="folder", help="(default: folder)")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the masks (default: 0)")
+    sub.add_argument("--independent", action="store_true", help="a mask per ratio; otherwise larger ones hold smaller")
+    sub.add_argument("--not-stratified", action="store_true", help="the ratio is that of the set, not of each class")
+    sub.add_argument("--drop", action="store_true", help="remove what would be replaced, and add nothing")
+    sub.add_argument("--repeat", action="store_true", help="use synthetic images again where a class has too few")
+    sub.add_argument("--origin", default="synthetic", metavar="NAME", help="of what replaces, in the manifest")
+    sub.add_argument("--mixed", action="store_true", help="take images of other sizes and modes than the real set's")
+    _images(sub)
+    sub = command("compare-data", "coverage, fidelity, spectrum and detector scores of one image set against another")
+    sub.add_argument("--real", metavar="DIR", required=True, help="an image folder, or a folder or file of parquet")
+    sub.add_argument("--synthetic", metavar="DIR", required=True, help="the set that is judged")
+    sub.add_argument("--limit", type=int, default=5000, metavar="N", help="images of each set (default: 5000)")
+    sub.add_argument("--side", type=int, metavar="PX", help="resize images to PX x PX pixels")
+    sub.add_argument("--weights", metavar="FILE", help="Inception's weights (safetensors); otherwise PCA of pixels")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of what is chosen (default: 0)")
+    sub.add_argument("--out", metavar="DIR", help="folder of compare.png and compare.json")
+    _images(sub)
     for name, text in (("show", "the figures of a run, as numbers"), ("report", "draw a run: figures and a page")):
         command(name, text).add_argument("run", metavar="RUN", help="the run's folder")
     return parser
+
+
+def _images(sub: argparse.ArgumentParser) -> None:
+    """What commands that read image sets share.  They end with 1 where something was left out, with 2 if refused."""
+    sub.add_argument("--skip-broken", action="store_true", help="leave out what cannot be used, and end with 1")
+    sub.add_argument("--decode", action="store_true", help="check images by decoding them, not by their checksums")
+    sub.add_argument("--split", metavar="NAME", help="of the real set (default: train, where there are several)")
+    sub.add_argument("--synthetic-split", metavar="NAME", help="of the other set")
+    sub.add_argument("--label", metavar="COLUMN", help="of the real set, where parquet has several labels")
 
 
 def _version() -> str:
@@ -388,6 +420,24 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
     hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
     print(_near(folder))
     return 0
+
+
+# contaminate, compare-data
+
+
+def _contaminate(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.data.contaminate import contaminate
+    from experiments.data.masks import Contamination, parse_ratio
+
+    given = {k: v for k, v in vars(options).items() if k not in ("command", "cache", "independent", "not_stratified")}
+    given |= {"ratio": parse_ratio(options.ratio), "nested": not options.independent}
+    return contaminate(Contamination(**given, stratified=not options.not_stratified))
+
+
+def _compare_data(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.data.compare import Comparison, compare
+
+    return compare(Comparison(**{k: v for k, v in vars(options).items() if k not in ("command", "cache")}))
 
 
 # show, report
