@@ -16,7 +16,7 @@ from typing import Any
 from experiments.data.checks import Troubles, watched
 from experiments.data.images import Folder, Item, open_set
 from experiments.data.index import Index
-from experiments.data.masks import REAL, SYNTHETIC, Contamination, plan, refuse_odd
+from experiments.data.masks import REAL, SYNTHETIC, UNIFORM, Contamination, plan, refuse_odd
 from experiments.data.writing import check_claim, claim, manifest, shard, shards, write_parquet
 from simulator.types import GenlossError, RunFailed
 
@@ -41,7 +41,8 @@ def contaminate(asked: Contamination) -> int:
                 f"{troubles.count:,} entries cannot be used, and nothing was written; mend them, or leave them out "
                 "with --skip-broken."
             )
-    refuse_odd(asked, index)
+    if not asked.mixed:
+        refuse_odd(index, asked.troubles("odd"), ("size", "mode"), UNIFORM, "take them as they are with --mixed")
     counts = plan(asked, index)
     digests = {"real": index.digest(REAL), "synthetic": None if asked.drop else index.digest(SYNTHETIC)}
     (removed,) = index.db.execute("SELECT COUNT(*) FROM swap").fetchone()

@@ -69,27 +69,23 @@ class Contamination:
         return Troubles(Path(f"{os.path.normpath(self.out)}.{kind}.txt"))
 
 
-def refuse_odd(asked: Contamination, index: Index) -> None:
-    """Raises where nearly all real images have one size, or one mode, and others do not."""
-    if asked.mixed:
-        return
-    odd = asked.troubles("odd")
+def refuse_odd(index: Index, odd: Troubles, kinds: tuple[str, ...], least: float, mend: str) -> None:
+    """Raises where at least that share of real images have one size, or one mode, and others do not."""
+    looks = {"size": "width || 'x' || height", "mode": "mode"}
     (n,) = index.db.execute("SELECT COUNT(*) FROM item WHERE set_ = 0").fetchone()
-    for looks, what in (("width || 'x' || height", "pixels"), ("mode", "in mode")):
+    for kind in kinds if n else ():
         usual, most = index.db.execute(
-            f"SELECT {looks}, COUNT(*) AS n FROM item WHERE set_ = 0 GROUP BY 1 ORDER BY n DESC, 1"
+            f"SELECT {looks[kind]}, COUNT(*) AS n FROM item WHERE set_ = 0 GROUP BY 1 ORDER BY n DESC, 1"
         ).fetchone()
-        if most < UNIFORM * n:
+        if most < least * n:
             continue
-        others = f"SELECT set_, where_, {looks} FROM item WHERE {looks} <> ? ORDER BY id"
+        others = f"SELECT set_, where_, {looks[kind]} FROM item WHERE {looks[kind]} <> ? ORDER BY id"
         for number, where, found in index.db.execute(others, (usual,)):
-            first, second = (f"{found} pixels", usual) if what == "pixels" else (f"mode {found}", usual)
-            odd.of(index.sets[number].root)(where, f"is {first}, where real images are {second}")
+            odd.of(index.sets[number].root)(where, f"is of {kind} {found}, where real images are {usual}")
     if odd.count:
         odd.print()
         raise GenlossError(
-            f"{odd.count:,} times the size or mode of an image is not that of the real set, and nothing was written; "
-            "convert them, or take them as they are with --mixed."
+            f"{odd.count:,} times the size or mode of an image is not that of the real set; convert them, or {mend}."
         )
 
 
