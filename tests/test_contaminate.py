@@ -274,7 +274,6 @@ def test_everything_broken_is_named(capsys: pytest.CaptureFixture[str]):
         assert any(line.startswith(f"real/{path}: {why}") for line in said.splitlines()), (path, said)
     assert "13 entries cannot be used, and nothing was written" in said and "--skip-broken" in said
     assert go("0.5", "out", "--skip-broken") == 1
-    assert all(f"real/{path}: " in capsys.readouterr().err or True for path in expected)
     assert Counter(row["class"] for row in rows("out")) == {"cat": 30, "dog": 30}
 
 

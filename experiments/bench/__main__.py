@@ -1,4 +1,4 @@
-"""`python -m experiments.bench [core] [digits] [exact] [measures] [classifiers]`, or one part: `exact.golden`."""
+"""`python -m experiments.bench [core] [digits] [exact] [measures] [classifiers] [contamination]`, or `exact.golden`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 
 import jax
 
-from experiments.bench import classifiers, console, core, digits, exact, measures
+from experiments.bench import classifiers, console, contamination, core, digits, exact, measures
 
 
 def main() -> None:
     jobs = {"core": core.main, "digits": digits.main, "exact": exact.main, "measures": measures.main}
-    jobs["classifiers"] = classifiers.main
+    jobs |= {"classifiers": classifiers.main, "contamination": contamination.main}
     jobs |= {f"exact.{name}": part for name, part in exact.PARTS.items()}
     chosen = sys.argv[1:] or ["core", "digits", "exact", "measures"]
     if unknown := [name for name in chosen if name not in jobs]:
