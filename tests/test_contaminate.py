@@ -150,8 +150,10 @@ def test_rounding_keeps_masks_nested():
 @pytest.mark.parametrize("real", ["folder", "rows"])
 @pytest.mark.parametrize("fake", ["folder", "rows"])
 def test_parquet_and_folders_hold_the_same(real: str, fake: str):
-    images("real", COUNTS), parquet("real_rows", COUNTS)
-    images("fake", COUNTS, first=1000), parquet("fake_rows", COUNTS, first=1000)
+    images("real", COUNTS)
+    parquet("real_rows", COUNTS)
+    images("fake", COUNTS, first=1000)
+    parquet("fake_rows", COUNTS, first=1000)
     assert go("0.4", "plain") == 0
     names = {"folder": ("real", "fake"), "rows": ("real_rows", "fake_rows")}
     pair = {"real": names[real][0], "synthetic": names[fake][1]}
@@ -215,7 +217,9 @@ def test_a_name_with_a_slash_is_one_class_and_a_nested_folder_stays_nested():
 
 
 def test_suffixes_follow_the_bytes_and_names_of_rows_are_told_apart():
-    images("real", {"cat": 3}), images("fake", {}), Path("fake/cat").mkdir(parents=True)
+    images("real", {"cat": 3})
+    images("fake", {})
+    Path("fake/cat").mkdir(parents=True)
     for i in range(3):
         (Path("fake/cat") / f"{i}.JPEG").write_bytes(encoded(i, kind="jpeg"))
     assert go("1", "out") == 0
@@ -350,8 +354,11 @@ BAD: dict[str, tuple[list[str], str]] = {
 
 @pytest.mark.parametrize("words, sentence", BAD.values(), ids=BAD)
 def test_bad_input_is_one_sentence_and_exit_code_2(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]):
-    images("real", COUNTS), images("fake", COUNTS), images("cats", {"cat": 20})
-    images("few", {**COUNTS, "cat": 9}), Path("nothing").mkdir()
+    images("real", COUNTS)
+    images("fake", COUNTS)
+    images("cats", {"cat": 20})
+    images("few", {**COUNTS, "cat": 9})
+    Path("nothing").mkdir()
     before = contents(".")
     named = ["--real", "real", "--synthetic", "fake", "--out", "out", "--ratio", *words]
     assert main(["contaminate", *named]) == 2
@@ -368,7 +375,8 @@ def test_images_are_repeated_evenly_when_asked():
 
 
 def test_another_configuration_is_refused_and_the_set_kept(capsys: pytest.CaptureFixture[str]):
-    images("real", COUNTS), images("fake", COUNTS, first=1000)
+    images("real", COUNTS)
+    images("fake", COUNTS, first=1000)
     assert go("0.4", "out") == 0
     before = contents("out")
     for more in (["--seed", "1"], ["--independent"], ["--format", "parquet"], ["--origin", "x"], ["--not-stratified"]):
@@ -382,7 +390,8 @@ def test_another_configuration_is_refused_and_the_set_kept(capsys: pytest.Captur
 
 
 def test_data_may_be_moved_between_calls():
-    images("real", COUNTS), images("fake", COUNTS, first=1000)
+    images("real", COUNTS)
+    images("fake", COUNTS, first=1000)
     assert go("0.4", "out") == 0
     before = contents("out")
     (Path("out") / sorted(items("out"))[3]).unlink()
@@ -444,7 +453,8 @@ def test_killed_and_started_again_equals_uninterrupted(kills: int, form: str, mo
 def test_a_file_that_changes_meanwhile_stops_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     import experiments.data.contaminate as module
 
-    images("real", {"cat": 10}), images("fake", {"cat": 10}, first=1000)
+    images("real", {"cat": 10})
+    images("fake", {"cat": 10}, first=1000)
     write = module.write
 
     def meddle(*given: Any) -> None:

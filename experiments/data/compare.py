@@ -58,6 +58,7 @@ class Comparison:
             raise GenlossError("compare-data needs --limit of at least 20 images, and --side of at least 4 pixels.")
 
     def troubles(self, kind: str) -> Troubles:
+        """A collector whose whole list is beside `out`."""
         return Troubles(Path(f"{os.path.normpath(self.out or 'compare-data')}.{kind}.txt"))
 
 
@@ -92,7 +93,7 @@ def compare(asked: Comparison) -> int:
         print(f"class '{label}' of {asked.real} has no image in {asked.synthetic}", file=sys.stderr)
     if len(missing) > 20:
         print(f"... and {len(missing) - 20:,} more classes", file=sys.stderr)
-    found = measure(asked, {"image": real[:n]}, {"image": real[n : 2 * n]}, {"image": fake[:n]})
+    found = measure(asked, *({"image": jnp.asarray(x)} for x in (real[:n], real[n : 2 * n], fake[:n])))
     found |= {"images": n, "classes missing": missing, "left out": troubles.count}
     _print(asked, found)
     if asked.out is not None:
