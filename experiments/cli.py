@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.data import arguments
 from experiments.loading import NOT_EXPERIMENTS, Experiment, load_module, overridden, stored_model
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f"genloss: {message}", file=sys.stderr)
     try:
         _join(getattr(options, "processes", None))
-        return globals()[f"_{options.command}"](options, rest)
+        return globals()[f"_{options.command.replace('-', '_')}"](options, rest)
     except GenlossError as error:
         print(f"genloss: {error}", file=sys.stderr)
         return 2
@@ -122,28 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--setting", metavar="NAME", help="which setting of a sweep (default: the first)")
     sub.add_argument("--replicate", type=int, default=0, metavar="R", help="which replicate (default: 0)")
     sub.add_argument("--label", type=int, metavar="L", help="of a U-Net with classes: the one that is written")
-    sub = command("synthesize", "make a data set with a pipeline of diffusers, or with a generation of a run")
-    sub.add_argument("--pipeline", metavar="DIR|ID|RUN", help="a folder of diffusers, a hub id, or a run's folder")
-    sub.add_argument("--classes", metavar="FILE", help="a class a line: NAME, SYNONYM, ... or FOLDER<TAB>NAME, ...")
-    sub.add_argument("--captions", metavar="FILE", help='JSON lines: {"caption": ..., "id": ...}')
-    sub.add_argument("--prompts", choices=["template", "combinatorial", "caption"], help="how a prompt is worded")
-    sub.add_argument("--per-class", type=int, metavar="N", help="images of each class or caption (default: 1)")
-    sub.add_argument("--count", type=int, metavar="N", help="images in all, spread evenly")
-    sub.add_argument("--guidance", type=float, metavar="G", help="weight of guidance (default: the model's own)")
-    sub.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (default: the model's own)")
-    sub.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of a pipeline")
-    sub.add_argument("--generation", type=int, metavar="K", help="of a run: which generation (default: the last)")
-    sub.add_argument("--setting", metavar="NAME", help="of a sweep: which setting (default: the first)")
-    sub.add_argument("--replicate", type=int, default=0, metavar="R", help="of a run: which replicate (default: 0)")
-    sub.add_argument("--batch", type=int, metavar="B", help="images made side by side (default: 8; of a run 256)")
-    sub.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="every image's seed is derived from it (default: 0)"
-    )
-    sub.add_argument("--strict", action="store_true", help="images one by one, to the bit for any --batch")
-    sub.add_argument("--workers", type=int, metavar="W", help="processes (default: one for each GPU, else one)")
-    sub.add_argument("--shard", default="1/1", metavar="I/N", help="make part I of N only, for a scheduler to start")
-    sub.add_argument("--format", choices=["folder", "parquet", "both"], default="folder", help="what is written")
-    sub.add_argument("--out", metavar="DIR", help="the data set's folder")
+    for add in (arguments.synthesize, arguments.contaminate, arguments.compare_data):
+        text = str(add.__doc__)
+        add(command(add.__name__.replace("_", "-"), text[0].lower() + text[1:-1]))
     for name, text in (("show", "the figures of a run, as numbers"), ("report", "draw a run: figures and a page")):
         command(name, text).add_argument("run", metavar="RUN", help="the run's folder")
     return parser
@@ -418,6 +400,24 @@ def _synthesize(options: argparse.Namespace, rest: list[str]) -> int:
     where = synthesize(Request(**asked), options.shard, options.workers)
     print(_near(where))
     return 0
+
+
+# contaminate, compare-data
+
+
+def _contaminate(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.data.contaminate import contaminate
+    from experiments.data.masks import Contamination, parse_ratio
+
+    given = {k: v for k, v in vars(options).items() if k not in ("command", "cache", "independent", "not_stratified")}
+    given |= {"ratio": parse_ratio(options.ratio), "nested": not options.independent}
+    return contaminate(Contamination(**given, stratified=not options.not_stratified))
+
+
+def _compare_data(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.data.compare import Comparison, compare
+
+    return compare(Comparison(**{k: v for k, v in vars(options).items() if k not in ("command", "cache")}))
 
 
 # show, report

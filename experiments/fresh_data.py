@@ -9,12 +9,12 @@ The generator is that of `fashion_diffusion`, with 1,000 steps; 2,000 images a d
 13 min, of which a single core is busy most of the time.
 Result: after five fits recall is 0.06 in the fully synthetic loop (0.49 at generation 0), 0.08, 0.17 and 0.30 with a
 tenth, a quarter and half of fresh data, 0.30 with the first real rows as half, and 0.52 in the control, real rows only;
-coverage 0.33 (0.76), 0.49, 0.57, 0.64, 0.65 and 0.73; Fréchet distance 30.3 (14.3; real against real 2.0, so the
+coverage 0.33 (0.76), 0.49, 0.57, 0.64, 0.65 and 0.73; Fréchet distance 30.3 (14.3; real against real 1.6, so the
 generator has not converged), 23.4, 20.0, 18.2, 18.1 and 12.8; accuracy of a classifier trained on the diet 0.59 (0.83),
-0.70, 0.76, 0.81, 0.81 and 0.83.  A quarter of fresh data stops the fall of coverage after three fits, a tenth only slows
+0.70, 0.76, 0.81, 0.81 and 0.83.  A quarter of fresh data all but stops the fall after three fits, a tenth only slows
 it; over five fits half of the diet is as good from the first real rows as from fresh ones.
-`--preset full`: 10,000 images a diet, the transformer of `fashion_diffusion`; 48 fits, about 3.5 h on an H200 if 40 % of
-700 TFLOP/s are reached.  It has not been run.
+`--preset full`: 10,000 images a diet, the transformer of `fashion_diffusion`; 48 fits, about 3.5 h on an H200 if 40 %
+of 700 TFLOP/s are reached.  It has not been run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m experiments.bench [JOB ...]`: a job is a file beside this one, or one part of it, such as `exact.golden`."""
+"""`python -m experiments.bench [JOB ...]`: a job is a file beside this one, or a part of it, as `exact.golden` is."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from simulator.types import GenlossError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train", "test", "validation", "val", "valid", "dev", "eval"}
-OWN = {"config.json", "manifest.jsonl", "metadata.jsonl", "README.md"}  # what a written set holds beside its images
+OWN = {"config.json", "manifest.jsonl", "README.md", "metadata.jsonl", "metadata.csv"}  # beside the images of a set
 
 Troubles = Callable[[str, str], None]
 """`troubles(where, why)`: told of each thing that should have been an image and cannot be used."""
@@ -88,6 +88,9 @@ class Folder:
         with entries:
             for entry in entries:
                 path = f"{label}/{entry.name}" if label else entry.name
+                if path.encode(errors="replace").decode() != path:
+                    troubles(path, "has a name that is not UTF-8")
+                    continue
                 try:
                     kind = entry.stat().st_mode
                 except OSError as error:  # a link in circles, or to nothing

@@ -5,10 +5,11 @@ A written set has config.json, what it was made from, and manifest.jsonl, a line
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +73,30 @@ def write_image(out: Path, item: Item) -> None:
     write_whole(path, item.read())
 
 
-def write_manifest(out: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes manifest.jsonl, a line for each row, whole or not at all."""
+@contextlib.contextmanager
+def manifest(out: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives `note(row)`, which adds a line; manifest.jsonl is there once all are noted, or not at all."""
     part = out / f"{MANIFEST}.part"
     with part.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        yield lambda row: print(json.dumps(row, ensure_ascii=False), file=file)
     part.replace(out / MANIFEST)
+
+
+def write_manifest(out: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes manifest.jsonl, a line for each row, whole or not at all."""
+    with manifest(out) as note:
+        for row in rows:
+            note(row)
 
 
 def shards(count: int, size: int) -> int:
     """How many parquet files hold `count` images of `size` bytes in all."""
     return max(min(-(-size // SHARD), count), 1)
+
+
+def shard(i: int, files: int, split: str = "train") -> str:
+    """The name of the i-th of several parquet files."""
+    return f"{split}-{i:05d}-of-{files:05d}.parquet"
 
 
 def write_parquet(
@@ -109,7 +122,7 @@ def write_parquet(
     schema = _schema(classes)
     stream, each = iter(items), -(-count // files)
     for i in range(files):
-        path = folder / f"{split}-{i:05d}-of-{files:05d}.parquet"
+        path = folder / shard(i, files, split)
         rows = itertools.islice(stream, each)
         if path.exists():
             for _ in rows:

@@ -1,0 +1,150 @@
+"""A real image set some of whose images are replaced by synthetic ones, as a set on disk for any other trainer.
+
+N constant, labels kept, class by class (Hataya, Bao & Arai 2023, arXiv:2211.08095).  The order in which images are
+replaced, and by which, depends on the seed and on their names alone: whatever is replaced at 20 % is replaced by the
+same image at 40 %, and by another set of the same names (a control) at the same places.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.data.checks import Troubles, watched
+from experiments.data.images import Folder, Item, open_set
+from experiments.data.index import Index
+from experiments.data.masks import REAL, SYNTHETIC, UNIFORM, Contamination, plan, refuse_odd
+from experiments.data.writing import check_claim, claim, manifest, shard, shards, write_parquet
+from simulator.types import GenlossError, RunFailed
+
+
+def contaminate(asked: Contamination) -> int:
+    """Writes the set; 0, or 1 where something was left out.  Killed and called again it goes on.
+
+    Raises `GenlossError` where images cannot be used, classes are too small, or `out` holds another set, and
+    `RunFailed` where the disk is full or a file can no longer be read.
+    """
+    out = Path(asked.out)
+    check_claim(out, asked.config())
+    for name in (asked.real, asked.synthetic):
+        if name is not None and out.resolve().is_relative_to(Path(name).resolve()):
+            raise GenlossError(f"{out} lies in {name}, which it would be read as a part of; choose another --out.")
+    troubles = asked.troubles("unusable")
+    index = read(asked, troubles)
+    if troubles.count:
+        troubles.print()
+        if not asked.skip_broken:
+            raise GenlossError(
+                f"{troubles.count:,} entries cannot be used, and nothing was written; mend them, or leave them out "
+                "with --skip-broken."
+            )
+    if not asked.mixed:
+        refuse_odd(index, asked.troubles("odd"), ("size", "mode"), UNIFORM, "take them as they are with --mixed")
+    counts = plan(asked, index)
+    digests = {"real": index.digest(REAL), "synthetic": None if asked.drop else index.digest(SYNTHETIC)}
+    (removed,) = index.db.execute("SELECT COUNT(*) FROM swap").fetchone()
+    total = sum(counts.values()) - (removed if asked.drop else 0)
+    claim(out, {**asked.config(), **digests, "images": total, "replaced": removed})
+    try:
+        write(asked, index, out, total)
+    except OSError as error:
+        mend = "free some space" if error.errno == errno.ENOSPC else "mend that"
+        raise RunFailed(f"{error.filename or out}: {error.strerror}; {mend}, and the same command goes on.") from None
+    what = "removed" if asked.drop else asked.origin
+    print(f"{out}: {total:,} images of {len(counts):,} classes, {removed:,} {what}")
+    return 1 if troubles.count else 0
+
+
+def read(asked: Contamination, troubles: Troubles) -> Index:
+    """The two sets, read and checked."""
+    index = Index()
+    seed = str(asked.seed)
+    own = seed if asked.nested else f"{seed} {float(asked.ratio)!r}"  # which real ones are replaced
+    sets = [(asked.real, asked.split, own, "real images")]
+    if asked.synthetic is not None and not asked.drop:
+        sets.append((asked.synthetic, asked.synthetic_split, seed, "synthetic images"))
+    for path, split, seed, what in sets:
+        images = open_set(path, split, asked.label if what == "real images" else None)
+        index.add(images, seed, what, troubles.of(images.root), asked.decode)
+        if not index.counts(len(index.sets) - 1):
+            troubles.print()
+            raise GenlossError(f"{path} holds no image that can be used; give an image folder, or a folder of parquet.")
+    return index
+
+
+# Writing.
+
+
+def mixed(asked: Contamination, index: Index) -> Iterator[tuple[Item, dict[str, Any], int]]:
+    """Each image of the new set, its row of the manifest, and its size in bytes, in the order of the real set."""
+    if not asked.drop:
+        index.spool(SYNTHETIC, "SELECT synthetic FROM swap")
+    order = "r.label, r.name" if isinstance(index.sets[REAL], Folder) else "r.id"
+    rows = index.db.execute(
+        "SELECT r.label, r.name, r.where_, r.size, swap.real IS NOT NULL, s.id, s.name, s.where_, s.size "
+        "FROM item AS r LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic "
+        f"WHERE r.set_ = 0 ORDER BY {order}"
+    )
+    streamed = index.streamed(REAL, ((row, row[2]) for row in rows))
+    for (label, name, where, size, swapped, other, other_name, other_where, other_size), data in streamed:
+        row = {"file": "", "class": label, "origin": "real", "source": where, "replaced": None}
+        if not swapped:
+            yield Item(label, name, where, data), row, size
+        elif not asked.drop:
+            row |= {"origin": asked.origin, "source": other_where, "replaced": where}
+            data = index.data(SYNTHETIC, other, other_where)
+            yield Item(label, renamed(name, other_name), other_where, data), row, other_size
+
+
+def renamed(name: str, other: str) -> str:
+    """The name of an image in whose place another stands, with the suffix of the other."""
+    suffix = os.path.splitext(other)[1]  # noqa: PTH122
+    same = {".jpeg": ".jpg", ".tiff": ".tif"}
+    kinds = [same.get(s.lower(), s.lower()) for s in (os.path.splitext(name)[1], suffix)]  # noqa: PTH122
+    return name if kinds[0] == kinds[1] else name + suffix  # x.JPEG.png: beside x.png in the same folder
+
+
+def write(asked: Contamination, index: Index, out: Path, total: int) -> None:
+    """The images, then the manifest: where that is, all is."""
+    stream = watched(mixed(asked, index), "writing", total)
+    if asked.format == "folder":
+        with manifest(out) as note:
+            for item, row, size in stream:
+                put(out / item.file, item, size)
+                note(row | {"file": item.file})
+        return
+    (size,) = index.db.execute(
+        "SELECT SUM(CASE WHEN swap.real IS NULL THEN r.size ELSE s.size END) FROM item AS r "
+        "LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic WHERE r.set_ = 0"
+    ).fetchone()
+    files = shards(total, size)
+    each = -(-total // files)  # rows of a file
+    classes = index.sets[REAL].classes(index.counts(REAL))
+    with manifest(out) as note:
+
+        def items() -> Iterator[Item]:
+            for i, (item, row, _) in enumerate(stream):
+                note(row | {"file": f"data/{shard(i // each, files)}#{i % each}"})
+                yield item
+
+        write_parquet(out, items(), () if classes == ("",) else classes, total, files)
+
+
+def put(path: Path, item: Item, size: int) -> None:
+    """Copies an image of `size` bytes, unless it is there: a kill leaves the last one short, so the size tells."""
+    try:
+        if path.stat().st_size == size:
+            return
+    except FileNotFoundError:
+        pass
+    data = item.read()
+    if len(data) != size:
+        raise RunFailed(f"{item.data} has changed since it was checked; let nobody write to it, and start again.")
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)

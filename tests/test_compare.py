@@ -1,0 +1,85 @@
+"""`genloss compare-data`: what it says of equal, narrow and different sets, and of what cannot be used."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.cli import main
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENLOSS_CACHE", "off")
+    monkeypatch.setattr("warnings.showwarning", None)
+
+
+def blobs(root: str, n: int, seed: int, spread: float = 1.0, noise: float = 8.0, classes: int = 2) -> None:
+    """Images [8, 8] of a bright spot that lies anywhere within `spread` of the middle, with noise."""
+    chance = np.random.default_rng(seed)
+    y, x = np.mgrid[:8, :8]
+    for i in range(n):
+        a, b = 3.5 + 3 * spread * chance.uniform(-1, 1, 2)
+        values = 200 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 4) + noise * chance.standard_normal((8, 8))
+        folder = Path(root) / f"kind{i % classes}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(folder / f"{i:03d}.png")
+
+
+def go(*more: str, out: str = "out", synthetic: str = "fake") -> tuple[int, dict[str, Any]]:
+    code = main(["compare-data", "--real", "real", "--synthetic", synthetic, "--out", out, *more])
+    file = Path(out) / "compare.json"
+    return code, json.loads(file.read_text()) if file.exists() else {}
+
+
+def test_equal_sets_are_equal_and_a_narrow_noisy_one_is_found():
+    blobs("real", 240, 0)
+    blobs("same", 120, 1)
+    blobs("narrow", 120, 2, spread=0.2, noise=40.0)
+    code, same = go(out="same_out", synthetic="same")
+    assert code == 0 and same["images"] == 120
+    for share in ("precision", "recall", "density", "coverage"):  # of n = 120: within 5 standard errors of a share
+        assert abs(same["synthetic"][share] - same["real"][share]) < 5 * (2 * 0.25 / 120) ** 0.5
+    for detector in ("spectrum", "network", "entropy"):
+        assert abs(same["detectors"][detector]["auroc"] - 0.5) < 5 * same["detectors"]["error"]
+    code, narrow = go(out="narrow_out", synthetic="narrow")
+    assert code == 0
+    assert narrow["synthetic"]["coverage"] < 0.5 * narrow["real"]["coverage"]
+    assert narrow["synthetic"]["frechet"] > 3 * narrow["real"]["frechet"]
+    assert narrow["detectors"]["spectrum"]["auroc"] > 0.9
+    assert (Path("narrow_out") / "compare.png").stat().st_size > 10_000
+
+
+def test_what_cannot_be_used_is_named(capsys: pytest.CaptureFixture[str]):
+    blobs("real", 80, 0)
+    blobs("fake", 40, 1, classes=1)
+    (Path("fake/kind0") / "bad.png").write_bytes(b"nothing")
+    assert go()[0] == 2 and not Path("out").exists()
+    assert "fake/kind0/bad.png: is no whole image" in capsys.readouterr().err
+    code, found = go("--skip-broken")
+    said = capsys.readouterr().err
+    assert code == 1 and found["left out"] == 1 and found["classes missing"] == ["kind1"]
+    assert "class 'kind1' of real has no image in fake" in said
+    Image.new("L", (9, 9)).save("fake/kind0/other.png")
+    assert go("--skip-broken", out="other")[0] == 2
+    assert "fake/kind0/other.png: is of size 9x9, where real images are 8x8" in capsys.readouterr().err
+    assert go("--skip-broken", "--side", "8", out="sized")[0] == 1
+
+
+@pytest.mark.parametrize("more", [["--limit", "3"], ["--side", "1"]])
+def test_bad_input_is_one_sentence(more: list[str], capsys: pytest.CaptureFixture[str]):
+    blobs("real", 80, 0)
+    blobs("fake", 40, 1)
+    assert go(*more)[0] == 2
+    assert "--limit of at least 20 images, and --side of at least 4" in capsys.readouterr().err
+
+
+def test_too_few_images(capsys: pytest.CaptureFixture[str]):
+    blobs("real", 80, 0)
+    blobs("fake", 10, 1)
+    assert go()[0] == 2
+    assert "too few can be used" in capsys.readouterr().err
