@@ -8,7 +8,7 @@ cores: 12.5 min, of which a single core is busy most of the time.
 Result: yes, where guidance is mild.  At 1.5 precision rises from 0.988 to 0.999 in five fits of replace while recall
 falls from 0.45 to 0.00, coverage from 0.80 to 0.07 and the variance within classes from 37 to 2.4; without guidance
 precision is 0.98 -> 0.96, recall 0.49 -> 0.06, coverage 0.76 -> 0.33 and that variance 46 -> 25.  At 3 each class is a
-single image after four fits (variance within classes 0.002), and images leave the real ones too: precision 0.97 -> 0.64.
+single image after four fits (variance within classes 0.002), and what is left is not real: precision 0.97 -> 0.64.
 The controls, real rows only, stay where they began at either guidance.  The generator has not converged (Fréchet
 distance 14.3 at generation 0 without guidance, 10.7 at 1.5, real against real 1.6).
 `--preset full`: 50,000 images, the transformer of `fashion_diffusion`; 40 fits, about 3.5 h on an H200 if 40 % of
