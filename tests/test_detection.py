@@ -1,5 +1,7 @@
 """Detectors of generated images: right where something is to be found, and at chance where nothing is."""
 
+import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +13,7 @@ from conftest import assert_mean
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from generators import Gaussian
+from generators.nets.linear import Linear
 from generators.nets.mlp import MLP
 from simulator import Dataset, GenlossError, Pool, View
 from simulator.probes.detection import Detection, auroc, by_neighbours, halves, radial, tpr_at
@@ -21,13 +24,19 @@ DETECTION = Detection(partial(MLP, hidden=(32,)), steps=150, batch=32, learning_
 NAMES = ("spectrum", "network", "entropy")
 
 
-def probe(real: Any, generated: Any, what: Detection = DETECTION) -> dict[str, Any]:
-    @jax.jit
-    def measured(generated: Any) -> dict[str, Any]:
+@functools.cache
+def compiled(what: Detection) -> Callable[..., dict[str, Any]]:
+    """One program for all rows of one shape."""
+
+    def measured(real: Any, generated: Any) -> dict[str, Any]:
         view = View(jnp.int32(0), None, Pool.of(generated), generated, real, Gaussian(2))
         return what(jax.random.key(0), view)
 
-    return measured(generated)
+    return jax.jit(measured)
+
+
+def probe(real: Any, generated: Any, what: Detection = DETECTION) -> dict[str, Any]:
+    return compiled(what)(real, generated)
 
 
 def digits(n: int = 1400) -> jax.Array:
@@ -65,8 +74,8 @@ def test_scores_of_the_same_and_of_the_apart():
 
 def test_real_against_real_is_chance():
     """Rows of one law: every auroc is 1/2, with the standard error that is stated, and tpr the rate it is held at."""
-    n, repeats = 100, 150
-    what = Detection(MLP, steps=10, batch=16, fpr=0.1)
+    n, repeats = 60, 120
+    what = Detection(Linear, steps=10, batch=16, fpr=0.1)
 
     @jax.jit
     @jax.vmap
@@ -79,13 +88,14 @@ def test_real_against_real_is_chance():
         area = np.asarray(result[name]["auroc"])
         assert_mean(area, 0.5)
         assert_mean(((area - 0.5) / np.asarray(result["error"])) ** 2, 1.0)  # n/2 and n/2 scores of one law
-        assert_mean(result[name]["tpr"], (0.1 * n / 2 + 1) / (n / 2 + 1))  # above the 6th largest of 50
+        assert_mean(result[name]["tpr"], 4 / 31)  # above the 4th largest of 30
     assert_mean(result["gap"], 0.0)
 
 
 def test_real_digits_against_other_real_digits():
-    x = digits()
-    found = probe(x[:700], x[700:])
+    """As bytes, beside a label that no detector sees."""
+    rows = Dataset.digits().draw(jax.random.key(1), 1400)
+    found = probe(*(jax.tree.map(lambda a, part=part: a[part], rows) for part in (slice(700), slice(700, None))))
     for name in NAMES:
         assert abs(float(found[name]["auroc"]) - 0.5) < 4 * float(found["error"])
         assert float(found[name]["tpr"]) < 0.06
@@ -110,30 +120,15 @@ def test_what_is_blurred_is_found():
     found = probe(x[:700], smooth)
     for name in ("spectrum", "network"):
         assert float(found[name]["auroc"]) > 0.9, name
-        assert float(found[name]["tpr"]) > 0.3, name
+    assert float(found["spectrum"]["tpr"]) > 0.5
     assert float(found["rows"]) == float(found["reference_rows"]) == 350
 
 
-def test_detectors_need_not_see_labels_or_bytes():
-    rows = Dataset.digits().draw(jax.random.key(1), 200)
-    as_bytes = probe(jax.tree.map(lambda a: a[:100], rows), jax.tree.map(lambda a: a[100:], rows))
-    x = rows["image"] / 255.0
-    as_numbers = probe(x[:100], x[100:])
-    for name in NAMES:
-        assert float(as_bytes[name]["auroc"]) == pytest.approx(float(as_numbers[name]["auroc"]), abs=2e-3)
-
-
 @pytest.mark.parametrize("scale", [0.5, 2.0])
-def test_the_gap_of_gaussians(scale: float):
-    """-d log s for samples s times as wide; estimates from k-NN distances of 1,500 points in 4 dimensions."""
-    real, generated = CHANCE.normal(size=(2, 1500, 2, 2, 1))
-    what = Detection(MLP, steps=1, neighbours=3)
-    with pytest.raises(GenlossError, match="too few frequencies"):
-        what.of(jax.random.key(0), jnp.asarray(real), jnp.asarray(generated))
-    wide = np.zeros((2, 1500, 4, 4, 1), np.float32)
-    wide[:, :, :2, :2] = real, generated * scale
-    found = what.of(jax.random.key(0), *jnp.asarray(wide), embed=lambda x: x[:, :2, :2, 0].reshape(-1, 4))
-    assert float(found["gap"]) == pytest.approx(-4 * np.log(scale), abs=0.2)
+def test_the_gap_is_in_nats(scale: float):
+    """Rows s times as wide have d log s more entropy; the same rows, so their distances say so exactly."""
+    x = digits()[:700]
+    assert float(probe(x, x * scale)["gap"]) == pytest.approx(-64 * np.log(scale), rel=1e-4)
 
 
 def test_neighbours_by_hand():
@@ -163,3 +158,5 @@ def test_what_cannot_be_detected_is_said():
         probe(jnp.zeros((20, 3)), jnp.zeros((20, 3)))
     with pytest.raises(GenlossError, match="halves"):
         probe(jnp.zeros((2, 8, 8, 1)), jnp.zeros((20, 8, 8, 1)))
+    with pytest.raises(GenlossError, match="too few frequencies"):
+        probe(jnp.zeros((20, 2, 2, 1)), jnp.zeros((20, 2, 2, 1)))

@@ -1,5 +1,6 @@
 """What is measured of a generation.  A probe is any `(key, view) -> array | dict`; these are frozen dataclasses."""
 
+from simulator.probes.detection import Detection
 from simulator.probes.diet import Diet
 from simulator.probes.diversity import Diversity, Modes, Vendi
 from simulator.probes.downstream import Downstream
@@ -17,6 +18,7 @@ __all__ = [
     "Categories",
     "Centres",
     "Compression",
+    "Detection",
     "Diet",
     "DietEntropy",
     "Diversity",
