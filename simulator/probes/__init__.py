@@ -10,6 +10,7 @@ from simulator.probes.lineage import Lineage
 from simulator.probes.memorisation import DietEntropy, Memorisation
 from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
 from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
+from simulator.probes.robustness import Robustness
 from simulator.probes.spectrum import Spectrum
 from simulator.probes.tabular import Regression, Tabular
 from simulator.probes.text import Compression, Perplexity, ReferencePerplexity, TextDiversity
@@ -42,6 +43,7 @@ __all__ = [
     "ReferencePerplexity",
     "Regression",
     "Risk",
+    "Robustness",
     "Spectrum",
     "Stored",
     "Tabular",
