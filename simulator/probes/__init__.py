@@ -7,6 +7,7 @@ from simulator.probes.downstream import Downstream
 from simulator.probes.features import Learned, Pca, Stored
 from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.lineage import Lineage
+from simulator.probes.masked import Masked
 from simulator.probes.memorisation import DietEntropy, Memorisation
 from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
 from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
@@ -33,6 +34,7 @@ __all__ = [
     "Lineage",
     "LogDet",
     "Manifold",
+    "Masked",
     "Memorisation",
     "Modes",
     "Moments",
