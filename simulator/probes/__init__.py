@@ -9,6 +9,7 @@ from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.lineage import Lineage
 from simulator.probes.masked import Masked
 from simulator.probes.memorisation import DietEntropy, Memorisation
+from simulator.probes.paired import Captioning, Retrieval
 from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
 from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
 from simulator.probes.robustness import Robustness
@@ -17,6 +18,7 @@ from simulator.probes.tabular import Regression, Tabular
 from simulator.probes.text import Compression, Perplexity, ReferencePerplexity, TextDiversity
 
 __all__ = [
+    "Captioning",
     "Categories",
     "Centres",
     "Compression",
@@ -44,6 +46,7 @@ __all__ = [
     "Rate",
     "ReferencePerplexity",
     "Regression",
+    "Retrieval",
     "Risk",
     "Robustness",
     "Spectrum",
