@@ -1,4 +1,4 @@
-"""What a generation does to models of pictures and their captions: finding one by the other, and saying what is seen."""
+"""What a generation does to models of pictures and captions: finding one by the other, and saying what is seen."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Captioning:
-    """An image-to-text transformer trained on the diet's pairs {"image", "caption"}, judged by what it says, word by word
-    the likeliest, of held-out real pictures.
+    """An image-to-text transformer trained on the diet's pairs {"image", "caption"}, judged by what it says of held-out
+    real pictures, the likeliest word after the other.
 
     `network(inputs, vocabulary, rngs=...)` builds a module from pictures [n, h, w, c] and numbers [n, length] to
-    logits [n, length, vocabulary] of each next number, such as `generators.nets.captions.Captioner`.  BLEU (sacrebleu's,
-    0 to 100) and CIDEr-D (`cider`) are taken on the host, in a callback of the compiled step.
+    logits [n, length, vocabulary] of each next number, such as `generators.nets.captions.Captioner`.  BLEU, that of
+    sacrebleu, and CIDEr-D (`cider`) are taken on the host, in a callback of the compiled step.
 
     bleu | n-grams of up to 4 words shared with the right captions | [0, 100] | higher is better | O(steps · batch)
     cider | the same, rare ones weighing more (CIDEr-D) | [0, 10] | higher is better | as bleu
