@@ -98,9 +98,9 @@ def test_cider_by_its_definition():
         10 * np.mean([min(4, len(t[0].split())) / 4 for t in right])
     )
     assert cider(["x y"] * 20, right) == 0
-    # Two sets, "a" in one and "b" in both: b weighs log(2/2) = 0, so "a b b" is "a" but for its pairs and its length.
-    value = cider(["a b b", "c"], [["a"], ["b"]])
-    assert value == pytest.approx(10 * (np.exp(-(2**2) / 72) / 4) / 2)
+    # Every word weighs log 2: "a b b" against "a" has the cosine 1/√5 for single words, none for longer runs, and two
+    # pairs of words too many; "c" against "b" has nothing.
+    assert cider(["a b b", "c"], [["a"], ["b"]]) == pytest.approx(10 * np.exp(-(2**2) / 72) / np.sqrt(5) / 4 / 2)
 
 
 def test_bleu_of_the_same_and_the_other():
@@ -128,11 +128,11 @@ def test_a_captioner_does_not_look_ahead_and_a_tower_not_at_padding():
     assert np.abs(np.asarray(run(1 - x, words)) - logits).max() > 1e-3
     spoken = np.asarray(jax.jit(lambda x: spoken_of(net, x, 9))(x))
     assert (spoken[:, 1:] == np.asarray(run(x, spoken)).argmax(-1)[:, :-1]).all()  # each the likeliest after the others
-    tower = module(TEXTS, (9,), 5)
+    params = jax.jit(lambda key: started(TEXTS, (9,), 5, key)[1])(jax.random.key(0))
+    end = lambda path, leaf: leaf.at[4:].set(7.0) if "place" in jax.tree_util.keystr(path) else leaf  # noqa: E731
+    other = jax.tree_util.tree_map_with_path(end, params)  # what stands where nothing is said
     short = np.where(np.arange(9) < 4, words, 0)
-    padded = jax.tree.map(lambda a: a, tower)
-    padded.place[...] = padded.place[...].at[4:].set(7.0)  # what stands where nothing is said
-    assert np.allclose(tower(short), padded(short), atol=1e-5)
+    assert np.allclose(*(jax.jit(merged(TEXTS, (9,), 5, p))(short) for p in (params, other)), atol=1e-5)
 
 
 def view_of(n: int) -> View:
