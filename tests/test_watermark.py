@@ -35,10 +35,9 @@ def bold(n: int = 100) -> jax.Array:
 @pytest.mark.parametrize("rate", [0.01, 0.1])
 def test_false_alarms_are_as_frequent_as_stated(rate: float):
     """Over keys, of pictures of both kinds, some of them as plain as can be."""
-    for x in (clouds(28, 1)[:10], bold(10)):
+    for x in (clouds(28, 1)[:10], bold(10), np.full((1, 28, 28, 1), 77, np.uint8)):
         marked = jax.jit(jax.vmap(lambda seed, x=x: Watermark.marked(_with(seed, rate), x).mean()))
         assert_mean(marked(jnp.arange(400)), rate)
-    assert not MARK.marked(jnp.full((3, 28, 28, 1), 77, jnp.uint8)).any()  # flat pictures say nothing
 
 
 def _with(seed: Any, rate: float) -> Watermark:
@@ -113,7 +112,7 @@ def test_a_chain_of_a_signing_generator_eats_none_of_its_own():
 
 
 def test_what_cannot_be_marked_is_said():
-    for fields, word in (({"strength": 0.0}, "strength"), ({"rate": 1e-5}, "rate"), ({"rate": 1.0}, "rate")):
+    for fields, word in (({"step": 0.0}, "step"), ({"rate": 0.0}, "rate"), ({"rate": 1.0}, "rate")):
         with pytest.raises(GenlossError, match=word):
             Watermark(**fields)
     with pytest.raises(GenlossError, match="24x24"):
