@@ -21,8 +21,8 @@ _LEAST = 64  # coefficients
 
 @dataclass(frozen=True)
 class Watermark:
-    """A watermark by dithered quantisation (Chen & Wootton 2001, doi:10.1109/18.923725) of images [n, h, w, c], bytes or
-    in [0, 1].
+    """A watermark by dithered quantisation (Chen & Wootton 2001, doi:10.1109/18.923725) of images [n, h, w, c], bytes
+    or floats in [0, 1].
 
     Twelve low coefficients c of the cosine transform of each 8x8 block of the luminance, those that JPEG keeps, are
     moved to the nearest of a lattice of `step` levels whose offsets d, uniform on [0, step), are the seed's.  An image
