@@ -21,11 +21,13 @@ class Attending(nnx.Module):
         self.within = MLP(width, width, (4 * width,), rngs=rngs)
         self.norms = nnx.List([nnx.LayerNorm(width, rngs=rngs) for _ in range(2)])
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, heard_by: jax.Array | None = None) -> jax.Array:
+        """`heard_by` bool, [..., heads, patches, patches] or what broadcasts to it: whom each patch may attend to."""
         asked = self.ask(self.norms[0](x))  # [..., patches, 3·width]
         asked = asked.reshape(*x.shape[:-1], 3, self.heads, -1)  # [..., patches, 3, heads, width/heads]
         queries, keys, values = (asked[..., i, :, :] for i in range(3))  # [..., patches, heads, width/heads]
         scores = jnp.einsum("...phd,...qhd->...hpq", queries, keys) * queries.shape[-1] ** -0.5
+        scores = scores if heard_by is None else jnp.where(heard_by, scores, -jnp.inf)
         heard = jnp.einsum("...hpq,...qhd->...phd", jax.nn.softmax(scores), values)
         x = x + self.tell(heard.reshape(x.shape))  # [..., patches, width]
         return x + self.within(self.norms[1](x))

@@ -7,14 +7,18 @@ from simulator.probes.downstream import Downstream
 from simulator.probes.features import Learned, Pca, Stored
 from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.lineage import Lineage
+from simulator.probes.masked import Masked
 from simulator.probes.memorisation import DietEntropy, Memorisation
+from simulator.probes.paired import Captioning, Retrieval
 from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
 from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
+from simulator.probes.robustness import Robustness
 from simulator.probes.spectrum import Spectrum
 from simulator.probes.tabular import Regression, Tabular
 from simulator.probes.text import Compression, Perplexity, ReferencePerplexity, TextDiversity
 
 __all__ = [
+    "Captioning",
     "Categories",
     "Centres",
     "Compression",
@@ -32,6 +36,7 @@ __all__ = [
     "Lineage",
     "LogDet",
     "Manifold",
+    "Masked",
     "Memorisation",
     "Modes",
     "Moments",
@@ -41,7 +46,9 @@ __all__ = [
     "Rate",
     "ReferencePerplexity",
     "Regression",
+    "Retrieval",
     "Risk",
+    "Robustness",
     "Spectrum",
     "Stored",
     "Tabular",

@@ -56,7 +56,7 @@ def train(plan: Plan, key: Key, rows: Rows, weight: Array, read: Callable[[Rows]
     """
     for_net, for_batches, for_augment = jax.random.split(key, 3)
     inputs = jax.eval_shape(lambda r: read(take(r, jnp.arange(1))), rows).shape[1:]
-    graph, params = _split(plan.network, inputs, kinds, for_net)
+    graph, params = started(plan.network, inputs, kinds, for_net)
     optimizer = optax.adam(optax.schedules.cosine_decay_schedule(plan.learning_rate, plan.steps))
 
     def loss(params: Params, batch: Rows) -> Array:
@@ -87,7 +87,8 @@ def skeleton(network: Network, inputs: tuple[int, ...], kinds: int) -> tuple[Any
     return graph, nnx.as_pure(params)
 
 
-def _split(network: Network, inputs: tuple[int, ...], kinds: int, key: Key) -> tuple[Any, Params]:
+def started(network: Network, inputs: tuple[int, ...], kinds: int, key: Key) -> tuple[Any, Params]:
+    """(structure, parameters) of a new `network` for rows of shape `inputs`."""
     graph, params, rest = nnx.split(_built(network, inputs, kinds, key), nnx.Param, ...)
     if jax.tree.leaves(rest):
         raise GenlossError(

@@ -1,0 +1,36 @@
+"""A generator that signs what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from simulator.pool import Pool, Rows
+from simulator.types import Array, Generator, Key, Params
+from simulator.watermark import Watermark, pictured
+
+
+@dataclass(frozen=True)
+class Watermarked:
+    """Any generator of images, each with a watermark; what it learns from is left as it is."""
+
+    generator: Generator
+    watermark: Watermark = Watermark()
+
+    def shaped(self, rows: Rows) -> Watermarked:
+        """The same for rows like these."""
+        inner = getattr(self.generator, "shaped", None)
+        return self if inner is None else dataclasses.replace(self, generator=inner(rows))
+
+    def init(self, key: Key) -> Params:
+        """The inner generator's own start."""
+        return self.generator.init(key)
+
+    def fit(self, key: Key, params: Params, pool: Pool) -> tuple[Params, dict[str, Array]]:
+        return self.generator.fit(key, params, pool)
+
+    def sample(self, key: Key, params: Params, n: int) -> Rows:
+        """The inner generator's rows, leaves [n, ...], their images marked."""
+        rows = self.generator.sample(key, params, n)
+        image = self.watermark.embed(pictured(rows))
+        return {**rows, "image": image} if isinstance(rows, dict) else image
