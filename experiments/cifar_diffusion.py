@@ -24,7 +24,7 @@ CLASSIFIER = Learned(Mixer, steps=1500, augment=True, flips=True)  # trained on 
 chain = dataclasses.replace(
     base.chain,
     source=Dataset(os.environ.get("GENLOSS_DATA", "uoft-cs") + "/cifar10"),
-    generator=dataclasses.replace(base.chain.generator, steps=800, flips=True),
+    generator=dataclasses.replace(base.generator, steps=800, flips=True),
     recipe=Mix(real=0.0, size=2000),
     probes={
         "fidelity": Fidelity(CLASSIFIER),
@@ -45,7 +45,7 @@ _full = dataclasses.replace(
     base.full,
     source=chain.source,
     generator=dataclasses.replace(
-        base.full.generator,
+        base.transformer,
         network=DiT(patch_size=2, num_attention_heads=6, attention_head_dim=64, num_layers=12),
         flips=True,
         batch=128,

@@ -36,14 +36,15 @@ def regimes(rows: int) -> Select:
     return Select((Mix(real=0.0, size=rows), Accumulate(), Mix(real=0.2, size=rows), Mix(real=1.0, size=rows)))
 
 
+generator = Diffusion(
+    network=partial(Denoiser, width=256, depth=2),
+    noise=Flow(prediction_type="sample"),  # a network narrower than an image can tell images, not noise
+    learning_rate=2e-3,
+    steps=1500,
+)
 chain = Chain(
     source=Dataset(os.environ.get("GENLOSS_DATA", "zalando-datasets") + "/fashion_mnist"),
-    generator=Diffusion(
-        network=partial(Denoiser, width=256, depth=2),
-        noise=Flow(prediction_type="sample"),  # a network narrower than an image can tell images, not noise
-        learning_rate=2e-3,
-        steps=1500,
-    ),
+    generator=generator,
     recipe=regimes(3000),
     probes={
         "fidelity": Fidelity(CLASSIFIER),
@@ -60,19 +61,20 @@ sweep = Sweep(chain, "recipe.index", SETTINGS)
 generations = 5
 replicates = 2
 
+transformer = Diffusion(
+    network=DiT(num_attention_heads=6, attention_head_dim=64, num_layers=12),
+    noise=Noise(sampler="ddim", beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"),
+    dtype="bfloat16",
+    steps=40_000,
+    batch=256,
+    learning_rate=3e-4,
+    average=0.9995,
+    sample_steps=100,
+    sample_batch=2000,
+)
 full = Chain(
     source=chain.source,
-    generator=Diffusion(
-        network=DiT(num_attention_heads=6, attention_head_dim=64, num_layers=12),
-        noise=Noise(sampler="ddim", beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"),
-        dtype="bfloat16",
-        steps=40_000,
-        batch=256,
-        learning_rate=3e-4,
-        average=0.9995,
-        sample_steps=100,
-        sample_batch=2000,
-    ),
+    generator=transformer,
     recipe=regimes(50_000),
     probes=chain.probes,
     real=50_000,

@@ -40,7 +40,7 @@ def loops(size: int) -> dict[str, Recipe]:
 
 
 SETTINGS = {name: i for i, name in enumerate(loops(1))}
-generator = dataclasses.replace(base.chain.generator, steps=1000)
+generator = dataclasses.replace(base.generator, steps=1000)
 chain = dataclasses.replace(
     base.chain, generator=generator, recipe=Select(tuple(loops(2000).values())), real=2000, rows=2000, fresh=1000
 )

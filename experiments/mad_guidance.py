@@ -30,7 +30,7 @@ SETTINGS = {
     "real only, guidance 1": (1.0, 1.0),
     "real only, guidance 3": (1.0, 3.0),
 }
-generator = dataclasses.replace(base.chain.generator, steps=1000)
+generator = dataclasses.replace(base.generator, steps=1000)
 chain = dataclasses.replace(base.chain, generator=generator, recipe=Mix(real=0.0, size=2000), real=2000, rows=2000)
 sweep = Sweep(chain, "recipe.real, generator.guidance", SETTINGS)
 generations = 5

@@ -126,7 +126,7 @@ class Pipeline:
             raise GenlossError(
                 f"There is no pipeline at {self.path}; give a folder of diffusers, or a hub id owner/name."
             )
-        from diffusers import DiffusionPipeline
+        from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
         try:
             return Path(DiffusionPipeline.download(self.path, use_safetensors=True))

@@ -94,6 +94,7 @@ class Scenes:
 def said(captions: np.ndarray, vocabulary: Sequence[str] | None = None) -> list[str]:
     """Numbers [n, length] up to the first end as words between spaces; without a vocabulary the numbers themselves."""
     texts = []
+    row: list[int]
     for row in captions.tolist():
         row = row[: row.index(END)] if END in row else row
         texts.append(" ".join(vocabulary[i] if vocabulary else str(i) for i in row if i > END))

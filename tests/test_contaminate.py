@@ -177,7 +177,7 @@ def test_loads_by_datasets_and_by_a_plain_folder_loop():
     images("fake", COUNTS, first=1000)
     assert go("0.4", "folder") == go("0.4", "rows", "--format", "parquet") == 0
     for out in ("folder", "rows"):
-        found = datasets.load_dataset(out, cache_dir="cache")["train"]
+        found: Any = datasets.load_dataset(out, cache_dir="cache")["train"]
         assert type(found.features["image"]).__name__ == "Image"
         assert found.features["label"].names == sorted(COUNTS)
         expected = Counter((item.label, item.decode().getpixel((0, 0))) for item in open_set(out).items(print))

@@ -186,6 +186,7 @@ def test_accuracy_falls_with_severity():
 
 
 def test_what_cannot_be_judged_is_said():
+    fields: dict[str, Any]
     for fields, word in (
         ({"corruptions": ("rain",)}, "rain"),
         ({"severities": (0, 1)}, "severities"),

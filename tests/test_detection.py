@@ -151,6 +151,7 @@ def test_halves_are_a_partition():
 
 
 def test_what_cannot_be_detected_is_said():
+    fields: dict[str, Any]
     for fields, word in (({"neighbours": 0}, "neighbours"), ({"fpr": 1.5}, "fpr"), ({"steps": 0}, "steps")):
         with pytest.raises(GenlossError, match=word):
             Detection(MLP, **fields)

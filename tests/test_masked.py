@@ -91,6 +91,7 @@ def test_what_is_prepared_are_labelled_training_rows():
 
 
 def test_what_cannot_be_masked_is_said():
+    fields: dict[str, Any]
     for fields, word in (({"steps": 0}, "steps"), ({"penalty": 0.0}, "penalty"), ({"labelled": 0}, "labelled")):
         with pytest.raises(GenlossError, match=word):
             Masked(NET, **fields)

@@ -56,7 +56,7 @@ def test_a_detector_is_the_logistic_regression_of_the_known_rows_and_sees_no_oth
     pool = mixed()
     detector = Detector(known=0.2, penalty=2.0)
     found = jax.jit(detector)(KEY, pool)
-    known = np.asarray(choose(KEY, pool.weight, 0.2 * (REAL + BLURRED)))
+    known = np.asarray(choose(KEY, pool.weight, jnp.float32(0.2 * (REAL + BLURRED))))
     x = np.asarray(log_spectrum(pool.rows), np.float64)
     x = (x - x[known].mean(0)) / x[known].std(0)
     # Its penalty is on one difference of coefficients c, and ours on both halves ±c/2: 2·2·(c/2)²/2 = 1·c²/2.

@@ -84,7 +84,7 @@ def sentences(n: int) -> list[str]:
 
 def test_cider_against_pycocoevalcap():
     pytest.importorskip("pycocoevalcap")
-    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.cider.cider import Cider  # pyright: ignore[reportMissingImports]
 
     spoken, right = sentences(40), [sentences(int(CHANCE.integers(1, 4))) for _ in range(40)]
     expected, _ = Cider().compute_score(dict(enumerate(right)), {i: [text] for i, text in enumerate(spoken)})

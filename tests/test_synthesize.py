@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -175,7 +176,7 @@ def test_killed_while_the_manifest_is_written(
 
 
 def opened(made: Path, name: str) -> Any:
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     pipe = DiffusionPipeline.from_pretrained(made / name)
     pipe.set_progress_bar_config(disable=True)
@@ -214,7 +215,7 @@ def test_a_label_is_what_the_model_has_for_the_name(made: Path, tmp_path: Path, 
     model, params = maker._model, maker._params
     for row in rows(tmp_path / "run"):
         label = {"one": 1, "seven": 7}[row["class"]]
-        words = np.array([row["seed"] >> 32, row["seed"] & 0xFFFFFFFF], np.uint32)
+        words = jnp.array([row["seed"] >> 32, row["seed"] & 0xFFFFFFFF], jnp.uint32)
         key, _ = jax.random.split(jax.random.wrap_key_data(words))
         sure = {**params, "labels": jax.nn.one_hot(label, 10)}
         image = jax.jit(lambda key, sure: model.sample(key, sure, 1))(key, sure)["image"][0, ..., 0]
@@ -257,7 +258,7 @@ def test_datasets_and_our_own_reader_read_them(
         read = datasets.load_dataset(str(out / "parquet"), split="train")
         assert case == "captions" or read.features["label"].names == ["cat", "dog", "n03"]
         for part in ("parquet", "folder"):
-            found = open_set(out / part).items(pytest.fail)
+            found = open_set(out / part).items(lambda *trouble: pytest.fail(str(trouble)))
             assert {(i.label, i.name) for i in found} == {
                 (r["file"].rpartition("/")[0], Path(r["file"]).name) for r in manifest
             }

@@ -22,8 +22,8 @@ MARK = Watermark(seed=3)
 
 
 @functools.cache
-def clouds(side: int, c: int) -> np.ndarray:
-    return pictures(100, side, side, c)
+def clouds(side: int, c: int) -> jax.Array:
+    return jnp.asarray(pictures(100, side, side, c))
 
 
 def bold(n: int = 100) -> jax.Array:
@@ -35,7 +35,7 @@ def bold(n: int = 100) -> jax.Array:
 @pytest.mark.parametrize("rate", [0.01, 0.1])
 def test_false_alarms_are_as_frequent_as_stated(rate: float):
     """Over keys, of pictures of both kinds, some of them as plain as can be."""
-    for x in (clouds(28, 1)[:10], bold(10), np.full((1, 28, 28, 1), 77, np.uint8)):
+    for x in (clouds(28, 1)[:10], bold(10), jnp.full((1, 28, 28, 1), 77, jnp.uint8)):
         marked = jax.jit(jax.vmap(lambda seed, x=x: Watermark.marked(_with(seed, rate), x).mean()))
         assert_mean(marked(jnp.arange(400)), rate)
 
@@ -112,6 +112,7 @@ def test_a_chain_of_a_signing_generator_eats_none_of_its_own():
 
 
 def test_what_cannot_be_marked_is_said():
+    fields: dict[str, Any]
     for fields, word in (({"step": 0.0}, "step"), ({"rate": 0.0}, "rate"), ({"rate": 1.0}, "rate")):
         with pytest.raises(GenlossError, match=word):
             Watermark(**fields)

@@ -1,5 +1,8 @@
 """Pipelines of diffusers as they come, but of a few thousand random weights, for tests that draw with them."""
 
+# The names of diffusers are found as they are asked for, which the type checker does not see.
+# pyright: reportPrivateImportUsage=false
+
 import json
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ def build(root: Path) -> None:
     torch.manual_seed(0)
     vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4, layers_per_block=1)
     stable(root, vae)
+    scheduler: Any
     for name, scheduler in (("dit", DDIMScheduler()), ("noisy", DDPMScheduler())):
         small: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "patch_size": 2}
         model = DiTTransformer2DModel(sample_size=8, out_channels=8, norm_num_groups=4, **small)
@@ -48,8 +52,13 @@ def stable(root: Path, vae: Any) -> None:
     (root / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizer(str(root / "vocab.json"), str(root / "merges.txt"), model_max_length=77)
     n = len(vocabulary)
-    ends = {"bos_token_id": n - 2, "eos_token_id": n - 1, "pad_token_id": n - 1}
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends: dict[str, Any] = {"bos_token_id": n - 2, "eos_token_id": n - 1, "pad_token_id": n - 1}
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     text = CLIPTextModel(CLIPTextConfig(vocab_size=n, **small, **ends))
     blocks: dict[str, Any] = {
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),

@@ -4,6 +4,9 @@
 with random weights: an unconditional U-Net of 4 million, and a class-conditional transformer of 9 million.
 """
 
+# The names of diffusers are found as they are asked for, which the type checker does not see.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import tempfile
@@ -35,18 +38,19 @@ def build(folder: Path) -> dict[str, str]:
     from diffusers import AutoencoderKL, DDIMScheduler, DDPMPipeline, DiTPipeline, DiTTransformer2DModel, UNet2DModel
 
     torch.manual_seed(0)
+    kept: Any = DDIMScheduler()
     blocks: dict[str, Any] = {
         "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
         "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
         "block_out_channels": (64, 128),
     }
-    DDPMPipeline(UNet2DModel(sample_size=32, **blocks), DDIMScheduler()).save_pretrained(folder / "unet")
+    DDPMPipeline(UNet2DModel(sample_size=32, **blocks), kept).save_pretrained(folder / "unet")
     net = DiTTransformer2DModel(
         num_attention_heads=6, attention_head_dim=32, num_layers=4, sample_size=16, out_channels=8
     )
     torch.nn.init.normal_(net.proj_out_2.weight, std=0.1)  # a new one passes noise through
     vae = AutoencoderKL(block_out_channels=(32,), latent_channels=4)
-    DiTPipeline(net, vae, DDIMScheduler()).save_pretrained(folder / "dit")
+    DiTPipeline(net, vae, kept).save_pretrained(folder / "dit")
     return {"unconditional": str(folder / "unet"), "class-conditional": str(folder / "dit")}
 
 

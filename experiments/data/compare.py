@@ -161,10 +161,10 @@ def measure(asked: Comparison, reference: Any, other: Any, fake: Any) -> dict[st
     patch = next((p for p in range(2, min(h, w)) if h % p == w % p == 0 and h * w <= 64 * p * p), None)
     network = functools.partial(MLP, hidden=(128,)) if patch is None else functools.partial(Mixer, patch=patch)
     judged = Detection(network).of(key, reference, fake, embed)
-    found["detectors"] = {
+    detectors: dict[str, Any] = {
         name: {k: float(v) for k, v in judged[name].items()} for name in ("spectrum", "network", "entropy")
     }
-    found["detectors"]["error"] = float(judged["error"])
+    found["detectors"] = detectors | {"error": float(judged["error"])}
     found["entropy gap"] = float(judged["gap"])
     found["power"] = {
         "frequency": ring.frequency.tolist(),

@@ -151,7 +151,7 @@ class Parquet:
     def _rows(self, batch: Any, where: str, first: int, before: int, troubles: Troubles) -> Iterator[Item]:
         images = batch.column(self.image)
         paths = images.field("path").to_pylist() if _has(images.type, "path") else [None] * len(batch)
-        labels = [""] * len(batch) if self.label is None else batch.column(self.label).to_pylist()
+        labels: list[Any] = [""] * len(batch) if self.label is None else batch.column(self.label).to_pylist()
         rows = zip(images.field("bytes").to_pylist(), paths, labels, strict=True)
         for row, (data, path, label) in enumerate(rows, before):
             at = f"{where}#{row - first}"
@@ -219,6 +219,7 @@ def _parquet(root: Path, files: list[Path], split: str | None, label: str | None
         chosen = _chosen(root, set(of), split)
         files = [file for file, name in zip(files, of, strict=True) if name == chosen]
     schema: Any = None
+    why = ""
     for file in files:  # a broken file is told of when it is read, if there is another
         try:
             schema = pyarrow.parquet.read_schema(file)

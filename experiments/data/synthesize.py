@@ -175,7 +175,7 @@ def work(job: Job, part: int, parts: int, tell: Tell) -> None:
         writing = None
         for b in todo:
             items = [job.items[i] for i in range(b * size, min((b + 1) * size, n))]
-            told = [item.subject.told if job.maker.takes == "label" else item.prompt for item in items]
+            told: list[Any] = [item.subject.told if job.maker.takes == "label" else item.prompt for item in items]
             images = job.maker.draw(told, [item.seed for item in items])  # [batch, h, w, c]
             if writing is not None:
                 tell(writing.result())

@@ -149,8 +149,10 @@ def _groups(items: Iterable[Item]) -> Iterator[tuple[list[str], list[str], list[
     group: tuple[list[str], list[str], list[bytes]] = [], [], []
     size = 0
     for item in items:
-        for column, value in zip(group, (item.name, item.label, data := item.read()), strict=True):
-            column.append(value)
+        data = item.read()
+        group[0].append(item.name)
+        group[1].append(item.label)
+        group[2].append(data)
         size += len(data)
         if size >= GROUP or len(group[0]) == _ROWS:
             yield group
