@@ -93,9 +93,9 @@ def pictured(rows: Rows) -> Array:
 
 def _coefficients(images: Array) -> Array:
     """The band's coefficients of the luminance of every whole block, in levels, [n, down, across, 12]."""
+    down, across = _blocks(images)
     levels = _levels(images)
     grey = levels if levels.shape[-1] == 1 else levels @ jnp.array([[0.299], [0.587], [0.114]])
-    down, across = _blocks(images)
     blocks = grey[:, : 8 * down, : 8 * across, 0].reshape(-1, down, 8, across, 8)
     found = jnp.einsum("ui,naibj,vj->nabuv", _DCT, blocks, _DCT, precision="highest")
     return found[..., _BAND[:, 0], _BAND[:, 1]]

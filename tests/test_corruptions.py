@@ -66,7 +66,10 @@ def test_there_are_fifteen():
 @pytest.mark.parametrize("quality", [7, 25, 50, 80, 95])
 @pytest.mark.parametrize("shape", [(3, 28, 28, 1), (3, 32, 32, 3), (2, 37, 45, 3), (2, 19, 24, 1)])
 def test_jpeg_against_pillow(shape: tuple[int, ...], quality: int):
-    """The same levels, but where a coefficient lies between two steps and their transform of whole numbers decides."""
+    """The same levels, but where a coefficient lies between two steps and their transform of whole numbers decides.
+
+    Each such coefficient moves a block by up to a step, so the bound is a tenth of what compression does, and rounding.
+    """
     x = pictures(*shape)
     found = np.round(np.asarray(JPEG(jnp.asarray(x) / 255.0, quality)) * 255)
     theirs = []
@@ -75,7 +78,7 @@ def test_jpeg_against_pillow(shape: tuple[int, ...], quality: int):
         Image.fromarray(image[..., 0] if shape[-1] == 1 else image).save(sink, "JPEG", quality=quality)
         theirs.append(np.asarray(Image.open(sink), float).reshape(image.shape))
     away = np.abs(found - np.stack(theirs))
-    assert np.median(away) <= shape[-1] // 2 and (away <= (1 if shape[-1] == 1 else 2)).mean() > 0.92
+    assert np.median(away) <= shape[-1] // 2 and away.mean() < 0.1 * np.abs(x - np.stack(theirs)).mean() + 0.5
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])

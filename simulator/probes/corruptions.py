@@ -373,7 +373,9 @@ def jpeg(x: Array, quality: Array | float) -> Array:
     tall, wide = whole.shape[1] // 2, whole.shape[2] // 2
     ycc = jnp.round(jnp.matmul(whole, jnp.asarray(_TO_YCC.T), precision="highest"))  # [n, 2 tall, 2 wide, 3]
     luma = _quantised(ycc[..., 0] - 128, _LUMINANCE, scale)[:, :h, :w] + 128  # [n, h, w]
-    chroma = ycc[..., 1:].reshape(n, tall, 2, wide, 2, 2).mean((2, 4))  # [n, tall, wide, 2]
+    four = ycc[..., 1:].reshape(n, tall, 2, wide, 2, 2).sum((2, 4))  # [n, tall, wide, 2]
+    # That library rounds the mean of four down and up by turns, so that none of it is lost on the way.
+    chroma = jnp.floor((four + 1 + (jnp.arange(wide) % 2)[:, None]) / 4)
     chroma = jnp.moveaxis(chroma, -1, 1).reshape(2 * n, tall, wide)
     chroma = _quantised(chroma, _CHROMINANCE, scale)[..., None]  # [2n, tall, wide, 1]
     rows, columns = ((jnp.arange(side) + 0.5) / 2 - 0.5 for side in (h, w))
@@ -395,4 +397,5 @@ def _quantised(plane: Array, table: np.ndarray, scale: Array) -> Array:
     found = (
         jnp.sign(level) * jnp.floor(jnp.abs(level) + 0.5) * steps[:, None]
     )  # halves away from 0, as that library does
-    return jnp.einsum("ui,naubv,vj->naibj", dct, found, dct, precision="highest").reshape(whole.shape)[:, :h, :w]
+    back = jnp.einsum("ui,naubv,vj->naibj", dct, found, dct, precision="highest").reshape(whole.shape)
+    return jnp.clip(jnp.round(back), -128, 127)[:, :h, :w]
