@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from simulator.pool import Pool, Rows, choose, draw
-from simulator.probes.classifier import in_blocks
-from simulator.probes.features import flat, pictures
-from simulator.probes.spectrum import Spectrum, rings
+from simulator.probes.detection import radial
+from simulator.probes.features import flat
 from simulator.probes.tabular import logistic, with_one
 from simulator.recipe import within
 from simulator.schedule import Number, at
@@ -24,17 +23,6 @@ from simulator.types import Array, GenlossError, Key
 
 if TYPE_CHECKING:
     from simulator.chain import Chain
-
-
-def log_spectrum(rows: Rows) -> Array:
-    """log10 of the power of each picture in each ring of frequencies but 0 (`Spectrum`), [n, rings]."""
-    shape = jax.eval_shape(pictures, rows).shape
-    if len(shape) != 4:
-        raise GenlossError(f"A spectrum needs images [n, h, w, c], and rows are {list(shape)}; give other features.")
-    ring, spectrum = rings(shape[1], shape[2]), Spectrum()
-    one = lambda row: spectrum.power(row[None], ring)[1:]  # noqa: E731
-    power = in_blocks(jax.vmap(one), pictures(rows))  # [n, rings]
-    return jnp.log10(jnp.maximum(power, 1e-12))  # an even picture has no power but for rounding
 
 
 @dataclass(frozen=True)
@@ -47,7 +35,7 @@ class Detector:
     """
 
     known: float = 0.1  # share of the diet's rows whose origin is known, in [0, 1]
-    features: Callable[[Rows], Array] = log_spectrum  # rows -> [n, d]
+    features: Callable[[Rows], Array] = radial  # rows -> [n, d]
     penalty: float = 1.0  # of the regression, above 0
 
     def __post_init__(self) -> None:

@@ -9,10 +9,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from simulator import Dataset, GenlossError, Pool
-from simulator.mitigation import Detector, DropSuspects, FarthestPoints, ReweighSuspects, log_spectrum
+from simulator.mitigation import Detector, DropSuspects, FarthestPoints, ReweighSuspects
 from simulator.pool import choose
+from simulator.probes.detection import radial
 from simulator.probes.memorisation import entropy
-from simulator.probes.spectrum import Spectrum, rings
 
 CHANCE = np.random.default_rng(0)
 REAL, BLURRED = 300, 200
@@ -37,13 +37,6 @@ def itself(rows: Any) -> jax.Array:
     return rows
 
 
-def test_the_spectrum_of_each_picture_is_the_probes():
-    rows = Dataset.digits().draw(KEY, 5)
-    ring = rings(8, 8)
-    each = [Spectrum().power({"image": rows["image"][i : i + 1]}, ring)[1:] for i in range(5)]
-    assert np.allclose(log_spectrum(rows), np.log10(np.stack(each)), rtol=1e-5)
-
-
 def test_a_detector_learns_from_known_rows_what_is_blurred():
     pool = mixed()
     found = np.asarray(jax.jit(Detector(known=0.3))(KEY, pool))
@@ -57,7 +50,7 @@ def test_a_detector_is_the_logistic_regression_of_the_known_rows_and_sees_no_oth
     detector = Detector(known=0.2, penalty=2.0)
     found = jax.jit(detector)(KEY, pool)
     known = np.asarray(choose(KEY, pool.weight, jnp.float32(0.2 * (REAL + BLURRED))))
-    x = np.asarray(log_spectrum(pool.rows), np.float64)
+    x = np.asarray(radial(pool.rows), np.float64)
     x = (x - x[known].mean(0)) / x[known].std(0)
     # Its penalty is on one difference of coefficients c, and ours on both halves ±c/2: 2·2·(c/2)²/2 = 1·c²/2.
     reference = LogisticRegression(C=1.0, tol=1e-8, max_iter=1000).fit(x[known], np.asarray(pool.origin)[known])

@@ -126,7 +126,10 @@ def by_neighbours(real: Array, generated: Array, new: Array, k: int = 1) -> Arra
 
 def radial(rows: Rows) -> Array:
     """log10 of the mean power of each ring of frequencies but 0, of every image, [n, rings]; see `Spectrum`."""
-    _, h, w, _ = jax.eval_shape(pictures, rows).shape
+    shape = jax.eval_shape(pictures, rows).shape
+    if len(shape) != 4:
+        raise GenlossError(f"A spectrum needs images [n, h, w, c], and rows are {list(shape)}; give other features.")
+    h, w = shape[1:3]
     ring = rings(h, w)
     member = np.zeros((h, w, len(ring.size)), np.float32)
     member[np.arange(h)[:, None], np.arange(w), ring.place] = 1 / ring.size[ring.place]
