@@ -36,6 +36,7 @@ def go(*more: str, out: str = "out", synthetic: str = "fake") -> tuple[int, dict
     return code, json.loads(file.read_text()) if file.exists() else {}
 
 
+@pytest.mark.slow  # half a minute
 def test_equal_sets_are_equal_and_a_narrow_noisy_one_is_found():
     blobs("real", 240, 0)
     blobs("same", 120, 1)

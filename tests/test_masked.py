@@ -59,6 +59,7 @@ def view_of(diet: Pool, what: Masked) -> View:
     return View(jnp.int32(0), None, diet, diet.rows, TEST, Gaussian(2), prepared={what: LABELLED})
 
 
+@pytest.mark.slow  # half a minute
 def test_pre_training_on_real_digits_is_worth_something():
     """More right from 100 labels than with first weights; noise teaches less; rows of weight 0 are not there."""
     rows = SOURCE.draw(jax.random.key(1), 1000)

@@ -140,6 +140,7 @@ def view_of(n: int) -> View:
     return View(jnp.int32(0), None, diet, diet.rows, DRAW(jax.random.key(1), 100, True), Gaussian(2))
 
 
+@pytest.mark.slow  # half a minute
 def test_two_towers_find_pairs():
     what = Retrieval(partial(MLP, hidden=(64,)), TEXTS, steps=300, learning_rate=5e-3)
     untrained = Retrieval(partial(MLP, hidden=(64,)), TEXTS, steps=1, learning_rate=1e-9)
