@@ -22,6 +22,16 @@ _PROCESSES = "be process I of N that share the mesh, the first at HOST:PORT; 'au
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; 0 done, 1 the run failed, 2 bad input."""
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read has gone, as `| head` does; what is left in the buffer has no reader either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     if len(arguments) == 2 and arguments[0] in RUNNING and arguments[1] in ("-h", "--help"):

@@ -1,6 +1,8 @@
 """The command: what it prints, what it leaves, and how it refuses."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,14 @@ def test_help_lists_the_fields(capsys: pytest.CaptureFixture[str]):
     for word in ("--generations", "--recipe.generations", "--generator.ddof", "synthetic rows each generation writes"):
         assert word in said
     assert main(["run", "--help"]) == 0
+
+
+def test_a_reader_that_has_gone_is_no_failure():
+    command = [sys.executable, "-m", "experiments.cli", "run", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE.parent) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
 
 
 def test_list(capsys: pytest.CaptureFixture[str]):
