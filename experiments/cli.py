@@ -402,7 +402,8 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _synthesize(options: argparse.Namespace, rest: list[str]) -> int:
-    from experiments.data.synthesize import Request, synthesize
+    from experiments.data.job import Request
+    from experiments.data.synthesize import synthesize
 
     asked = {
         name: value for name, value in vars(options).items() if name not in ("command", "cache", "workers", "shard")

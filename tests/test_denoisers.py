@@ -9,9 +9,7 @@ import pytest
 from conftest import cases
 from flax import nnx
 
-from generators.nets.dit import DiT, places
-from generators.nets.unet import (
-    UNet,
+from generators.nets.convolution import (
     by_lax,
     by_matmul,
     by_turns,
@@ -19,8 +17,9 @@ from generators.nets.unet import (
     filtered_double,
     filtered_half,
     halved,
-    waves,
 )
+from generators.nets.dit import DiT, places
+from generators.nets.unet import UNet, waves
 from simulator import GenlossError
 
 TINY = UNet(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)

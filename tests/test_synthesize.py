@@ -20,9 +20,9 @@ from PIL import Image
 from experiments.cli import main
 from experiments.data import prompts, synthesize
 from experiments.data.images import open_set
+from experiments.data.job import Job, Request
 from experiments.data.prompts import Items, Subject
 from experiments.data.stored import Stored
-from experiments.data.synthesize import Job, Request
 from generators.vae import VAE
 from simulator import Chain, Dataset, run
 

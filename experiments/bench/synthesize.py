@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from experiments.bench import console, table
+from experiments.data.job import Request
 from experiments.data.prompts import number
-from experiments.data.synthesize import Request, synthesize
+from experiments.data.synthesize import synthesize
 from generators.pipeline import Pipeline
 
 STEPS, BATCH, BATCHES = 20, 8, 5

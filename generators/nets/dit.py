@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from generators.nets.patches import cut, grid
-from generators.nets.unet import Attention, Embedding, waves
+from generators.nets.unet import Attention, Embedding, kept, waves
 from simulator.types import Array, GenlossError
 
 ACTIVATIONS = {
@@ -80,7 +80,7 @@ class Adapting(nnx.Module):
         self.linear = nnx.Linear(width, 6 * width, kernel_init=ZERO, dtype=dtype, rngs=rngs)
 
     def __call__(self, t: Array, label: Array | None) -> Array:
-        return self.linear(jax.nn.silu(self.emb(t, label)))[:, None]  # [n, 1, 6·width]
+        return kept(self.linear(jax.nn.silu(self.emb(t, label))))[:, None]  # [n, 1, 6·width]
 
 
 class Projected(nnx.Module):
@@ -91,7 +91,7 @@ class Projected(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: Array) -> Array:
-        return ACTIVATIONS[self.activation](self.proj(x))
+        return ACTIVATIONS[self.activation](kept(self.proj(x)))
 
 
 class Feeding(nnx.Module):
@@ -102,7 +102,8 @@ class Feeding(nnx.Module):
         self.net: nnx.List[Any] = nnx.List([within, None, nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)])
 
     def __call__(self, x: Array) -> Array:
-        return self.net[2](self.net[0](x))
+        # Over rows: a gradient summed over two axes is transposed first on a CPU.
+        return kept(self.net[2](self.net[0](x.reshape(-1, x.shape[-1])))).reshape(x.shape)
 
 
 class Block(nnx.Module):
@@ -203,9 +204,9 @@ class DiTModule(nnx.Module):
         graph, _ = nnx.split(self.transformer_blocks[0], nnx.Param)
         states = [nnx.as_pure(nnx.split(block, nnx.Param)[1]) for block in self.transformer_blocks]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)  # leaves [blocks, ...]
-        # What lies between matmuls is computed once more for the gradient: kept, it is more to write than to compute.
-        kept = jax.checkpoint_policies.dots_saveable
-        one = jax.checkpoint(lambda y, block: (nnx.merge(graph, block)(y, t, label), None), policy=kept)
+        # What lies between matmuls is computed once more for the gradient: to write it takes longer than to compute it.
+        policy = jax.checkpoint_policies.save_only_these_names("kept")
+        one = jax.checkpoint(lambda y, block: (nnx.merge(graph, block)(y, t, label), None), policy=policy)
         return jax.lax.scan(one, y, stacked)[0]
 
 
