@@ -211,7 +211,9 @@ def _trained(plan: Any, key: Key, loss: Callable[[Params, Rows], Array], params:
 
 def _pairs(rows: Rows) -> Rows:
     if not (isinstance(rows, dict) and {"image", "caption"} <= rows.keys()):
-        raise GenlossError("This probe needs pairs of an image and a caption; give the chain a source such as Scenes.")
+        raise GenlossError(
+            "This probe needs pairs of an image and a caption; give the chain such a source, Captioned or Scenes."
+        )
     return rows
 
 
