@@ -149,7 +149,7 @@ def bleu(spoken: Sequence[str], right: Sequence[str]) -> float:
     try:
         import sacrebleu
     except ModuleNotFoundError:
-        raise GenlossError("BLEU of captions is sacrebleu's; pip install sacrebleu, or leave the probe out.") from None
+        raise GenlossError("BLEU of captions needs sacrebleu; pip install 'genloss[captions]'.") from None
     return sacrebleu.corpus_bleu(list(spoken), [list(right)], tokenize="none", force=True).score
 
 
