@@ -117,6 +117,16 @@ def test_protocol_shapes_and_types(case: str):
     assert jax.tree.map(lambda a: (a.shape, a.dtype), rows) == expected
 
 
+@pytest.mark.parametrize("held_out", [0, 10, 1000])
+@pytest.mark.parametrize("generator", [TINY, CASES["diffusion"][0], Society(TINY, 2)])
+def test_a_generator_has_the_classes_of_its_source(generator: Any, held_out: int):
+    """However few held-out rows are asked for; of a truth, which names no classes, with those that it draws."""
+    sources = (Dataset.digits(), Truth(dataclasses.replace(TINY, shape=(8, 8, 1), classes=10)))
+    for source in sources[: 1 if held_out == 10 else 2]:
+        model: Any = Chain(source=source, generator=generator, held_out=held_out).model
+        assert getattr(model, "generator", model).classes == 10
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_weight_is_multiplicity(case: str):
     """Weight 2 is the row twice, weight 0 its absence."""
