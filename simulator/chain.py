@@ -66,10 +66,9 @@ class Chain:
                 raise GenlossError(
                     f"A probe cannot be called '{name}': t and fit are taken, and dots name what is in one."
                 )
-        classes = getattr(getattr(self.source, "split", None), "classes", ())
-        if 0 < self.held_out < len(classes):
+        if 0 < self.held_out < self.classes:
             raise GenlossError(
-                f"`held_out` is {self.held_out}; give at least one row for each of {len(classes)} classes."
+                f"`held_out` is {self.held_out}; give at least one row for each of {self.classes} classes."
             )
         if self.follows is not None and not hasattr(self.generator, "parents"):
             raise GenlossError(
@@ -85,6 +84,11 @@ class Chain:
 
     # What the configuration implies.
 
+    @property
+    def classes(self) -> int:
+        """Classes that the source names; 0 where it names none."""
+        return len(getattr(getattr(self.source, "split", None), "classes", ()))
+
     @functools.cached_property
     def model(self) -> Generator:
         """The generator, its shapes taken from the source's rows where it leaves them open."""
@@ -92,7 +96,14 @@ class Chain:
         if shaped is None:
             return self.generator
         with jax.ensure_compile_time_eval():
-            return shaped(self.reference if self.held_out else self.source.draw(jax.random.key(0), 1, held_out=True))
+            return shaped(self.reference if self.held_out else self._example())
+
+    def _example(self) -> Rows:
+        """Held-out rows among which are all classes: one of each, or 1,000 where the source does not say how many."""
+        rows = self.source.draw(jax.random.key(0), self.classes or 1, held_out=True)
+        if self.classes or not (isinstance(rows, dict) and "label" in rows):
+            return rows
+        return self.source.draw(jax.random.key(0), 1000, held_out=True)
 
     @functools.cached_property
     def reference(self) -> Rows:

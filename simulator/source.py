@@ -71,13 +71,7 @@ class Dataset:
             raise GenlossError("The embedded digits have one split and one size; only `reuse` can be changed.")
         if self.side is not None and self.side < 1:
             raise GenlossError(f"`side` is {self.side} and must be at least 1 pixel.")
-        if self.test.endswith("%"):
-            try:
-                share = float(self.test[:-1])
-            except ValueError:
-                share = 0.0
-            if not 0 < share < 100:
-                raise GenlossError(f"`test` is '{self.test}'; a held-out share lies between 0% and 100%, such as 20%.")
+        share_of(self.test)
 
     @classmethod
     def digits(cls) -> Dataset:
@@ -136,8 +130,8 @@ class Dataset:
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` (leaves [n, ...]) is byte for byte a held-out row."""
-        held_out = set(_digests(self.split.test))
-        if leaked := sum(digest in held_out for digest in _digests(rows)):
+        held_out = set(digests(self.split.test))
+        if leaked := sum(digest in held_out for digest in digests(rows)):
             raise GenlossError(
                 f"{leaked} of the pool's real rows are held-out rows of {self.path}; give the chain training rows only."
             )
@@ -209,8 +203,8 @@ class Text:
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` [n, length] is a held-out window and no training window reads the same."""
-        held_out = set(_digests(self.split.test)) - set(_digests(self.split.train))
-        if leaked := sum(digest in held_out for digest in _digests(rows)):
+        held_out = set(digests(self.split.test)) - set(digests(self.split.train))
+        if leaked := sum(digest in held_out for digest in digests(rows)):
             raise GenlossError(
                 f"{leaked} of the pool's real rows are held-out windows of {self.path}; give the chain training rows "
                 "only."
@@ -232,7 +226,21 @@ def _stratified(label: Array, classes: int) -> Array:
     return jnp.argsort(rank / members.sum(0)[label], stable=True)
 
 
-def _digests(rows: Rows) -> Iterator[bytes]:
+def share_of(test: str) -> float | None:
+    """The share of "20%", 0.2; None where a split is named."""
+    if not test.endswith("%"):
+        return None
+    try:
+        share = float(test[:-1])
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 100:
+        raise GenlossError(f"`test` is '{test}'; a held-out share lies between 0% and 100%, such as 20%.")
+    return share / 100
+
+
+def digests(rows: Rows) -> Iterator[bytes]:
+    """A checksum of each row, leaves [n, ...]."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(rows)]
     for i in range(len(leaves[0])):
         yield hashlib.blake2b(b"".join(leaf[i].tobytes() for leaf in leaves), digest_size=16).digest()
@@ -249,7 +257,7 @@ def _read(path: str, train: str, test: str, image: str | None, label: str | None
                 f"Class {empty[0]} ('{classes[empty[0]]}') has no rows in the '{name}' split of {path}; "
                 "leave the class out of the data set or choose another split."
             )
-    if shared := len(set(_digests(trained)) & set(_digests(held_out))):
+    if shared := len(set(digests(trained)) & set(digests(held_out))):
         raise GenlossError(
             f"{shared} rows of the '{train}' split of {path} are also in its '{test}' split; remove them from one, "
             "since rows trained on cannot be held out."
@@ -277,20 +285,10 @@ def _shuffle_split(rows: dict[str, np.ndarray], share: float) -> tuple[Rows, Row
 def _huggingface(
     path: str, train: str, test: str, image: str | None, label: str | None, side: int | None
 ) -> tuple[tuple[Rows, Rows], tuple[str, ...]]:
-    dataset = _open(path)
-    share = float(test[:-1]) / 100 if test.endswith("%") else None
-    for split in (train,) if share is not None else (train, test):
-        if split not in dataset:
-            raise GenlossError(
-                f"{path} has no split '{split}'; it has: {', '.join(dataset)}."
-                + (" A held-out share can be cut from the train split with test='20%'." if split == test else "")
-            )
+    dataset, share = opened(path, train, test), share_of(test)
     features = dataset[train].features
-    image = image or _column(path, features, "Image", "image")
-    label = label or _column(path, features, "ClassLabel", "label")
-    for column in (image, label):
-        if column not in features:
-            raise GenlossError(f"{path} has no column '{column}'; it has: {', '.join(features)}.")
+    image = column(path, features, image, "image", "Image")
+    label = column(path, features, label, "label", "ClassLabel")
     classes = tuple(getattr(features[label], "names", ()))
     splits = [
         _decode(path, dataset[name], image, label, side) for name in (train,) + ((test,) if share is None else ())
@@ -305,6 +303,18 @@ def _huggingface(
             f"{splits[1]['image'].shape[1:]}; set `side` to resize them."
         )
     return (splits[0], splits[1]), classes
+
+
+def opened(path: str, train: str, test: str) -> Any:
+    """The splits at a path or hub id by name; `train` is one of them, and so is `test` unless it is a share."""
+    dataset = _open(path)
+    for split in (train, test) if share_of(test) is None else (train,):
+        if split not in dataset:
+            raise GenlossError(
+                f"{path} has no split '{split}'; it has: {', '.join(dataset)}."
+                + (" A held-out share can be cut from the train split with test='20%'." if split == test else "")
+            )
+    return dataset
 
 
 def _open(path: str) -> Any:
@@ -348,14 +358,25 @@ def _hub_answers(path: str) -> bool:
     return True
 
 
-def _column(path: str, features: Any, kind: Literal["Image", "ClassLabel"], name: str) -> str:
-    found = [column for column, feature in features.items() if type(feature).__name__ == kind]
+def column(path: str, features: Any, given: str | None, name: str, *kinds: str) -> str:
+    """The column that is given or, without, the only one of these kinds or, where there is none, the one named so."""
+    if given is not None:
+        if given not in features:
+            raise GenlossError(f"{path} has no column '{given}'; it has: {', '.join(features)}.")
+        return given
+    found = [column for column, feature in features.items() if _kind(feature) in kinds]
     if not found and name in features:
         found = [name]
     if len(found) != 1:
         what = "no" if not found else "more than one"
-        raise GenlossError(f"{path} has {what} {kind} column among {', '.join(features)}; name it with `{name}`.")
+        raise GenlossError(f"{path} has {what} {kinds[0]} column among {', '.join(features)}; name it with `{name}`.")
     return found[0]
+
+
+def _kind(feature: Any) -> str:
+    """The kind of a column: "Image", "ClassLabel", or of plain values their type, such as "string"."""
+    kind = type(feature).__name__
+    return feature.dtype if kind == "Value" else kind
 
 
 def _decode(path: str, split: Any, image: str, label: str, side: int | None) -> dict[str, np.ndarray]:
@@ -403,7 +424,7 @@ def _read_text(path: str, length: int, level: str, vocabulary: int | None) -> tu
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
             raise GenlossError(f"{path} is not text in UTF-8; convert it, or read it as level='byte'.") from None
-        said, alphabet = _numbered(re.findall(r"\w+|[^\w\s]", text) if level == "word" else list(text), vocabulary)
+        said, alphabet = _numbered(words(text) if level == "word" else list(text), vocabulary)
     cut = len(said) * 4 // 5  # the first held-out token
     train, test = (part[: len(part) // length * length].reshape(-1, length) for part in (said[:cut], said[cut:]))
     if not (len(train) and len(test)):
@@ -428,6 +449,11 @@ def _bytes(path: str) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise GenlossError(f"{path} cannot be read ({error.strerror}); give a file that can.") from None
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters and digits, and single marks; white space is no word."""
+    return re.findall(r"\w+|[^\w\s]", text)
 
 
 def _numbered(tokens: list[str], vocabulary: int | None) -> tuple[np.ndarray, tuple[str, ...]]:

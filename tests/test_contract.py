@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import gaussian_chain
+from test_watermark import Blank, Clouds
 
 from generators import (
     KDE,
@@ -25,6 +26,7 @@ from generators import (
     PerClass,
     Poisson,
     Society,
+    Watermarked,
 )
 from generators.linear import Linear
 from generators.logistic import Logistic
@@ -32,8 +34,9 @@ from generators.nets.denoiser import Denoiser
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
 from simulator import recipe as recipes
 from simulator.contamination import Contaminate
-from simulator.mitigation import DropSuspects, FarthestPoints, ReweighSuspects
+from simulator.mitigation import Detector, DropSuspects, FarthestPoints, ReweighSuspects
 from simulator.pool import take
+from simulator.watermark import FilterWatermark
 
 TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
 SMALL = partial(Denoiser, width=16, depth=1)
@@ -91,9 +94,14 @@ RECIPES = [
     Contaminate(0.2, by="real", nested=False),
     recipes.Then(Contaminate(0.4), DropSuspects(negative, 0.0)),
     recipes.Then(Contaminate(0.4), ReweighSuspects(negative)),
+    recipes.Then(Contaminate(0.4), DropSuspects(Detector(0.5, features=itself), 0.9)),
+    recipes.Then(Contaminate(0.4), ReweighSuspects(Detector(0.5, features=itself))),
     recipes.Then(Contaminate(0.4), FarthestPoints(0.5, features=itself)),
     recipes.Select((recipes.Replace(), recipes.Accumulate()), 1),
 ]
+
+
+OF_IMAGES = [FilterWatermark(), recipes.Then(Contaminate(0.4), DropSuspects())]
 
 
 def chain_of(case: str, **fields: Any) -> Chain:
@@ -115,6 +123,16 @@ def test_protocol_shapes_and_types(case: str):
     rows = model.sample(jax.random.key(2), params, 7)
     expected = jax.tree.map(lambda a: ((7, *a.shape[1:]), a.dtype), state.pool.rows)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), rows) == expected
+
+
+@pytest.mark.parametrize("held_out", [0, 10, 1000])
+@pytest.mark.parametrize("generator", [TINY, CASES["diffusion"][0], Society(TINY, 2)])
+def test_a_generator_has_the_classes_of_its_source(generator: Any, held_out: int):
+    """However few held-out rows are asked for; of a truth, which names no classes, with those that it draws."""
+    sources = (Dataset.digits(), Truth(dataclasses.replace(TINY, shape=(8, 8, 1), classes=10)))
+    for source in sources[: 1 if held_out == 10 else 2]:
+        model: Any = Chain(source=source, generator=generator, held_out=held_out).model
+        assert getattr(model, "generator", model).classes == 10
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -153,12 +171,16 @@ def traces(chain: Chain, generations: int = 4) -> int:
     return len(seen)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)
+@pytest.mark.parametrize("recipe", [*RECIPES, *OF_IMAGES], ids=lambda recipe: type(recipe).__name__)
 def test_every_recipe_drives_a_chain(recipe: Any):
-    chain = gaussian_chain(dim=2, recipe=recipe, real=30, rows=30, fresh=10)
+    fields: dict[str, Any] = {"recipe": recipe, "real": 30, "rows": 30, "fresh": 10}
+    if recipe in OF_IMAGES:
+        chain = Chain(source=Clouds(), generator=Watermarked(Blank()), held_out=0, **fields)
+    else:
+        chain = gaussian_chain(dim=2, **fields)
     found = simulate(chain, jax.random.key(0), 4)
     assert found.t.tolist() == [0, 1, 2, 3]
-    assert np.isfinite(found["moments.cov"]).all()
+    assert all(np.isfinite(value).all() for value in found.flat().values())
     # Weights are what the contract says: non-negative, one per slot, none on an empty slot.
     state = chain.init(jax.random.key(0), 4)
     for t in range(3):

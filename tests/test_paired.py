@@ -1,6 +1,9 @@
 """Captioned scenes, and models that pair pictures with words."""
 
+import sys
+import tomllib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -107,6 +110,15 @@ def test_bleu_of_the_same_and_the_other():
     text = sentences(10)
     assert bleu(text, text) == pytest.approx(100)
     assert bleu(["x y z"] * 10, text) < 1
+
+
+def test_without_sacrebleu_its_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(GenlossError, match=r"pip install 'genloss\[captions\]'"):
+        bleu(["a b"], ["a b"])
+    with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    assert [name.startswith("sacrebleu") for name in extras["captions"]] == [True]
 
 
 # Networks.

@@ -149,7 +149,7 @@ def bleu(spoken: Sequence[str], right: Sequence[str]) -> float:
     try:
         import sacrebleu
     except ModuleNotFoundError:
-        raise GenlossError("BLEU of captions is sacrebleu's; pip install sacrebleu, or leave the probe out.") from None
+        raise GenlossError("BLEU of captions needs sacrebleu; pip install 'genloss[captions]'.") from None
     return sacrebleu.corpus_bleu(list(spoken), [list(right)], tokenize="none", force=True).score
 
 
@@ -211,7 +211,9 @@ def _trained(plan: Any, key: Key, loss: Callable[[Params, Rows], Array], params:
 
 def _pairs(rows: Rows) -> Rows:
     if not (isinstance(rows, dict) and {"image", "caption"} <= rows.keys()):
-        raise GenlossError("This probe needs pairs of an image and a caption; give the chain a source such as Scenes.")
+        raise GenlossError(
+            "This probe needs pairs of an image and a caption; give the chain such a source, Captioned or Scenes."
+        )
     return rows
 
 
