@@ -1,7 +1,8 @@
 """Training and sampling of diffusion models, against the device's matmuls, PyTorch, and many networks at once.
 
-`python -m experiments.bench diffusion`, or one part: `diffusion.train`, `diffusion.ensembles`.  FLOPs are those of the
-matmuls and convolutions that the network is written in, and of a train step three times as many, whatever is computed.
+`python -m experiments.bench diffusion`, or one part: `diffusion.train`, `diffusion.ensembles`; `diffusion.convolutions`
+has the three ways in which many U-Nets at once may convolve.  FLOPs are those of the matmuls and convolutions that the
+network is written in, and of a train step three times as many, whatever is computed.
 """
 
 from __future__ import annotations
@@ -37,10 +38,9 @@ TINY = UNet(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, a
 SMALL = {  # 8 x 8 images, 16 rows per step
     "MLP, 64 x 2": partial(Denoiser, width=64, depth=2),
     "DiT, 32 x 2": DiT(patch_size=2, num_attention_heads=2, attention_head_dim=16, num_layers=2),
-    "U-Net, 8-16, auto": TINY,
-    "U-Net, 8-16, matmul": dataclasses.replace(TINY, convolution="matmul"),
-    "U-Net, 8-16, lax": dataclasses.replace(TINY, convolution="lax"),
+    "U-Net, 8-16": TINY,
 }
+CONVOLUTIONS = {f"U-Net, 8-16, {how}": dataclasses.replace(TINY, convolution=how) for how in ("auto", "matmul", "lax")}
 SAMPLE_STEPS, CHUNK = 10, 5
 
 
@@ -155,12 +155,12 @@ def _torch(job: Work, rows: Rows) -> float:
     return best
 
 
-def ensembles() -> None:
+def ensembles(networks: dict[str, Any] = SMALL) -> None:
     """K small networks trained side by side in one program."""
     many, rows = (1, 4, 16, 64), images(8)
     found = table("K networks in one program: steps of all together / s", "network", *map(str, many), "64 against 1")
     pool, key = Pool.of(rows), jax.random.key(0)
-    for name, network in SMALL.items():
+    for name, network in networks.items():
         model = Diffusion(network=network, batch=16, steps=1000, chunk=CHUNK).shaped(rows)
         if model.unrolled:  # compiling takes as much longer as the chunk is large
             model = dataclasses.replace(model, chunk=1)
@@ -181,4 +181,8 @@ def ensembles() -> None:
     console.print(found)
 
 
-PARTS: dict[str, Callable[[], None]] = {"train": train, "ensembles": ensembles}
+PARTS: dict[str, Callable[[], None]] = {
+    "train": train,
+    "ensembles": ensembles,
+    "convolutions": partial(ensembles, CONVOLUTIONS),  # minutes more: grouped ones compile slowly
+}
