@@ -25,13 +25,16 @@ import numpy as np
 
 from generators.archive import Archive
 from generators.nets.convnet import ConvNet
+from generators.nets.masked import MaskedAutoencoder
+from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
+from generators.nets.vit import ViT
 from generators.vae import VAE
 from simulator import Chain, Dataset, Pool, Record, Sweep, View, ensemble
 from simulator.contamination import RATIOS, Contaminate
-from simulator.harm import excess, interval, worst
+from simulator.harm import excess, interval, marginal, worst
 from simulator.pool import Rows, draw, take
-from simulator.probes import Downstream, Learned, Manifold
+from simulator.probes import Downstream, Learned, Manifold, Masked
 from simulator.recipe import Select
 from simulator.source import Split
 from simulator.types import Array, Key
@@ -106,13 +109,13 @@ def _fitted(source: Dataset, generator: Any) -> tuple[Any, Any]:
     return model, jax.jit(model.fit)(jax.random.key(1), model.init(jax.random.key(0)), pool)[0]
 
 
-def contaminated(source: Dataset, generator: Any, downstream: Downstream, rows: int, held_out: int) -> Chain:
+def contaminated(source: Dataset, generator: Any, task: Any, rows: int, held_out: int) -> Chain:
     """Fit 0 of the archive eats real rows and learns their labels; the diet of fit 1 is what a user trains on."""
     return Chain(
         source=source,
         generator=Archive(Pretrained(source, generator)),
         recipe=Select(tuple(Contaminate(0.4, by=by) for by in ARMS.values()), 0),  # pyright: ignore[reportArgumentType]
-        probes={"downstream": downstream},
+        probes={"downstream": task},
         real=rows,
         rows=rows,
         fresh=rows,
@@ -138,16 +141,25 @@ GENERATORS = {
     "VAE, temperature 1": replace(SHARP, temperature=1.0),
     "kernels": Kernels(),
 }
-FEATURES = Learned(partial(MLP, hidden=(256, 64)), steps=1500)  # of real training images, to take distances in
-FASHION = Dataset(DATA + "/fashion_mnist")
-chain = contaminated(FASHION, SHARP, Downstream(partial(MLP, hidden=(128,))), rows=2000, held_out=2000)
+FASHION, CIFAR = Dataset(DATA + "/fashion_mnist"), Dataset(DATA + "/cifar10")
+FEATURES = {  # of real training images, to take distances in
+    FASHION: Learned(partial(MLP, hidden=(256, 64)), steps=1500),
+    CIFAR: Learned(Mixer, steps=700, augment=True, flips=True),
+}
+TASK = Downstream(partial(MLP, hidden=(128,)))
+TASKS: dict[str, Any] = {  # further tasks, of what the first generator says of Fashion-MNIST
+    "patch mixer": Downstream(partial(Mixer, patch=7, width=32, depth=2)),
+    "ViT": Downstream(partial(ViT, patch=7, width=32, depth=2)),
+    "masked autoencoder, then real labels": Masked(partial(MaskedAutoencoder, patch=7, width=32, depth=2), steps=300),
+}
+chain = contaminated(FASHION, SHARP, TASK, rows=2000, held_out=2000)
 sweep = swept(chain)
 generations = 2
 replicates = 5
 
 
-def _preset(data: str, generator: VAE, downstream: Downstream, rows: int) -> dict[str, Any]:
-    chain = contaminated(Dataset(DATA + data), generator, downstream, rows, held_out=10_000)
+def _preset(source: Dataset, generator: VAE, task: Downstream, rows: int) -> dict[str, Any]:
+    chain = contaminated(source, generator, task, rows, held_out=10_000)
     return {"chain": chain, "sweep": swept(chain), "generations": 2, "replicates": 5}
 
 
@@ -156,8 +168,8 @@ def _presets() -> dict[str, Any]:
     wide = replace(SHARP, hidden=(1024, 1024), latent=64, steps=20_000)
     conv = Downstream(ConvNet, steps=4500, batch=128)
     return {
-        "full": _preset("/fashion_mnist", wide, conv, 25_000),
-        "cifar10": _preset("/cifar10", wide, replace(conv, augment=True, flips=True), 20_000),
+        "full": _preset(FASHION, wide, conv, 25_000),
+        "cifar10": _preset(CIFAR, wide, replace(conv, augment=True, flips=True), 20_000),
     }
 
 
@@ -169,130 +181,175 @@ def __getattr__(name: str) -> Any:
 
 
 def measured(chain: Chain, arms: tuple[str, ...], seeds: int = replicates) -> dict[str, dict[str, np.ndarray]]:
-    """Arm -> accuracy [ratios, seeds] and by class [ratios, seeds, classes], of classifiers trained on its diets."""
+    """Arm -> accuracy [ratios, seeds] and by class [ratios, seeds, classes], of what was trained on its diets."""
     sweep, keys = swept(chain, arms), jax.random.split(jax.random.key(0), seeds)
     record: Record = ensemble(sweep.make, sweep.grid, keys, generations)
-    names, found = list(sweep.values), {}
+    names, (scores,) = list(sweep.values), (record[name] for name in chain.probes)
+    found = {}
     for arm in arms:
         rows = [names.index(name) for r in RATIOS if (name := _named(r, arm)) in names]
-        leaves = {"accuracy": "downstream.diet.accuracy", "class": "downstream.diet.class"}
-        found[arm] = {what: np.asarray(record[name])[rows, :, 1] for what, name in leaves.items()}
+        told = scores.get("diet", scores)
+        found[arm] = {what: np.asarray(told[what])[rows, :, 1] for what in ("accuracy", "class") if what in told}
     return found
 
 
-def fidelity(chain: Chain, rows: int = 2000) -> dict[str, float]:
-    """Precision, recall, density and coverage of an archive against held-out real rows, by `FEATURES`."""
-    prepared = {FEATURES: _features(chain.source)}
-    archive: Any = chain.model
+def fidelity(chain: Chain, rows: int = 2000) -> dict[str, np.ndarray]:
+    """Precision, recall, density and coverage, [ratios], of real rows replaced by those of an archive at `RATIOS`.
+
+    Against held-out real rows, by `FEATURES`; the last are those of the archive itself.
+    """
+    source, archive = chain.source, chain.model
+    prepared = {FEATURES[source]: _features(source)}  # pyright: ignore[reportArgumentType]
     said = archive.sample(jax.random.key(0), archive.init(jax.random.key(0)), rows)
+    drawn = source.draw(jax.random.key(1), rows)
 
     @jax.jit  # rows are arguments: the compiler would compute with constants
-    def found(said: Rows, real: Rows) -> dict[str, Any]:
-        view = View(jnp.int32(0), None, Pool.of(said), said, real, archive, prepared=prepared)
-        return Manifold(FEATURES)(jax.random.key(0), view)
+    def found(said: Rows, drawn: Rows, real: Rows) -> dict[str, Any]:
+        def at(ratio: Array) -> dict[str, Any]:
+            replaced = jnp.arange(rows) < ratio * rows  # [rows]
+            pick = lambda a, b: jnp.where(replaced.reshape(-1, *[1] * (a.ndim - 1)), a, b)  # noqa: E731
+            mixed = jax.tree.map(pick, said, drawn)
+            view = View(jnp.int32(0), None, Pool.of(mixed), mixed, real, archive, prepared=prepared)
+            return Manifold(FEATURES[source])(jax.random.key(0), view)  # pyright: ignore[reportArgumentType]
 
-    return {name: float(value) for name, value in found(said, chain.reference).items()}
+        return jax.lax.map(at, jnp.array(RATIOS))
+
+    return {name: np.asarray(value, float) for name, value in found(said, drawn, chain.reference).items()}
 
 
 @functools.lru_cache
 def _features(source: Any) -> Any:
-    return FEATURES.prepare(jax.random.key(0), source)
+    return FEATURES[source].prepare(jax.random.key(0), source)
 
 
-def reproduce(generators: dict[str, Any] | None = None, seeds: int = replicates) -> Reproduction:
-    """All ratios, arms and generators: accuracies beside those of ImageNet, the harm, and the claims of the paper."""
+@dataclass(frozen=True)
+class Case:
+    """A data set and a generator: what its rows are worth, and how much of real rows they cover."""
+
+    data: str
+    generator: str
+    classes: tuple[str, ...]
+    arms: dict[str, dict[str, np.ndarray]]  # of `measured`
+    cover: dict[str, np.ndarray]  # of `fidelity`
+
+    @property
+    def name(self) -> str:
+        return f"{self.data}, {self.generator}"
+
+    @property
+    def low(self) -> bool:
+        return self.cover["coverage"][-1] < 0.5
+
+    @property
+    def full(self) -> bool:
+        return self.cover["coverage"][-1] > 0.9
+
+
+def reproduce(seeds: int = replicates) -> Reproduction:
+    """Both data sets, all generators, arms and ratios, beside the curves of ImageNet; then other tasks."""
     from experiments.reproductions import Reproduction
 
-    generators = GENERATORS if generators is None else generators
-    chains = {
-        name: contaminated(FASHION, generator, chain.probes["downstream"], chain.real, chain.held_out)  # pyright: ignore
-        for name, generator in generators.items()
-    }
-    first, *others = chains
-    found = measured(chains[first], tuple(ARMS), seeds)
-    generated = {first: found["generated"]}
-    for name in others:
-        generated[name] = measured(chains[name], ("generated",), seeds)["generated"]
-    covered = {name: fidelity(chains[name]) for name in chains}
-    findings = [
-        finding
-        for name, scores in generated.items()
-        for finding in _findings(name, scores, found["other real"], covered[name])
-    ]
-    return Reproduction(findings, _figure(generated, found, covered))
+    cases: list[Case] = []
+    for data, source in (("Fashion-MNIST", FASHION), ("CIFAR-10", CIFAR)):
+        control: dict[str, Any] = {}
+        for name, generator in GENERATORS.items():
+            one = contaminated(source, generator, TASK, chain.real, chain.held_out)  # pyright: ignore
+            control = control | measured(one, ("generated",) if control else tuple(ARMS), seeds)
+            cases.append(Case(data, name, source.split.classes or (), control, fidelity(one)))
+    findings = [finding for case in cases for finding in _findings(case)]
+    for name, task in TASKS.items():
+        one = contaminated(FASHION, SHARP, task, chain.real, chain.held_out)  # pyright: ignore
+        findings += _harm(f"Fashion-MNIST, {name}", measured(one, ("generated", "other real"), seeds), (0.8, 1.0))
+    return Reproduction(findings, _figure(cases))
 
 
-def _findings(
-    name: str, generated: dict[str, np.ndarray], control: dict[str, np.ndarray], covered: dict[str, float]
-) -> list[Finding]:
+def _harm(name: str, arms: dict[str, Any], ratios: tuple[float, ...], published: bool = False) -> list[Finding]:
     from experiments.reproductions import Finding
 
-    percent = {what: 100 * a["accuracy"] for what, a in (("generated", generated), ("other real", control))}
-    harm = percent["other real"] - percent["generated"]  # [ratios, seeds]
-    published = [f"{a - b:.1f} (ImageNet)" for a, b in zip(*reversed(IMAGENET.values()), strict=True)]
-    low, full = covered["coverage"] < 0.5, covered["coverage"] > 0.9
-    rows = [
-        Finding(f"{name}: {what} of held-out rows", None, None, covered[what], 0.0)
-        for what in ("precision", "recall", "density", "coverage")
-    ]
-    rows += [
-        Finding.of_mean(f"{name}: excess harm at {100 * r:.0f} %, points", published[i] if low else None, None, harm[i])
-        for i, r in enumerate(RATIOS)
-        if r
-    ]
-    picked, _ = worst(control["class"][-1], generated["class"][-1])
-    damage = 100 * (control["class"] - generated["class"])[-1, :, picked]  # [seeds]
-    called = f"{name}: the same of the worst class ({FASHION.split.classes[picked]})"
-    rows.append(Finding.of_mean(called, None, None, damage))
-    for i in (-1, 0):
-        between = f"{100 - 100 * RATIOS[1:][i]:.0f} to {100 - 100 * RATIOS[:-1][i]:.0f} %"
-        worth = (percent["generated"][:-1] - percent["generated"][1:])[i] / (100 * (RATIOS[1:][i] - RATIOS[:-1][i]))
-        rows.append(
-            Finding.of_mean(f"{name}: points a percent of real rows is worth, {between} real", None, None, worth)
+    harm = 100 * (arms["other real"]["accuracy"] - arms["generated"]["accuracy"])  # [ratios, seeds]
+    theirs = [f"{a - b:.1f} (ImageNet)" for a, b in zip(*reversed(IMAGENET.values()), strict=True)]
+    return [
+        Finding.of_mean(
+            f"{name}: excess harm at {100 * r:.0f} %, points", theirs[i] if published else None, None, harm[i]
         )
-    mean, within = percent["generated"].mean(1), excess(percent["other real"], percent["generated"])
+        for i, r in enumerate(RATIOS)
+        if r in ratios
+    ]
+
+
+def _findings(case: Case) -> list[Finding]:
+    from experiments.reproductions import Finding
+
+    generated, control = case.arms["generated"], case.arms["other real"]
+    recall = case.cover["recall"]
+    rows = [
+        Finding(f"{case.name}: {what} of its rows", None, None, float(case.cover[what][-1]), 0.0)
+        for what in (("precision", "recall", "coverage") if case.low else ("coverage",))
+    ]
+    if case.low:
+        rows.append(Finding(f"{case.name}: recall with none replaced", None, None, float(recall[0]), 0.0))
+    rows += _harm(case.name, case.arms, RATIOS[1:] if case.low else (0.8, 1.0), case.low)
+    within = excess(control["accuracy"], generated["accuracy"])  # [ratios]
     claims: dict[str, bool] = {}
-    if low:
+    if case.low:
+        picked, _ = worst(control["class"][-1], generated["class"][-1])
+        damage = 100 * (control["class"] - generated["class"])[-1, :, picked]  # [seeds]
+        rows.append(Finding.of_mean(f"{case.name}: the same of {case.classes[picked]}", None, None, damage))
+        worth = marginal(RATIOS, 100 * generated["accuracy"])  # [ratios - 1]
+        for i, percent in ((-1, "first"), (0, "last")):
+            half = float(worth.high[i] - worth.mean[i]) / 2
+            what = f"{case.name}: points each of the {percent} 20 % of real rows is worth"
+            rows.append(Finding(what, None, None, float(worth.mean[i]), half))
+        mean = 100 * generated["accuracy"].mean(1)  # [ratios]
         claims = {
             "accuracy falls with every ratio": bool((np.diff(mean) < 0).all()),
             "generated at or below other real at every ratio": bool((within.mean >= 0).all()),
             "it falls further from 80 to 100 % than from 0 to 80 %": bool(mean[3] - mean[4] > mean[0] - mean[3]),
+            "recall falls with every ratio": bool((np.diff(recall) < 0).all()),
         }
-    if full:
-        claims = {"harm of 0 is in every interval": bool((within.low <= 0).all())}
-    return rows + [Finding(f"{name}: {what}", 1.0, None, float(holds), 0.0) for what, holds in claims.items()]
+    if case.full:
+        claims = {"harm of 0 is in every interval": bool(((within.low <= 0) & (within.high >= 0)).all())}
+    return rows + [Finding(f"{case.name}: {what}", 1.0, None, float(holds), 0.0) for what, holds in claims.items()]
 
 
-def _figure(
-    generated: dict[str, dict[str, np.ndarray]], found: dict[str, dict[str, np.ndarray]], covered: dict[str, Any]
-) -> Any:
+def _figure(cases: list[Case]) -> Any:
     from matplotlib.figure import Figure
 
     from simulator.report.figures import COLOURS
 
-    figure = Figure(figsize=(3.1 * (1 + len(generated)), 3.6), layout="constrained")
-    panels = figure.subplots(1, 1 + len(generated))
+    data = list(dict.fromkeys(case.data for case in cases))
+    figure = Figure(figsize=(12, 3.1 * len(data)), layout="constrained")
+    panels = figure.subplots(len(data), 1 + len(cases) // len(data), squeeze=False)
     x = 100 * np.array(RATIOS)
     colours = dict(zip(ARMS, (COLOURS[0], COLOURS[1], "0.45"), strict=True))
     for arm, values in IMAGENET.items():
-        panels[0].plot(x, values, color=colours[arm], ls="--", marker="o", ms=3.5, lw=1.3)
-    panels[0].set_title("ImageNet, ResNet-50\npublished, digitised (± 0.3)", fontsize=9)
-    panels[0].set_ylabel("accuracy on clean held-out rows, %", fontsize=9)
-    for panel, (name, scores) in zip(panels[1:], generated.items(), strict=True):
-        for arm, colour in colours.items():
-            values = 100 * (scores if arm == "generated" else found[arm])["accuracy"]  # [ratios, seeds]
-            band = interval(values)
-            panel.plot(x[: len(values)], band.mean, color=colour, marker="o", ms=3.5, lw=1.8, label=arm)
-            panel.fill_between(x[: len(values)], band.low, band.high, color=colour, alpha=0.2, lw=0)
-        panel.set_title(f"Fashion-MNIST, {name}\ncoverage {covered[name]['coverage']:.2f}", fontsize=9)
-    low = min(line.get_ydata().min() for panel in panels[1:] for line in panel.lines)  # pyright: ignore
-    for i, panel in enumerate(panels):
+        panels[0, 0].plot(x, values, color=colours[arm], ls="--", marker="o", ms=3.5, lw=1.3)
+    panels[0, 0].set_title("ImageNet, ResNet-50\npublished, digitised (± 0.3)", fontsize=9)
+    styles = dict(zip(GENERATORS, ("-", "--", ":"), strict=True))
+    for row, name in enumerate(data):
+        of_data = [case for case in cases if case.data == name]
+        if row:
+            for case in of_data:
+                panels[row, 0].plot(
+                    x, case.cover["recall"], color="0.3", ls=styles[case.generator], label=case.generator
+                )
+            panels[row, 0].set_title(f"{name}\nrecall of what is trained on", fontsize=9)
+            panels[row, 0].legend(fontsize=7, frameon=False)
+        for panel, case in zip(panels[row, 1:], of_data, strict=True):
+            for arm, colour in colours.items():
+                values = 100 * case.arms[arm]["accuracy"]  # [ratios, seeds]
+                band = interval(values)
+                panel.plot(x[: len(values)], band.mean, color=colour, marker="o", ms=3.5, lw=1.8, label=arm)
+                panel.fill_between(x[: len(values)], band.low, band.high, color=colour, alpha=0.2, lw=0)
+            panel.set_title(f"{name}, {case.generator}\ncoverage {case.cover['coverage'][-1]:.2f}", fontsize=9)
+            panel.sharey(panels[row, 1])
+        panels[row, 1].set_ylabel("accuracy on clean real rows, %", fontsize=9)
+    panels[0, 0].set_ylabel("top-1 accuracy, %", fontsize=9)
+    for panel in panels.flat:
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlabel("real rows replaced, %", fontsize=9)
         panel.set_xticks(x)
         panel.tick_params(labelsize=8)
-        if i:
-            panel.set_ylim(low - 2, None)
-    handles, labels = panels[1].get_legend_handles_labels()
+    handles, labels = panels[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return figure
