@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from simulator.spec import unknown
 from simulator.types import GenlossError, RunFailed
 
 OFF = {"safety_checker": None, "requires_safety_checker": False, "watermarker": None, "add_watermarker": False}
@@ -40,6 +41,7 @@ class Pipeline:
     path: str  # a folder of diffusers, or a hub id
     guidance: float | None = None  # weight of classifier-free guidance; None takes the pipeline's own
     steps: int | None = None  # of the sampler; None takes the pipeline's own
+    sampler: str | None = None  # a scheduler of diffusers, such as "ddim"; None takes the pipeline's own
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of weights and computation
     strict: bool = False
 
@@ -51,6 +53,8 @@ class Pipeline:
         for name, said in (("guidance_scale", self.guidance), ("num_inference_steps", self.steps)):
             if said is not None and name not in self._parameters:
                 raise GenlossError(f"{self._kind.__name__} has no {name}; leave it out.")
+        if self.sampler is not None:
+            _ = self._sampler  # raises where there is none
 
     @functools.cached_property
     def takes(self) -> Literal["prompt", "label"] | None:
@@ -77,12 +81,11 @@ class Pipeline:
     def about(self) -> dict[str, Any]:
         """What a manifest says of it."""
         defaults = {name: parameter.default for name, parameter in self._parameters.items()}
-        scheduler = self._index.get("scheduler", [None, None])[1]
         return {
             "pipeline": self.path,
             "class": self._kind.__name__,
             "checkpoint": self._checkpoint,
-            "sampler": scheduler,
+            "sampler": self._sampler,
             "steps": defaults.get("num_inference_steps") if self.steps is None else self.steps,
             "guidance": defaults.get("guidance_scale") if self.guidance is None else self.guidance,
             "dtype": self.dtype,
@@ -139,6 +142,21 @@ class Pipeline:
     @functools.cached_property
     def _index(self) -> dict[str, Any]:
         return _json(self._folder / "model_index.json")
+
+    @functools.cached_property
+    def _sampler(self) -> str | None:
+        """The class of the scheduler that is used, of those that read the stored one's configuration."""
+        own = self._index.get("scheduler", [None, None])[1]
+        if self.sampler is None:
+            return own
+        import diffusers
+
+        known = {own, *getattr(getattr(diffusers, own or "", None), "_compatibles", ())} - {None}
+        named = {name.removesuffix("Scheduler").lower(): name for name in known}
+        asked = self.sampler.removesuffix("Scheduler").lower()
+        if asked not in named:
+            raise GenlossError(unknown(asked, sorted(named), f"{self.path} has no sampler"))
+        return named[asked]
 
     @functools.cached_property
     def _kind(self) -> Any:
@@ -204,6 +222,10 @@ class Pipeline:
             ) from None
         finally:
             logging.set_verbosity(level)
+        if self.sampler is not None:
+            import diffusers
+
+            pipe.scheduler = getattr(diffusers, self._sampler or "").from_config(pipe.scheduler.config)
         pipe.set_progress_bar_config(disable=True)
         return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -197,6 +197,22 @@ def test_an_image_is_the_pipelines_own(name: str, made: Path, make: Callable[...
         assert np.array_equal(np.asarray(image), np.asarray(Image.open(tmp_path / row["file"])))
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "DDIMScheduler"])
+def test_another_sampler(sampler: str, made: Path, make: Callable[..., int], tmp_path: Path):
+    from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
+
+    assert make(tmp_path / "own", *CASES["nothing"], "--strict") == 0
+    assert make(tmp_path / "other", *CASES["nothing"], "--strict", "--sampler", sampler) == 0
+    pipe = opened(made, "plain")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    for own, row in zip(rows(tmp_path / "own"), rows(tmp_path / "other"), strict=True):
+        assert row["sampler"] == "DDIMScheduler" and row["seed"] == own["seed"]
+        image = pipe(generator=torch.Generator().manual_seed(row["seed"]), num_inference_steps=2).images[0]
+        shown = np.asarray(Image.open(tmp_path / "other" / row["file"]))
+        assert np.array_equal(np.asarray(image), shown)
+        assert not np.array_equal(shown, np.asarray(Image.open(tmp_path / "own" / own["file"])))
+
+
 @pytest.mark.parametrize("name, told, guidance", [("noisy", 3, None), ("noisy", 3, 1.0), ("stable", "a cat", 2.0)])
 def test_noise_of_an_image_is_its_own_in_any_company(name: str, told: Any, guidance: float | None, made: Path):
     """DiTPipeline does not hand the generators to its sampler: the noise of its steps would come from one stream."""
@@ -326,6 +342,8 @@ BAD: dict[str, tuple[str, str]] = {
     "guidance of nothing": ("--pipeline plain --count 3 --guidance 2 --out o", "has no guidance_scale"),
     "no steps": ("--pipeline plain --count 3 --steps 0 --out o", "0 steps makes nothing"),
     "negative guidance": ("--pipeline stable --classes names.txt --guidance -1 --out o", "at least 0"),
+    "no such sampler": ("--pipeline plain --count 3 --sampler dim --out o", "nearest is 'ddim'"),
+    "a sampler for a run": ("--pipeline run --sampler ddim --out o", "leave it out"),
     "no batch": ("--pipeline plain --count 3 --batch 0 --out o", "--batch is 0"),
     "no workers": ("--pipeline plain --count 3 --workers 0 --out o", "--workers is 0"),
     "shard beyond": ("--pipeline plain --count 3 --shard 3/2 --out o", "it was given '3/2'"),

@@ -15,6 +15,7 @@ def synthesize(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--count", type=int, metavar="N", help="images in all, spread evenly")
     sub.add_argument("--guidance", type=float, metavar="G", help="weight of guidance (default: the model's own)")
     sub.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (default: the model's own)")
+    sub.add_argument("--sampler", metavar="NAME", help="of a pipeline: ddim, pndm, ... (default: the model's own)")
     sub.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="of a pipeline")
     sub.add_argument("--generation", type=int, metavar="K", help="of a run: which generation (default: the last)")
     sub.add_argument("--setting", metavar="NAME", help="of a sweep: which setting (default: the first)")

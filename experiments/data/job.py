@@ -33,6 +33,7 @@ class Request:
     count: int | None = None
     guidance: float | None = None
     steps: int | None = None
+    sampler: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     generation: int | None = None
     setting: str | None = None
@@ -110,7 +111,9 @@ def _maker(request: Request) -> Pipeline | Stored:
     if not (Path(path) / "chain.json").exists():
         if (request.generation, request.setting, request.replicate) != (None, None, 0):
             raise GenlossError(f"{path} is no run; leave --generation, --setting and --replicate out.")
-        return Pipeline(path=path, dtype=request.dtype, **both)
+        return Pipeline(path=path, dtype=request.dtype, sampler=request.sampler, **both)
+    if request.sampler is not None:
+        raise GenlossError("--sampler is for pipelines of diffusers; a run samples as its chain says, so leave it out.")
     if request.dtype != "float32":
         raise GenlossError("--dtype is for pipelines of diffusers; a run computes as its chain says, so leave it out.")
     return Stored(
