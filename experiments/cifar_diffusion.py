@@ -28,7 +28,7 @@ from simulator.probes import Diet, Diversity, Downstream, Fidelity, Learned, Mod
 from simulator.recipe import Mix
 
 SETTINGS = {"replace": 0.0, "20 % real": 0.2, "real only": 1.0}
-CLASSIFIER = Learned(Mixer, steps=1500, augment=True, flips=True)  # trained on all real training images
+CLASSIFIER = Learned(Mixer, steps=700, augment=True, flips=True)  # trained on all real training images
 chain = dataclasses.replace(
     base.chain,
     source=Dataset(os.environ.get("GENLOSS_DATA", "uoft-cs") + "/cifar10"),

@@ -6,9 +6,17 @@
 2,000 real rows, of which 0, 20, 40, 80 or 100 % of every class are replaced: by what a generator says that was fitted
 to all training images, by other real rows (the control), or by nothing; five seeds; an MLP trained for 300 steps on
 each diet, judged by 2,000 held-out rows.  `genloss run` has the generator of low coverage, a VAE whose samples are near
-the mean of their class; `genloss reproduce` has it beside the same VAE at full temperature and beside kernels about
-real images, which cover everything, and draws all beside the published ImageNet curves, which were digitised.  Presets
-for an accelerator: `full` and `cifar10`.  Result: not measured yet.
+the mean of their class; `genloss reproduce` has it on Fashion-MNIST and on CIFAR-10, beside the same VAE at full
+temperature and kernels about real images, which cover everything, and draws all beside the published ImageNet curves,
+which were digitised; then a patch mixer, a transformer, and masked pre-training without labels.
+Result (two CPU cores, 18 min): on Fashion-MNIST the sharp VAE (precision 1.00, recall 0.01, coverage 0.21) costs 0.7,
+0.7, 2.6 and 8.2 points at the four ratios, and has all four marks of the paper: accuracy and recall fall with every
+ratio, generated is never above other real rows, and the last 20 % weigh more than all before.  A mixer loses 7.3 and 28
+points at 80 and 100 %, a transformer 6.8 and 23; a linear probe after masked pre-training loses nothing (-0.7 ± 0.4
+and -0.1 ± 1).  Kernels (coverage 0.93) cost 0.4 ± 0.2 points at 100 %, so that 0 is just outside of the interval there.
+On CIFAR-10 the MLP is right on 31 % and moves by some points with the seed: accuracy at 40 % is below that at 80 %
+(sharp VAE, coverage 0.02), and at temperature 1 (coverage 0.30) there is a slope, 1.6, 7.5, 13 and 14 points, and no
+cliff; kernels cost nothing.  Presets for an accelerator, `full` and `cifar10`, have not been run.
 """
 
 from __future__ import annotations
@@ -123,11 +131,11 @@ def contaminated(source: Dataset, generator: Any, task: Any, rows: int, held_out
     )
 
 
-def swept(chain: Chain, arms: tuple[str, ...] = tuple(ARMS)) -> Sweep:
+def swept(chain: Chain, arms: tuple[str, ...] = tuple(ARMS), ratios: tuple[float, ...] = RATIOS) -> Sweep:
     """Every ratio in every arm; at ratio 0 all arms are one, and at 1 nothing is left where rows are dropped."""
     ratio = ", ".join(f"recipe.recipes.{i}.ratio" for i in range(len(ARMS)))
     index = {arm: i for i, arm in enumerate(ARMS)}
-    settings = {_named(r, arm): (r, r, r, index[arm]) for arm in arms for r in RATIOS if (r, arm) != (1, "drop")}
+    settings = {_named(r, arm): (r, r, r, index[arm]) for arm in arms for r in ratios if (r, arm) != (1, "drop")}
     return Sweep(chain, f"{ratio}, recipe.index", settings)
 
 
@@ -146,6 +154,7 @@ FEATURES = {  # of real training images, to take distances in
     FASHION: Learned(partial(MLP, hidden=(256, 64)), steps=1500),
     CIFAR: Learned(Mixer, steps=700, augment=True, flips=True),
 }
+MOST = (0.8, 1.0)  # ratios where the cliff is
 TASK = Downstream(partial(MLP, hidden=(128,)))
 TASKS: dict[str, Any] = {  # further tasks, of what the first generator says of Fashion-MNIST
     "patch mixer": Downstream(partial(Mixer, patch=7, width=32, depth=2)),
@@ -180,14 +189,16 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(name)
 
 
-def measured(chain: Chain, arms: tuple[str, ...], seeds: int = replicates) -> dict[str, dict[str, np.ndarray]]:
+def measured(
+    chain: Chain, arms: tuple[str, ...], seeds: int = replicates, ratios: tuple[float, ...] = RATIOS
+) -> dict[str, dict[str, np.ndarray]]:
     """Arm -> accuracy [ratios, seeds] and by class [ratios, seeds, classes], of what was trained on its diets."""
-    sweep, keys = swept(chain, arms), jax.random.split(jax.random.key(0), seeds)
+    sweep, keys = swept(chain, arms, ratios), jax.random.split(jax.random.key(0), seeds)
     record: Record = ensemble(sweep.make, sweep.grid, keys, generations)
     names, (scores,) = list(sweep.values), (record[name] for name in chain.probes)
     found = {}
     for arm in arms:
-        rows = [names.index(name) for r in RATIOS if (name := _named(r, arm)) in names]
+        rows = [names.index(name) for r in ratios if (name := _named(r, arm)) in names]
         told = scores.get("diet", scores)
         found[arm] = {what: np.asarray(told[what])[rows, :, 1] for what in ("accuracy", "class") if what in told}
     return found
@@ -259,21 +270,20 @@ def reproduce(seeds: int = replicates) -> Reproduction:
     findings = [finding for case in cases for finding in _findings(case)]
     for name, task in TASKS.items():
         one = contaminated(FASHION, SHARP, task, chain.real, chain.held_out)  # pyright: ignore
-        findings += _harm(f"Fashion-MNIST, {name}", measured(one, ("generated", "other real"), seeds), (0.8, 1.0))
+        findings += _harm(f"Fashion-MNIST, {name}", measured(one, ("generated", "other real"), seeds, MOST), MOST)
     return Reproduction(findings, _figure(cases))
 
 
 def _harm(name: str, arms: dict[str, Any], ratios: tuple[float, ...], published: bool = False) -> list[Finding]:
+    """Of the last of the ratios that were measured."""
     from experiments.reproductions import Finding
 
-    harm = 100 * (arms["other real"]["accuracy"] - arms["generated"]["accuracy"])  # [ratios, seeds]
-    theirs = [f"{a - b:.1f} (ImageNet)" for a, b in zip(*reversed(IMAGENET.values()), strict=True)]
+    harm = 100 * (arms["other real"]["accuracy"] - arms["generated"]["accuracy"])[-len(ratios) :]  # [ratios, seeds]
+    generated, control = (dict(zip(RATIOS, IMAGENET[arm], strict=True)) for arm in ("generated", "other real"))
+    theirs = [f"{control[r] - generated[r]:.1f} (ImageNet)" if published else None for r in ratios]
     return [
-        Finding.of_mean(
-            f"{name}: excess harm at {100 * r:.0f} %, points", theirs[i] if published else None, None, harm[i]
-        )
-        for i, r in enumerate(RATIOS)
-        if r in ratios
+        Finding.of_mean(f"{name}: excess harm at {100 * r:.0f} %, points", said, None, samples)
+        for r, said, samples in zip(ratios, theirs, harm, strict=True)
     ]
 
 
@@ -288,7 +298,7 @@ def _findings(case: Case) -> list[Finding]:
     ]
     if case.low:
         rows.append(Finding(f"{case.name}: recall with none replaced", None, None, float(recall[0]), 0.0))
-    rows += _harm(case.name, case.arms, RATIOS[1:] if case.low else (0.8, 1.0), case.low)
+    rows += _harm(case.name, case.arms, RATIOS[1:] if case.low else MOST, case.low)
     within = excess(control["accuracy"], generated["accuracy"])  # [ratios]
     claims: dict[str, bool] = {}
     if case.low:
