@@ -9,7 +9,7 @@ weights, so that what it forgot it must learn again; the control is given other 
 Result (two CPU cores, 3 min): the control gets better at every fit.  Under the VAE's own rows recall falls from 0.37 to
 0.00, coverage, after two fits that still learn, from 0.65 to 0.19, accuracy of a classifier trained on the diet from
 0.79 to 0.68.  Real rows heal the classifier at once (0.80) and the VAE by and by: coverage 0.69, 0.78, 0.81, 0.82 (the
-control 0.86), recall 0.16, 0.26, 0.29, 0.34 (0.41); what it had forgotten it has not quite learned again after four fits.
+control 0.86), recall 0.16, 0.26, 0.29, 0.34 (0.41); what it had forgotten it has not quite learned again in four fits.
 """
 
 from __future__ import annotations
