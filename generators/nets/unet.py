@@ -202,8 +202,8 @@ class Attention(nnx.Module):
         # One matmul for all three; over rows, since a gradient summed over two axes is transposed first on a CPU.
         kernel = jnp.concatenate([to.kernel[...] for to in (self.to_q, self.to_k, self.to_v)], 1).astype(self.dtype)
         said = y.reshape(-1, y.shape[-1]).astype(self.dtype) @ kernel  # [n·tokens, 3·width]
-        if self.to_q.bias is not None:
-            said += jnp.concatenate([to.bias[...] for to in (self.to_q, self.to_k, self.to_v)]).astype(self.dtype)
+        biases = [to.bias[...] for to in (self.to_q, self.to_k, self.to_v) if to.bias is not None]
+        said = said + jnp.concatenate(biases).astype(self.dtype) if biases else said
         heads = (*y.shape[:-1], -1, self.head)
         parts = (jnp.swapaxes(a.reshape(heads), 1, 2) for a in jnp.split(said, 3, -1))
         queries, keys, values = map(kept, parts)  # [n, heads, tokens, head]
