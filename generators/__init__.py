@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from generators.ngram import Ngram as Ngram
     from generators.per_class import PerClass as PerClass
     from generators.poisson import Poisson as Poisson
+    from generators.prompted import Prompted as Prompted
     from generators.society import Society as Society
     from generators.vae import VAE as VAE
     from generators.watermarked import Watermarked as Watermarked

@@ -25,6 +25,7 @@ from generators import (
     Ngram,
     PerClass,
     Poisson,
+    Prompted,
     Society,
     Watermarked,
 )
@@ -62,6 +63,7 @@ CASES = {
     "cohort-counts": (Cohort(Categorical(6), 20), Truth(Cohort(Categorical(6), 20))),
     "society": (Society(Gaussian(2), 3), Truth(Gaussian(2))),
     "archive": (Archive(Dataset.digits()), Dataset.digits()),
+    "prompted": (Prompted(TINY, 2), Dataset.digits()),
     "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
 }
 
