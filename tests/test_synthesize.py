@@ -116,6 +116,7 @@ def test_strict_bytes_are_those_of_any_shards_and_batch(case: str, make: Callabl
         more = ("--strict", "--format", "both", "--shard", f"{i}/3", "--batch", str(batch))
         assert make(tmp_path / "many", *CASES[case], *more) == 0
     assert tree(tmp_path / "one") == tree(tmp_path / "many")
+    assert open_set(tmp_path / "one").root == tmp_path / "one" / "parquet"  # of two copies, one is read
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -227,6 +227,10 @@ def draw(asked: Comparison, found: dict[str, Any], real: np.ndarray, fake: np.nd
     for name, colour in colours.items():
         axes[0, 2].loglog(power["frequency"][1:], power[name][1:], color=colour, label=name)
     axes[0, 2].set(xlabel="frequency, cycles a pixel", ylabel="power", title="radial spectrum")
+    low, high = power["frequency"][1], power["frequency"][-1]
+    marks = [f for f in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if 0.9 * low <= f <= 1.1 * high]
+    axes[0, 2].set_xticks(marks, [f"{f:g}" for f in marks])
+    axes[0, 2].set_xticks([], minor=True)
     axes[0, 2].legend()
     detectors = ("spectrum", "network", "entropy")
     for i, (metric, label) in enumerate((("auroc", "AUROC"), ("tpr", "TPR at 1 % FPR"))):
@@ -235,7 +239,7 @@ def draw(asked: Comparison, found: dict[str, Any], real: np.ndarray, fake: np.nd
     axes[1, 1].axhline(0.5, color="black", linestyle=":", linewidth=1)
     axes[1, 1].set_xticks(np.arange(3), detectors)
     axes[1, 1].set(ylim=(0, 1.02), title="detectors (dotted: AUROC of guessing)")
-    axes[1, 1].legend()
+    axes[1, 1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, frameon=False)
     for name, colour in colours.items():
         axes[1, 2].scatter(*np.array(found["plane"][name]).T, s=4, alpha=0.5, color=colour, label=name)
     axes[1, 2].set_title("first two features")

@@ -187,6 +187,8 @@ def open_set(path: str | os.PathLike[str], split: str | None = None, label: str 
     if files := [root] if root.is_file() else _parquet_files(root):
         return _parquet(root, files, split, label)
     inside = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    if inside == {"folder", "parquet"} and (root / "manifest.jsonl").exists():  # written in both formats
+        return open_set(root / "parquet", split, label)
     if split is not None or (inside and inside <= SPLITS):
         root = root / _chosen(path, inside, split)
     return Folder(root)

@@ -9,7 +9,7 @@ proportion to the side.  Definitions follow the paper but for: glass draws each 
 paper swaps pixels one after the other; frost is a procedural texture of ice, where the paper has photographs of it; fog
 is made in the plane of frequencies, of the same power per octave; elastic has displacements of a stated size and no
 affine map beside; and where the published strengths would change small pictures less at a higher severity (glass,
-frost, elastic; the number of pixels rounded to a whole one) they are ours, and rise.
+frost, elastic, pixelate) they are ours, and rise.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def defocus_blur(key: Key, x: Array, severity: Array) -> Array:
 @_corruption
 def glass_blur(key: Key, x: Array, severity: Array) -> Array:
     """Blurred, then twice each pixel is one of its neighbourhood, then blurred again."""
-    sigma = _at(severity, _lengths(x, [0.2, 0.2, 0.2, 0.2, 0.2], [0.7, 0.9, 1, 1.1, 1.5]))
+    sigma = _at(severity, _lengths(x, [0.2] * 5, [0.7] * 5))
     reach = 0.5 + _at(severity, _lengths(x, [0.05, 0.1, 0.15, 0.25, 0.4], [1, 1.5, 2, 3, 4]))
     n, h, w, _ = x.shape
     y = blurred(x, sigma)
@@ -125,7 +125,7 @@ def motion_blur(key: Key, x: Array, severity: Array) -> Array:
     """A one-sided Gaussian along a line whose direction is within 45° of the horizontal."""
     radius, sigma = (
         _lengths(x, [6, 6, 6, 8, 9], [10, 15, 15, 15, 20]),
-        _lengths(x, [1, 1.5, 2, 2, 2.5], [3, 5, 8, 12, 15]),
+        np.maximum(0.5, _lengths(x, [1, 1.5, 2, 2, 2.5], [3, 5, 8, 12, 15])),  # less is none
     )
     angle = (uniform(key, x.shape[:1]) - 0.5) * np.pi / 2  # [n]
     return _smeared(x, angle, _at(severity, radius), _at(severity, sigma), int(np.ceil(radius.max())))
@@ -220,7 +220,7 @@ def elastic_transform(key: Key, x: Array, severity: Array) -> Array:
 @_corruption
 def pixelate(key: Key, x: Array, severity: Array) -> Array:
     """The mean of each of fewer, larger pixels, which may cut through the old ones."""
-    share = _strengths(x, [0.95, 0.9, 0.85, 0.75, 0.65], [0.6, 0.5, 0.4, 0.3, 0.25])
+    share = _strengths(x, [0.95, 0.87, 0.8, 0.72, 0.65], [0.6, 0.5, 0.4, 0.3, 0.25])
 
     def boxes(side: int) -> Array:
         """[side, side]: each old pixel from the mean of the new one that its middle is in."""
