@@ -155,6 +155,7 @@ FEATURES = {  # of real training images, to take distances in
 }
 MOST = (0.8, 1.0)  # ratios where the cliff is
 TASK = Downstream(partial(MLP, hidden=(128,)))
+JUDGES = {FASHION: TASK, CIFAR: replace(TASK, learning_rate=5e-4)}  # at 3e-3 its accuracy moves with the seed
 TASKS = {  # other families of networks, of what the first generator says of Fashion-MNIST
     "ConvNet": Downstream(partial(ConvNet, widths=(8, 16, 32)), steps=200),
     "patch mixer": Downstream(partial(Mixer, patch=7, width=32, depth=2)),
@@ -262,7 +263,7 @@ def reproduce(seeds: int = replicates) -> Reproduction:
     for data, source in (("Fashion-MNIST", FASHION), ("CIFAR-10", CIFAR)):
         control: dict[str, Any] = {}
         for name, generator in GENERATORS.items():
-            one = contaminated(source, generator, TASK, chain.real, chain.held_out)  # pyright: ignore
+            one = contaminated(source, generator, JUDGES[source], chain.real, chain.held_out)  # pyright: ignore
             control = control | measured(one, ("generated",) if control else tuple(ARMS), seeds)
             cases.append(Case(data, name, source.split.classes or (), control, fidelity(one)))
     findings = [finding for case in cases for finding in _findings(case)]
@@ -316,7 +317,9 @@ def _findings(case: Case) -> list[Finding]:
             "recall falls with every ratio": bool((np.diff(recall) < 0).all()),
         }
     if case.full:
-        claims = {"harm of 0 is in every interval": bool(((within.low <= 0) & (within.high >= 0)).all())}
+        # Of several intervals one misses more often than one alone: each has its part of the 5 % (Bonferroni).
+        jointly = excess(control["accuracy"], generated["accuracy"], 1 - 0.05 / len(RATIOS[1:]))
+        claims = {"harm of 0 is in all intervals": bool(((jointly.low <= 0) & (jointly.high >= 0)).all())}
     return rows + [Finding(f"{case.name}: {what}", 1.0, None, float(holds), 0.0) for what, holds in claims.items()]
 
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import cases
 from flax import nnx
 
+from generators.nets.attention import waves
 from generators.nets.convolution import (
     by_lax,
     by_matmul,
@@ -19,7 +20,7 @@ from generators.nets.convolution import (
     halved,
 )
 from generators.nets.dit import DiT, places
-from generators.nets.unet import UNet, waves
+from generators.nets.unet import UNet
 from simulator import GenlossError
 
 TINY = UNet(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)

@@ -10,7 +10,7 @@ import pytest
 from generators.nets.mlp import MLP
 from simulator import Pool
 from simulator.harm import excess
-from simulator.probes import Downstream
+from simulator.probes import Diet, Downstream
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 
@@ -39,3 +39,24 @@ def test_what_covers_everything_does_no_harm(real_data: Path):
     harm = excess(found["other real"]["accuracy"], found["generated"]["accuracy"])
     assert (np.abs(harm.mean[1:]) < 0.02).all()
     assert len(found["drop"]["accuracy"]) == len(harm.mean) - 1  # at 100 % nothing is left to learn from
+
+
+def test_a_perfect_filter_is_knowing_and_a_clean_set_is_left_alone(real_data: Path):
+    """Of the treated diets: what is left of generated rows, and that equal diets have equal scores."""
+    from experiments import contamination_mitigations as mitigations
+
+    judge = {"downstream": Downstream(partial(MLP, hidden=(16,)), steps=30), "diet": Diet()}
+    names = ("nothing", "drop by watermark", "drop by detector", "drop by knowing")
+    chain = mitigations.treated(mitigations.MARKED, judge, names, rows=400)
+    found = mitigations.measured(chain, names, seeds=3, ratios=(0.0, 0.8))
+    accuracy = {name: said["downstream"]["diet"]["accuracy"] for name, said in found.items()}  # [2, seeds]
+    rows = {name: said["diet"]["rows"] for name, said in found.items()}
+    share = {name: said["diet"]["birth"].sum(-1) for name, said in found.items()}
+    assert np.array_equal(accuracy["nothing"][0], accuracy["drop by knowing"][0])
+    assert (rows["nothing"] == 400).all() and np.allclose(share["nothing"], [[0], [0.8]], atol=0.01)
+    assert np.abs(rows["drop by knowing"][1] - 80).max() <= 10 and not share["drop by knowing"].any()
+    assert (rows["drop by watermark"][0] >= 390).all() and (share["drop by watermark"][1] < 0.02).all()
+    exact = rows["drop by watermark"] == rows["drop by knowing"]  # nobody wrongly accused, nobody missed
+    exact &= share["drop by watermark"] == 0
+    assert np.array_equal(accuracy["drop by watermark"][exact], accuracy["drop by knowing"][exact])
+    assert (share["drop by detector"][1] < 0.2).all()

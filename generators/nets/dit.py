@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from generators.nets.attention import Attention, Embedding, kept, waves
 from generators.nets.patches import cut, grid
-from generators.nets.unet import Attention, Embedding, kept, waves
 from simulator.types import Array, GenlossError
 
 ACTIVATIONS = {
