@@ -116,7 +116,7 @@ def show(rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, justify in zip(HEAD, ("left", "left", "right", "right", "right", "left"), strict=True):
-        table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+        table.add_column(column, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
     for row in rows:
         table.add_row(*row)
     Console().print(table)
