@@ -10,14 +10,14 @@ the mean of their class; `genloss reproduce` has it on Fashion-MNIST and on CIFA
 temperature and kernels about real images, which cover everything, and draws all beside the published ImageNet curves,
 which were digitised; then a convolutional network, a patch mixer and a transformer.
 Result (two CPU cores, 17 min): the sharp VAE costs 0.7, 0.7, 2.6 and 8.2 points at the four ratios on Fashion-MNIST
-(precision 1.00, recall 0.01, coverage 0.21) and 0.2, 0.7, 2.2 and 6.9 on CIFAR-10 (coverage 0.02, an MLP being right on
-34 %); at temperature 1 (coverage 0.65 and 0.30) 3.3 and 6.6 points are lost at 80 and 100 %, and 4.8 and 12.  Where
-coverage is below a half the marks of the paper come out: accuracy falls with every ratio, generated is never above other
-real rows, and the last 20 % weigh more than all before; and recall falls with every ratio, but for the sharp VAE on
-CIFAR-10, where it stays at 0.96 until no real row is left.  A convolutional network loses 3.9 and 25 points at 80 and
-100 %, a mixer 7.3 and 28, a transformer 6.8 and 23.  Kernels (coverage 0.93 and 0.95) cost 0.4 ± 0.2 and 1.0 ± 0.5 points
-at 100 %, and 0 is in the intervals that hold with 95 % for all ratios together.  Presets for an accelerator, `full` and
-`cifar10`, have not been run.
+(precision 1.00, recall 0.01, coverage 0.21) and 0.2, 0.7, 2.2 and 6.9 on CIFAR-10 (coverage 0.02, an MLP being right
+on 34 %); at temperature 1 (coverage 0.65 and 0.30) 3.3 and 6.6 points are lost at 80 and 100 %, and 4.8 and 12.  Where
+coverage is below a half the marks of the paper come out: accuracy falls with every ratio, generated is never above
+other real rows, and the last 20 % weigh more than all before; and recall falls with every ratio, but for the sharp VAE
+on CIFAR-10, where it stays at 0.96 until no real row is left.  A convolutional network loses 3.9 and 25 points at 80
+and 100 %, a mixer 7.3 and 28, a transformer 6.8 and 23.  Kernels (coverage 0.93 and 0.95) cost 0.4 ± 0.2 and 1.0 ± 0.5
+points at 100 %, and 0 is in the intervals that hold with 95 % for all ratios together.  Presets for an accelerator,
+`full` and `cifar10`, have not been run.
 """
 
 from __future__ import annotations
