@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -123,21 +124,34 @@ def print_table(
     generations = list(dict.fromkeys(g for _, g in summary.columns))
     errors = page.errors(records, metrics)
     title = f"generation {' → '.join(map(str, generations))}"
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    table.add_column("", max_width=20)
-    for setting in summary.index:
-        table.add_column(str(setting), justify="right")
-    table.add_column("real", justify="right", style="dim")  # real rows against held-out real rows
+    rows: list[tuple[str, ...]] = []
     for metric in metrics:
         cells = [" → ".join(f"{row[(metric, g)]:.3g}" for g in generations) for _, row in summary.iterrows()]
-        table.add_row(HEADLINES.get(metric, metric), *cells, f"{ceiling[metric]:.3g}" if metric in ceiling else "")
+        rows.append(
+            (HEADLINES.get(metric) or str(metric), *cells, f"{ceiling[metric]:.3g}" if metric in ceiling else "")
+        )
         known = {s: law.curves[metric][generations[-1]] for s, law in laws.items() if metric in law.curves}
         if known:
-            table.add_row("  theory", *(f"{known[s]:.3g}" if s in known else "" for s in summary.index), style="dim")
+            rows.append(("  theory", *(f"{known[s]:.3g}" if s in known else "" for s in summary.index), ""))
             spread = [f"{errors[metric][s]:.2g}" if s in known else "" for s in summary.index]
             if np.isfinite(errors[metric]).any():
-                table.add_row("  ours ±", *spread, style="dim")
+                rows.append(("  ours ±", *spread, ""))
     console = console or Console()
+    grid = [("", *map(str, summary.index), "real"), *rows]  # real: real rows against held-out real rows
+    table = _grid(title, grid)
+    wide = Measurement.get(console, console.options.update(max_width=10_000), table).maximum > console.width
+    if wide and len(rows) <= len(summary.index):
+        table = _grid(title, list(zip(*grid, strict=True)))  # a row for each of many settings
     console.print(table)
     for line in sentences(laws):
         console.print(f"[dim]theory, {escape(line)}[/dim]", soft_wrap=True, highlight=False)
+
+
+def _grid(title: str, rows: list[tuple[str, ...]]) -> Table:
+    """A table whose first row is the head; values are at the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if i else "left", overflow="fold", max_width=None if i else 30)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table

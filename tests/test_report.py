@@ -11,6 +11,7 @@ import pandas
 import pytest
 from conftest import gaussian_chain
 from PIL import Image
+from rich.console import Console
 
 from experiments.live import print_table
 from simulator import Store, Sweep, run, theory
@@ -104,6 +105,18 @@ def test_theory_is_drawn_dashed_and_said(tmp_path: Path, capsys: pytest.CaptureF
     print_table(records, store.ceiling(), laws)
     said = capsys.readouterr().out
     assert "theory 0.000627" in " ".join(said.split()) and "log_det (b): the log determinant has a law only" in said
+
+
+def test_many_settings_have_a_row_each_where_they_do_not_fit_side_by_side(capsys: pytest.CaptureFixture[str]):
+    data = records(["mine.first"])
+    names = {"a": "a setting with a long name", "b": "another one with a long name"}
+    data["setting"] = data["setting"].map(names)
+    shown = []
+    for width in (200, 50):
+        print_table(data, {"mine.first": 7.0}, {}, Console(width=width))
+        shown.append([" ".join(line.split()) for line in capsys.readouterr().out.splitlines()][1:])
+    assert shown[0] == [f"{names['a']} {names['b']} real", "mine.first 0.5 → 2.5 10.5 → 12.5 7"]
+    assert shown[1] == ["mine.first", f"{names['a']} 0.5 → 2.5", f"{names['b']} 10.5 → 12.5", "real 7"]
 
 
 def test_a_run_whose_chain_cannot_be_built_again_is_drawn_without_theory(tmp_path: Path):
