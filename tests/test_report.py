@@ -110,7 +110,7 @@ def test_theory_is_drawn_dashed_and_said(tmp_path: Path, capsys: pytest.CaptureF
 def test_many_settings_have_a_row_each_where_they_do_not_fit_side_by_side(capsys: pytest.CaptureFixture[str]):
     data = records(["mine.first"])
     names = {"a": "a setting with a long name", "b": "another one with a long name"}
-    data["setting"] = data["setting"].map(names)
+    data["setting"] = [names[setting] for setting in data["setting"]]
     shown = []
     for width in (200, 50):
         print_table(data, {"mine.first": 7.0}, {}, Console(width=width))

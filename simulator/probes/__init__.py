@@ -6,6 +6,7 @@ from simulator.probes.diversity import Diversity, Modes, Vendi
 from simulator.probes.downstream import Downstream
 from simulator.probes.features import Learned, Pca, Stored
 from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
+from simulator.probes.generative import Generative
 from simulator.probes.lineage import Lineage
 from simulator.probes.masked import Masked
 from simulator.probes.memorisation import DietEntropy, Memorisation
@@ -30,6 +31,7 @@ __all__ = [
     "ExactWasserstein",
     "Fidelity",
     "Frechet",
+    "Generative",
     "Kid",
     "Learned",
     "Likelihood",
