@@ -45,6 +45,7 @@ def _is_beside(metric: str) -> bool:
 
 
 COLOURS = ("#c1272d", "#0072b2", "#e69f00", "#009e73", "#7b3fa0", "#56b4e9", "#8c6d31", "#000000")
+MARKERS = ("o", "s", "^", "D")  # of settings beyond the colours, each with the line broken
 
 
 def decay(
@@ -72,11 +73,13 @@ def decay(
     settings = list(dict.fromkeys(records["setting"]))
     named: dict[str, Any] = {}  # label -> handle
     for panel, metric in zip(panels, metrics, strict=False):
-        for colour, setting in zip(COLOURS * len(settings), settings, strict=False):
+        for i, setting in enumerate(settings):
+            turn, colour = i // len(COLOURS) % len(MARKERS), COLOURS[i % len(COLOURS)]
             chosen = records[(records["metric"] == metric) & (records["setting"] == setting)]
             values = chosen.pivot(index="generation", columns="replicate", values="value")
             mean = values.mean(axis=1)
-            panel.plot(values.index, mean, color=colour, lw=1.8, label=setting, marker="o", ms=2.5)
+            mark = {"marker": MARKERS[turn], "ms": 2.5 if turn == 0 else 5, "ls": "-" if turn == 0 else "-."}
+            panel.plot(values.index, mean, color=colour, lw=1.8, label=setting, **mark)
             if values.shape[1] > 1:
                 with np.errstate(invalid="ignore"):  # a logarithm of nothing left has no error
                     error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
@@ -100,7 +103,8 @@ def decay(
     for panel in panels[len(metrics) :]:
         panel.axis("off")
     across = min(2 * columns, len(named))
-    figure.legend(named.values(), named, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": across, "handlelength": 3}
+    figure.legend(named.values(), named, frameon=False, fontsize=9, **place)
     return figure
 
 
