@@ -339,6 +339,12 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no such folder": (["0.5", "--real", "none"], "There is no image set at none"),
     "an empty folder": (["0.5", "--real", "nothing"], "holds no image that can be used"),
     "a class without images": (["0.5", "--synthetic", "cats"], "too few images of 2 classes (of 'dog' 0, and 4"),
+    "the same set": (["0.5", "--synthetic", "real"], "real and real hold the same images"),
+    "other classes": (
+        ["0.5", "--synthetic", "cows"],
+        "have no class in common, 'cat' being one of the first and 'cow'",
+    ),
+    "no folders": (["0.5", "--real", "loose"], "3 of the images of loose to be replaced lie in no class's folder"),
     "too few images": (["1", "--synthetic", "few"], "too few images of 1 classes (of 'cat' 9, and 11 are needed)"),
     "none to repeat": (["1", "--synthetic", "cats", "--repeat"], "too few images of 2 classes"),
     "a ratio above 1": (["1.5"], "must lie between 0 and 1"),
@@ -358,6 +364,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words: list[str], sentence: s
     images("fake", COUNTS)
     images("cats", {"cat": 20})
     images("few", {**COUNTS, "cat": 9})
+    images("cows", {"cow": 20})
+    images("loose", {"": 6})
     Path("nothing").mkdir()
     before = contents(".")
     named = ["--real", "real", "--synthetic", "fake", "--out", "out", "--ratio", *words]
@@ -365,6 +373,32 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words: list[str], sentence: s
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("genloss: ") and sentence in said and said.endswith(".")
     assert before == contents(".")
+
+
+@pytest.mark.parametrize(("name", "word"), [("bullet train", "train"), ("test", "test"), ("re-eval_2", "eval")])
+def test_a_class_that_datasets_takes_for_a_split_is_named(name: str, word: str, capsys: pytest.CaptureFixture[str]):
+    """And it is the image folder alone that `datasets` reads so."""
+    import datasets
+
+    counts = {name: 4, "cat": 4, "trainer": 4}  # the last is no such word
+    images("real", counts)
+    images("fake", counts, first=100)
+    for form, loses in (("folder", True), ("parquet", False)):
+        assert go("0.5", form, "--format", form) == 0
+        said = capsys.readouterr().err
+        assert (f"takes the folder of class '{name}' for a split, for the word '{word}'" in said) == loses
+        loaded = datasets.load_dataset(str(Path(form).resolve()), cache_dir=str(Path("cache").resolve()))
+        whole = set(loaded) == {"train"} and len(loaded["train"]) == 12 and "label" in loaded["train"].features
+        assert whole != loses
+
+
+def test_labels_that_a_folder_numbers_otherwise_are_told(capsys: pytest.CaptureFixture[str]):
+    parquet("rows", {"cat": 4, "dog": 4})  # dog is 0
+    images("fake", {"cat": 4, "dog": 4}, first=100)
+    assert go("0.5", "out", real="rows") == 0
+    assert "'dog' was 0 and is 1; --format parquet keeps them" in capsys.readouterr().err
+    assert go("0.5", "kept", "--format", "parquet", real="rows") == 0
+    assert "numbered" not in capsys.readouterr().err
 
 
 def test_images_are_repeated_evenly_when_asked():

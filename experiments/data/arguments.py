@@ -52,7 +52,13 @@ def compare_data(sub: argparse.ArgumentParser) -> None:
     """Coverage, fidelity, spectrum and detector scores of one image set against another."""
     sub.add_argument("--real", metavar="DIR", required=True, help="an image folder, or a folder or file of parquet")
     sub.add_argument("--synthetic", metavar="DIR", required=True, help="the set that is judged")
-    sub.add_argument("--limit", type=int, default=5000, metavar="N", help="images of each set (default: 5000)")
+    sub.add_argument(
+        "--limit",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="images compared, of real ones twice as many (default: 5000)",
+    )
     sub.add_argument("--side", type=int, metavar="PX", help="resize images to PX x PX pixels")
     sub.add_argument("--weights", metavar="FILE", help="Inception's weights (safetensors); otherwise PCA of pixels")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of what is chosen (default: 0)")
@@ -62,7 +68,7 @@ def compare_data(sub: argparse.ArgumentParser) -> None:
 
 def _images(sub: argparse.ArgumentParser) -> None:
     """What commands that read image sets share.  They end with 1 where something was left out, with 2 if refused."""
-    sub.add_argument("--skip-broken", action="store_true", help="leave out what cannot be used, and end with 1")
+    sub.add_argument("--skip-broken", action="store_true", help="leave out what cannot be read, and end with 1")
     sub.add_argument("--decode", action="store_true", help="check images by decoding them, not by their checksums")
     sub.add_argument("--split", metavar="NAME", help="of the real set (default: train, where there are several)")
     sub.add_argument("--synthetic-split", metavar="NAME", help="of the other set")

@@ -192,8 +192,8 @@ def _print(asked: Comparison, found: dict[str, Any]) -> None:
     error = found["detectors"]["error"]
     for name in ("spectrum", "network", "entropy"):
         what = found["detectors"][name]
-        table.add_row(f"detector by {name}: AUROC", f"0.5 ± {error:.3f}", f"{what['auroc']:.3f}")
-        table.add_row("    TPR at 1 % FPR", "0.010", f"{what['tpr']:.3f}")
+        table.add_row(f"detector by {name}: AUROC", f"0.5 ± {error:.3f} by chance", f"{what['auroc']:.3f}")
+        table.add_row("    TPR at 1 % FPR", "0.010 by chance", f"{what['tpr']:.3f}")
     table.add_row("entropy gap, nats", "0", f"{found['entropy gap']:.3g}")
     Console().print(table)
     best = max(("spectrum", "network", "entropy"), key=lambda name: found["detectors"][name]["auroc"])

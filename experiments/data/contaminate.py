@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.data.checks import Troubles, watched
-from experiments.data.images import Folder, Item, open_set
+from experiments.data.images import Folder, Item, open_set, warn_of_splits
 from experiments.data.index import Index
 from experiments.data.masks import REAL, SYNTHETIC, UNIFORM, Contamination, plan, refuse_odd
 from experiments.data.writing import check_claim, claim, manifest, shard, shards, write_parquet
@@ -43,8 +44,10 @@ def contaminate(asked: Contamination) -> int:
             )
     if not asked.mixed:
         refuse_odd(index, asked.troubles("odd"), ("size", "mode"), UNIFORM, "take them as they are with --mixed")
-    counts = plan(asked, index)
     digests = {"real": index.digest(REAL), "synthetic": None if asked.drop else index.digest(SYNTHETIC)}
+    if digests["real"] == digests["synthetic"]:
+        raise GenlossError(f"{asked.real} and {asked.synthetic} hold the same images; give another set to replace by.")
+    counts = plan(asked, index)
     (removed,) = index.db.execute("SELECT COUNT(*) FROM swap").fetchone()
     total = sum(counts.values()) - (removed if asked.drop else 0)
     claim(out, {**asked.config(), **digests, "images": total, "replaced": removed})
@@ -53,6 +56,10 @@ def contaminate(asked: Contamination) -> int:
     except OSError as error:
         mend = "free some space" if error.errno == errno.ENOSPC else "mend that"
         raise RunFailed(f"{error.filename or out}: {error.strerror}; {mend}, and the same command goes on.") from None
+    if asked.format == "folder":
+        classes = index.sets[REAL].classes(counts)
+        warn_of_splits(classes)
+        warn_of_labels(classes)
     what = "removed" if asked.drop else asked.origin
     print(f"{out}: {total:,} images of {len(counts):,} classes, {removed:,} {what}")
     return 1 if troubles.count else 0
@@ -73,6 +80,17 @@ def read(asked: Contamination, troubles: Troubles) -> Index:
             troubles.print()
             raise GenlossError(f"{path} holds no image that can be used; give an image folder, or a folder of parquet.")
     return index
+
+
+def warn_of_labels(classes: tuple[str, ...]) -> None:
+    """Says on stderr where an image folder numbers classes otherwise than the real set does, whose order this is."""
+    if moved := [name for name, other in zip(classes, sorted(classes), strict=True) if name != other]:
+        old, new = classes.index(moved[0]), sorted(classes).index(moved[0])
+        print(
+            f"Labels of an image folder are numbered by name: '{moved[0]}' was {old} and is {new}; --format parquet "
+            "keeps them.",
+            file=sys.stderr,
+        )
 
 
 # Writing.

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from simulator.types import GenlossError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = {"train", "test", "validation", "val", "valid", "dev", "eval"}
+SPLIT_WORDS = SPLITS | {"training", "testing", "evaluation"}
 OWN = {"config.json", "manifest.jsonl", "README.md", "metadata.jsonl", "metadata.csv"}  # beside the images of a set
 
 Troubles = Callable[[str, str], None]
@@ -59,6 +61,19 @@ class Item(NamedTuple):
 def escaped(name: str) -> str:
     """The name of a class as one folder: Fashion-MNIST has a class "T - shirt / top"."""
     return name.replace("/", "%2F")
+
+
+def warn_of_splits(classes: Iterable[str]) -> None:
+    """Says on stderr where `datasets` would take an image folder's class for a split, by a word of its name."""
+    for name in classes:
+        words = SPLIT_WORDS.intersection(re.split(r"[-._ 0-9/]+", name))
+        if words:
+            print(
+                f"`datasets` takes the folder of class '{name}' for a split, for the word '{min(words)}', and may lose "
+                "other classes; --format parquet keeps all, and other readers of image folders do not mind.",
+                file=sys.stderr,
+            )
+            return
 
 
 @dataclass(frozen=True)

@@ -130,12 +130,22 @@ def refuse_short(asked: Contamination, need: dict[str, int], have: dict[str, int
         print(f"{len(unused):,} classes of {asked.synthetic} are none of the real set's: {', '.join(unused[:20])}")
     if not short:
         return
+    if (loose := need.get("", 0)) and "" not in have:
+        raise GenlossError(
+            f"{loose:,} of the images of {asked.real} to be replaced lie in no class's folder, and those of "
+            f"{asked.synthetic} do; put them into one."
+        )
+    if any(need.values()) and not need.keys() & have.keys():
+        raise GenlossError(
+            f"{asked.real} and {asked.synthetic} have no class in common, '{min(need)}' being one of the first and "
+            f"'{min(have)}' of the second; give the folders of one the names of the other."
+        )
     troubles = asked.troubles("short")
     for label, n in short.items():
         troubles(f"class '{label}'", f"{n:,} synthetic images are needed and there are {have.get(label, 0):,}")
     troubles.print()
     worst = max(short, key=lambda label: short[label] - have.get(label, 0))
-    again = "" if asked.repeat else ", or use images again with --repeat"
+    again = " or use images again with --repeat" if all(have.get(label) for label in short) else ""
     raise GenlossError(
         f"{asked.synthetic} has too few images of {len(short):,} classes (of '{worst}' {have.get(worst, 0):,}, and "
         f"{short[worst]:,} are needed); make more of them, lower --ratio{again}."

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data.images import Item as Encoded
+from experiments.data.images import warn_of_splits
 from experiments.data.job import Job, Request
 from experiments.data.prompts import Item
 from experiments.data.writing import (
@@ -72,6 +73,8 @@ def synthesize(request: Request, shard: str = "1/1", workers: int | None = None)
                     work(job, part, parts, tell)
                 else:
                     _work_apart(request, part, parts, workers, seen, tell)
+        if request.classes and request.format != "parquet":
+            warn_of_splits(subject.folder for subject in job.items.subjects)
         if (left := int(job.missing().sum())) and not job.finished:
             print(f"{len(job.items) - left} of {len(job.items)} images are there; other parts make the rest.")
         else:
