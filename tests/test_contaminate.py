@@ -211,8 +211,10 @@ def test_a_name_with_a_slash_is_one_class_and_a_nested_folder_stays_nested():
     assert go("0.5", "folder") == go("0.5", "rows", "--format", "parquet") == 0
     assert sorted(entry.name for entry in Path("folder").iterdir() if entry.is_dir()) == ["bag", "shirt %2F top"]
     assert set(getattr(open_set("rows"), "names", ())) == {"shirt / top", "bag"}
-    images("deep", {"pets/cat": 3, "pets/dog": 3, "fish": 2})
-    assert go("0.5", "nested", real="deep", synthetic="deep") == 0
+    deep = {"pets/cat": 3, "pets/dog": 3, "fish": 2}
+    images("deep", deep)
+    images("deeper", deep, first=100)
+    assert go("0.5", "nested", real="deep", synthetic="deeper") == 0
     assert set(items("nested")) == set(items("deep"))
 
 
