@@ -186,8 +186,9 @@ def described(text: str) -> tuple[str, str, tuple[str, str]]:
     head, _, rest = text.partition("\n\n")
     question, _, paper = " ".join(head.split()).partition("?")
     own, _, published = rest.partition("genloss reproduce")
-    times = [re.findall(r"([\d,]+ s)\.\s+Result", " ".join(part.split())) for part in (own, published)]
-    return f"{question}?", paper.strip(" ()."), (times[0][0] if times[0] else "", times[1][0] if times[1] else "")
+    said = r"[\d,.]+ (?:s|min)(?=\. Result)|(?<=CPU cores[,:] )[\d.]+ (?:s|min)"  # "14 s.  Result", "CPU cores: 3 min"
+    run, reproduce = (re.search(said, " ".join(part.split())) for part in (own, published))
+    return f"{question}?", paper.strip(" ()."), (run[0] if run else "", reproduce[0] if reproduce else "")
 
 
 def _list() -> int:
