@@ -58,5 +58,6 @@ def test_a_perfect_filter_is_knowing_and_a_clean_set_is_left_alone(real_data: Pa
     assert (rows["drop by watermark"][0] >= 390).all() and (share["drop by watermark"][1] < 0.02).all()
     exact = rows["drop by watermark"] == rows["drop by knowing"]  # nobody wrongly accused, nobody missed
     exact &= share["drop by watermark"] == 0
+    assert exact.any()
     assert np.array_equal(accuracy["drop by watermark"][exact], accuracy["drop by knowing"][exact])
     assert (share["drop by detector"][1] < 0.2).all()

@@ -135,7 +135,7 @@ def refuse_short(asked: Contamination, need: dict[str, int], have: dict[str, int
             f"{loose:,} of the images of {asked.real} to be replaced lie in no class's folder, and those of "
             f"{asked.synthetic} do; put them into one."
         )
-    if any(need.values()) and not need.keys() & have.keys():
+    if not need.keys() & have.keys():
         raise GenlossError(
             f"{asked.real} and {asked.synthetic} have no class in common, '{min(need)}' being one of the first and "
             f"'{min(have)}' of the second; give the folders of one the names of the other."
@@ -145,10 +145,10 @@ def refuse_short(asked: Contamination, need: dict[str, int], have: dict[str, int
         troubles(f"class '{label}'", f"{n:,} synthetic images are needed and there are {have.get(label, 0):,}")
     troubles.print()
     worst = max(short, key=lambda label: short[label] - have.get(label, 0))
-    again = " or use images again with --repeat" if all(have.get(label) for label in short) else ""
+    again = ", or use images again with --repeat" if all(have.get(label) for label in short) else ""
     raise GenlossError(
         f"{asked.synthetic} has too few images of {len(short):,} classes (of '{worst}' {have.get(worst, 0):,}, and "
-        f"{short[worst]:,} are needed); make more of them, lower --ratio{again}."
+        f"{short[worst]:,} are needed); make more of them or lower --ratio{again}."
     )
 
 

@@ -8,8 +8,8 @@ between them the geometric mean by the logarithm of the side, beyond them those 
 proportion to the side.  Definitions follow the paper but for: glass draws each pixel from its neighbourhood, where the
 paper swaps pixels one after the other; frost is a procedural texture of ice, where the paper has photographs of it; fog
 is made in the plane of frequencies, of the same power per octave; elastic has displacements of a stated size and no
-affine map beside; and where the published strengths would change small pictures less at a higher severity (glass,
-frost, elastic, pixelate) they are ours, and rise.
+affine map beside; and where the published strengths would change pictures of some side less at a higher severity,
+or not at all (glass, motion, frost, elastic, pixelate), they are ours, and rise.
 """
 
 from __future__ import annotations
