@@ -383,7 +383,7 @@ def _plan_of(experiment: Experiment, options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
     from generators import hub
     from generators.diffusion import Diffusion
-    from simulator import GenlossError
+    from simulator import GenlossError, disk
 
     chain, params, _ = stored_model(options.run, options.generation, options.setting, options.replicate)
     model = chain.model
@@ -391,11 +391,10 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
         raise GenlossError(f"The run's generator is a {type(model).__name__}; only Diffusion is written for diffusers.")
     if options.to is None:
         raise GenlossError("Say where to write the model: --to DIR.")
-    if (folder := Path(options.to)).exists() and any(folder.iterdir()):
-        raise GenlossError(f"{folder} is not empty; export into a new folder.")
     told = model.classes if model.conditional else None
-    hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
-    print(_near(folder))
+    with disk.new_folder(options.to) as folder:
+        hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
+    print(_near(Path(options.to)))
     return 0
 
 

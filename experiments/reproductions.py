@@ -124,7 +124,7 @@ def show(rows: Sequence[Sequence[str]]) -> None:
 
 def reproduce_all(chosen: Sequence[str], out: Path) -> int:
     """Runs the chosen ones, or all, prints what each found, and writes figures and table."""
-    from simulator import GenlossError
+    from simulator import GenlossError, disk
     from simulator.report.figures import rendered
     from simulator.spec import unknown
 
@@ -132,17 +132,17 @@ def reproduce_all(chosen: Sequence[str], out: Path) -> int:
     for name in chosen:
         if name not in known:
             raise GenlossError(unknown(name, known, "There is no reproduction"))
-    out.mkdir(parents=True, exist_ok=True)
+    disk.folder(out)
     table: list[tuple[str, ...]] = []
     for name in chosen or known:
         found, seconds = reproduce(name)
         rows = lines(name, found)
         rows[0] = (f"{name} ({seconds:.0f} s)", *rows[0][1:])
         show(rows)
-        (out / f"{name}.png").write_bytes(rendered(found.figure, "png"))
+        disk.write(out, f"{name}.png", rendered(found.figure, "png"))
         table += rows
     if not chosen:
-        (out / "reproductions.md").write_text(markdown(table))
+        disk.write(out, "reproductions.md", markdown(table).encode())
     print(f"figures: {out}")
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -19,9 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulator import spec
+from simulator import disk, spec
 from simulator.mesh import alone, leads, whole
-from simulator.types import GenlossError, Record, RunFailed
+from simulator.types import GenlossError, Record
 
 Leaves = dict[str, np.ndarray]  # "0", "1", ...: the leaves of a tree in order
 PACKAGES = ("genloss", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -163,15 +162,8 @@ class Store:
                 self._held = False
 
     def _hold(self, held: contextlib.ExitStack, run: dict[str, Any], generations: int) -> None:
-        with _disk(f"The run folder {self.path} could not be made"):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((self.path / ".lock").open("w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GenlossError(
-                f"Another process is running in {self.path}; wait for it or choose another folder."
-            ) from None
+        busy = f"Another process is running in {self.path}; wait for it or choose another folder."
+        held.enter_context(disk.locked(self.path, busy))
         self._claim(run, generations)
 
     def _claim(self, run: dict[str, Any], generations: int) -> None:
@@ -197,11 +189,11 @@ class Store:
             "versions": {name: _version(name) for name in PACKAGES},
             "device": str(jax.devices()[0].device_kind),
         }
-        self._write("chain.json", json.dumps(about, indent=1).encode())
+        disk.write(self.path, "chain.json", json.dumps(about, indent=1).encode())
 
     def write(self, name: str, data: bytes) -> Path:
         """A file of the run, whole or not at all."""
-        self._once(lambda: self._write(name, data))
+        self._once(lambda: disk.write(self.path, name, data))
         return self.path / name
 
     def _once(self, work: Callable[[], Any]) -> None:
@@ -210,17 +202,6 @@ class Store:
             alone(work)
         else:
             work()
-
-    def _write(self, name: str, data: bytes) -> None:
-        file = self.path / name
-        with _disk(f"{file} could not be written"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f".{file.name}.part")
-            try:
-                part.write_bytes(data)
-                part.replace(file)
-            finally:
-                part.unlink(missing_ok=True)
 
     def save(self, first: int, last: int, params: Any, rows: Sequence[Any], record: Record) -> None:
         """Generations first..last in one atomic step: last parameters, the rows still kept, the records."""
@@ -236,7 +217,7 @@ class Store:
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
 
         def save() -> None:
-            with _disk(f"Generation {last} could not be saved in {self.path}", Exception):
+            with disk.writing(f"Generation {last} could not be saved in {self.path}", Exception):
                 # Asked first: Orbax meets a full disk in threads of its own, each with a traceback.
                 need = sum(leaf.nbytes + 4096 for leaf in jax.tree.leaves(tree)) + 2**17
                 if shutil.disk_usage(self.path).free < need:
@@ -298,7 +279,7 @@ class Store:
             import orbax.checkpoint as ocp
 
             logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
-            with _disk(f"{self.path} cannot be used"):
+            with disk.writing(f"{self.path} cannot be used"):
                 (self.path / "checkpoints").mkdir(exist_ok=True)
                 # Each process has a manager of its own, which knows of no others: one writes, when the others wait.
                 me = jax.process_index()
@@ -382,7 +363,7 @@ class Store:
         run = {**about["run"], "chain": new}
         about = {**about, "run": run, "signature": spec.signature(run), "generations": generation + 1}
         about["fork"] = {"of": self.about()["signature"], "generation": generation}
-        with _disk(f"{other.path} could not be written"):
+        with disk.writing(f"{other.path} could not be written"):
             for step in (s for s in self.steps() if s <= generation):
                 shutil.copytree(self.path / "checkpoints" / str(step), other.path / "checkpoints" / str(step))
             for step, picture in self.pictures().items():
@@ -460,22 +441,6 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-@contextlib.contextmanager
-def _disk(what: str, kinds: type[Exception] = OSError) -> Iterator[None]:
-    """Turns a failed write into one sentence; what was saved before stays as it is."""
-    try:
-        yield
-    except (GenlossError, RunFailed):
-        raise
-    except kinds as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        if "No space left" in str(error):
-            reason = "the disk is full"
-        raise RunFailed(f"{what}: {reason}; mend that and give the same command again to go on.") from error
 
 
 @contextlib.contextmanager
