@@ -6,47 +6,76 @@ from typing import Any
 
 import numpy as np
 
+from simulator.types import GenlossError
+
 
 def control(records: Any) -> str | None:
     """The setting of a run's tidy records that ate real rows alone, by the probe `Diet`; None where there is none."""
     eaten = records[records["metric"].eq("diet.real")].groupby("setting", sort=False)["value"].min()
-    real = eaten[eaten > 1 - 1e-6]
+    real = eaten[eaten > 1 - 1e-6]  # shares of mass are sums in float32
     return None if real.empty else str(real.index[0])
 
 
-def onset(values: np.ndarray, control: np.ndarray, sigmas: float = 4.0) -> int | None:
+def reach(replicates: int, alarm: float = 0.05) -> float:
+    """How many standard errors apart two means of R chains each must be: the quantile 1 - alarm/2 of Student's law with
+    2(R - 1) degrees of freedom, those of the chains of one generation alone.
+    """
+    from scipy.special import stdtrit
+
+    if not 0 < alarm < 1:
+        raise GenlossError(f"The rate of false alarms is {alarm} and must lie between 0 and 1.")
+    return float(stdtrit(2 * (replicates - 1), 1 - alarm / 2))
+
+
+def onset(values: np.ndarray, control: np.ndarray, alarm: float = 0.05) -> int | None:
     """The first generation from which on values [replicates, generations] stay apart from control, of the same shape.
 
-    A chain of the control is stationary after generation 0, so all its values tell the standard deviation s of one
-    chain, pooled around the mean of each generation.  With R chains a side, means are apart where they differ by more
-    than sigmas · s · (2/R)^½.  None where the last generation is not apart.  Needs two replicates.
+    At each generation the means of R chains a side are apart where they differ by more than `reach` · s (2/R)^½.  s² is
+    the mean of both sides' variances there, or the control's over all generations where that is larger: chains that
+    happen to be alike alarm nobody, and a measure that never varies says nothing of chance.  None where the last
+    generation is not apart, so chains of one normal law are called apart with probability `alarm` at most, however
+    their generations depend on each other; and a true onset is named too early no more often than that.
+
+    Two chains a side have two degrees of freedom, so that `reach` is 4.3 at 0.05 and 31.6 at 0.001; four have six, 2.4
+    and 6.0.  Needs two replicates.
     """
-    replicates, generations = control.shape
+    replicates = control.shape[0]
     if replicates < 2 or values.shape != control.shape:
-        raise ValueError(
+        raise GenlossError(
             f"The onset needs two or more replicates of both; these are {values.shape} and {control.shape}."
         )
-    spread = np.sqrt(np.square(control - control.mean(0)).sum() / ((replicates - 1) * generations))
-    apart = np.abs(values.mean(0) - control.mean(0)) > sigmas * spread * np.sqrt(2 / replicates)  # [generations]
+    alone = control.var(0, ddof=1)  # [generations]
+    square = np.maximum((values.var(0, ddof=1) + alone) / 2, alone.mean())  # [generations]
+    apart = np.abs(values.mean(0) - control.mean(0)) > reach(replicates, alarm) * np.sqrt(2 * square / replicates)
+    apart &= (values != values[0]).any(0) | (control != control[0]).any()  # [generations]
     if not apart[-1]:
         return None
     together = np.flatnonzero(~apart)  # generations
     return int(together[-1]) + 1 if together.size else 0
 
 
-def onsets(records: Any, metrics: list[str], sigmas: float = 4.0) -> Any:
-    """`onset` of each metric in each setting against the control: a data frame [metric, setting]; empty without one."""
+def onsets(records: Any, metrics: list[str], alarm: float = 0.05) -> Any:
+    """`onset` of each metric in each setting against the control: a data frame [metric, setting]; empty without one.
+
+    `alarm` is the probability that any of them is false: each is called at alarm / their number (Bonferroni), which
+    holds however metrics and settings depend on each other.  Metrics with a value that is not finite are left out.
+    """
     import pandas
 
     against = control(records)
     if against is None or records["replicate"].nunique() < 2:
         return pandas.DataFrame()
-    found: dict[str, dict[str, int | None]] = {}
+    compared: dict[str, dict[str, np.ndarray]] = {}  # metric -> setting -> [replicates, generations]
     for metric in metrics:
         of = {
             str(setting): rows.pivot(index="replicate", columns="generation", values="value").to_numpy()
             for setting, rows in records[records["metric"] == metric].groupby("setting", sort=False)
         }
         if all(np.isfinite(values).all() for values in of.values()):
-            found[metric] = {s: onset(values, of[against], sigmas) for s, values in of.items() if s != against}
+            compared[metric] = of
+    each = alarm / max(1, sum(len(of) - 1 for of in compared.values()))
+    found = {
+        metric: {setting: onset(values, of[against], each) for setting, values in of.items() if setting != against}
+        for metric, of in compared.items()
+    }
     return pandas.DataFrame.from_dict(found, orient="index", dtype="Int64")

@@ -96,8 +96,15 @@ def _onsets(records: Any, metrics: list[str]) -> str:
     found = collapse.onsets(records, metrics)
     if found.empty:
         return ""
-    against = html.escape(str(collapse.control(records)))
-    return f"<h2>apart from '{against}' from which generation on</h2>{found.to_html(border=0, na_rep='not')}"
+    against, replicates = html.escape(str(collapse.control(records))), records["replicate"].nunique()
+    seen = collapse.reach(replicates, 0.05 / found.size)
+    said = (
+        f"Means of {replicates} replicates differ by more than {seen:.1f} standard errors: at most 5 % of runs have a "
+        f"false alarm among all {found.size}.  What is not seen may be small, not absent."
+    )
+    return (
+        f"<h2>apart from '{against}' from which generation on</h2><p>{said}</p>{found.to_html(border=0, na_rep='not')}"
+    )
 
 
 def _spread(found: dict[int, Path], most: int = 4) -> dict[int, Path]:
