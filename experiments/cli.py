@@ -364,7 +364,7 @@ def _near(path: Path) -> str:
 
 
 def _plan_of(experiment: Experiment, options: argparse.Namespace) -> int:
-    from simulator.drive import estimate
+    from simulator.estimate import estimate
     from simulator.mesh import leads
 
     e, mesh = experiment, _mesh(options)

@@ -98,7 +98,7 @@ def run(
     Raises `GenlossError` where the store holds another run, the diet is empty or the loss is not finite, and
     `RunFailed` where a checkpoint cannot be written.
     """
-    _check(key, generations, replicates, every)
+    check(key, generations, replicates, every)
     if store is None:
         return Drive(chain, key, generations, replicates, mesh).go(None, every, save_seconds, report)
     store = store if isinstance(store, Store) else Store(store)
@@ -125,7 +125,7 @@ def _prepare(chain: Chain, store: Store, report: Callable[[Progress], None] | No
         store.write_prepared(chain)
 
 
-def _check(key: Any, generations: int, replicates: int | None, every: int) -> None:
+def check(key: Any, generations: int, replicates: int | None, every: int) -> None:
     if not isinstance(key, jax.Array):
         raise GenlossError(f"The key of a run is a random key, not {key!r}; give jax.random.key({key!r}).")
     if generations < 1:
@@ -156,60 +156,6 @@ def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, ever
         "replicates": replicates,
         "every": every,
     }
-
-
-def estimate(
-    chain: Chain | Sweep,
-    key: Key,
-    generations: int,
-    replicates: int | None = None,
-    every: int = 1,
-    mesh: Mesh | None = None,
-) -> dict[str, str]:
-    """Sizes of a run and its expected time, from timing some of its work (which compiles it), on a mesh if given."""
-    _check(key, generations, replicates, every)
-    drive = Drive(chain, key, generations, replicates, mesh)
-    state = drive.init()
-    chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
-    pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
-    weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
-    row = sum(leaf.nbytes for leaf in jax.tree.leaves(_kept(state.pool))) // (chains * state.pool.weight.shape[-1])
-    if drive.trained:
-        fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
-        _, diet, training = drive.begin(state, jnp.int32(0), fresh)
-        work: Callable[[], Any] = functools.partial(drive.advance, diet)
-        training = jax.block_until_ready(work(training))
-        started = time.perf_counter()
-        jax.block_until_ready(work(training))
-        each = (time.perf_counter() - started) * drive.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        ts = jnp.arange(min(every, generations))
-        fresh = drive.serve(state.key, ts)
-        state, _ = jax.block_until_ready(drive.scan(state, ts, fresh))
-        started = time.perf_counter()
-        jax.block_until_ready(drive.scan(state, ts, fresh))
-        each = (time.perf_counter() - started) / len(ts)
-    on = "" if mesh is None else f", shared by {mesh.shape['chain']} x {mesh.shape['batch']} devices"
-    return {
-        "chains": f"{chains}{on}",
-        "generations": f"{generations}",
-        "real rows": f"{drive.chain.real} at the start, {drive.chain.fresh} fresh a generation",
-        "synthetic rows": f"{drive.chain.rows} a generation",
-        "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain",
-        "parameters": f"{weights:,} a chain",
-        "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and what a step needs",
-        "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
-        "time": f"about {each * generations:.1f} s of training on {jax.devices()[0].device_kind}, "
-        "and compiling, measuring, saving",
-    }
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}"
-        n /= 1000
-    return f"{n:.1f} GB"
 
 
 class Drive:
@@ -385,7 +331,7 @@ class Drive:
             fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
             for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
                 now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
-                state = self.restore(state, ts[i], now, shaped(block, _kept(state.pool)))
+                state = self.restore(state, ts[i], now, shaped(block, kept(state.pool)))
             state = state.replace(params=shaped(params, state.params))
             chunks.append(record)
         return chunks, state
@@ -510,7 +456,7 @@ def _restore(c: Chain, k: Key, state: State, t: Array, fresh: Any, block: tuple[
     return c.keep(c.take_in(state.replace(t=t), fresh), state.params, *block)
 
 
-def _kept(pool: Pool) -> tuple[Any, Array | None]:
+def kept(pool: Pool) -> tuple[Any, Array | None]:
     """What a checkpoint keeps of rows: themselves and, where followed, their ancestors."""
     return pool.rows, pool.ancestors
 
@@ -518,4 +464,4 @@ def _kept(pool: Pool) -> tuple[Any, Array | None]:
 def _block(c: Chain, k: Key, state: State, t: Array) -> tuple[Any, Array | None]:
     """The synthetic rows of generation t and their ancestors, out of the pool."""
     start = c.slot(t + 1, state.pool.capacity)
-    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), _kept(state.pool))
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), kept(state.pool))

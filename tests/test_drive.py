@@ -11,7 +11,7 @@ from conftest import gaussian_chain
 
 from generators import VAE
 from simulator import Chain, Dataset, GenlossError, Pool, Sweep, Truth, ensemble, run, simulate, spec
-from simulator.drive import estimate
+from simulator.estimate import estimate
 from simulator.recipe import Accumulate, Mix, Replace, Select, Verify
 
 KEY = jax.random.key(0)
