@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data import arguments
-from experiments.loading import NOT_EXPERIMENTS, Experiment, load_module, overridden, stored_model
+from experiments.loading import NOT_EXPERIMENTS, Experiment, overridden, stored_model, trusted
 
 HERE = Path(__file__).parent
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
@@ -123,11 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", default="reproductions", metavar="DIR", help="folder of figures and table")
     sub = command("fork", "go on from a generation of a run with another recipe", runs=True)
     sub.add_argument("run", metavar="RUN", help="the run's folder")
+    arguments.trust(sub)
     sub.add_argument("--at", type=int, metavar="K", help="the last generation both share")
     sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
     sub.add_argument("--processes", metavar="HOST:PORT,N,I", help=_PROCESSES)
     sub = command("export", "write a generation of a diffusion model as a pipeline of diffusers")
     sub.add_argument("run", metavar="RUN", help="the run's folder")
+    arguments.trust(sub)
     sub.add_argument("--generation", type=int, metavar="K", help="which generation (default: the last)")
     sub.add_argument("--to", metavar="DIR", help="the folder to write")
     sub.add_argument("--setting", metavar="NAME", help="which setting of a sweep (default: the first)")
@@ -136,8 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     for add in (arguments.synthesize, arguments.contaminate, arguments.compare_data):
         text = str(add.__doc__)
         add(command(add.__name__.replace("_", "-"), text[0].lower() + text[1:-1]))
-    for name, text in (("show", "the figures of a run, as numbers"), ("report", "draw a run: figures and a page")):
-        command(name, text).add_argument("run", metavar="RUN", help="the run's folder")
+    command("show", "the figures of a run, as numbers").add_argument("run", metavar="RUN", help="the run's folder")
+    sub = command("report", "draw a run: figures and a page")
+    sub.add_argument("run", metavar="RUN", help="the run's folder")
+    arguments.trust(sub)
     return parser
 
 
@@ -278,8 +282,8 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
 
     parent = Store(options.run)
     about = parent.about()
-    load_module(about.get("experiment") or "", missing_ok=True)
-    stored = parent.chain()
+    trust = trusted(about, options.trust, options.code)
+    stored = parent.chain(trust)
     chain, given = overridden(getattr(stored, "chain", stored), rest, "genloss fork", _wanted(options))
     if isinstance(stored, Sweep) and given & set(stored.paths):
         raise GenlossError(f"{parent.path} sweeps {stored.path}, and so does its fork; change another field.")
@@ -290,7 +294,7 @@ def _fork(options: argparse.Namespace, rest: list[str]) -> int:
         raise GenlossError(f"A fork at generation {options.at} has nothing left to do; raise --generations.")
     subject = Sweep(chain, stored.path, stored.values) if isinstance(stored, Sweep) else chain
     run, name = about["run"], about.get("experiment") or "fork"
-    alone(lambda: parent.fork(options.at, options.out, subject))
+    alone(lambda: parent.fork(options.at, options.out, subject, trust))
     store = Store(options.out)
     key = spec.decode(run["key"])
     forked = Experiment(name, subject, generations, run["replicates"], run["every"], key, store)
@@ -309,7 +313,7 @@ def _usage(command: str) -> str:
 
 def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     from experiments.live import Display
-    from simulator import run
+    from simulator import run, theory
     from simulator.mesh import leads
     from simulator.report import page
 
@@ -333,7 +337,7 @@ def _go(experiment: Experiment, options: argparse.Namespace) -> int:
         return 0
     with Display(experiment, store) as display:
         go(display.report)
-    laws = page.theory(store)
+    laws = theory.keep(store, experiment.subject)
     display.table(store.records(), store.ceiling(), laws)
     where = store.path / "report" / "index.html"
     if display.worked or not where.exists():
@@ -385,7 +389,8 @@ def _export(options: argparse.Namespace, rest: list[str]) -> int:
     from generators.diffusion import Diffusion
     from simulator import GenlossError, disk
 
-    chain, params, _ = stored_model(options.run, options.generation, options.setting, options.replicate)
+    which = (options.generation, options.setting, options.replicate, options.trust, options.code)
+    chain, params, _ = stored_model(options.run, *which)
     model = chain.model
     if not isinstance(model, Diffusion):
         raise GenlossError(f"The run's generator is a {type(model).__name__}; only Diffusion is written for diffusers.")
@@ -436,36 +441,26 @@ def _compare_data(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _show(options: argparse.Namespace, rest: list[str]) -> int:
     from experiments.live import print_table
-    from simulator import Store
+    from simulator import Store, theory
 
     store = Store(options.run)
     about, records = store.about(), store.records()
     steps = store.steps()
     done = f"{steps[-1] + 1 if steps else 0} of {about['generations']} generations"
     print(f"{store.path.name}: {done}, on {about['device']}")
-    print_table(records, store.ceiling(), _theory(store))
+    print_table(records, store.ceiling(), theory.kept(store))
     return 0
 
 
 def _report(options: argparse.Namespace, rest: list[str]) -> int:
-    from simulator import Store
+    from simulator import Store, theory
     from simulator.report import page
 
     store = Store(options.run)
-    print(_near(page.write(store, _theory(store))))
+    trust = trusted(store.about(), options.trust, options.code)
+    laws = theory.keep(store, store.chain(trust)) if trust else theory.kept(store)
+    print(_near(page.write(store, laws)))
     return 0
-
-
-def _theory(store: Any) -> Any:
-    """The laws of a stored run, whose chain may be made of what the user's own file defines."""
-    import contextlib
-
-    from simulator import GenlossError
-    from simulator.report import page
-
-    with contextlib.suppress(GenlossError):
-        load_module(store.about().get("experiment") or "", missing_ok=True)
-    return page.theory(store)
 
 
 if __name__ == "__main__":

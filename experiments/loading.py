@@ -95,12 +95,32 @@ def load_module(name: str, missing_ok: bool = False) -> Any:
     return importlib.import_module(f"experiments.{name}")
 
 
+def trusted(about: dict[str, Any], trust: bool, code: str | None) -> Any:
+    """What a stored run may import: all that it names, what the user's own file is made of, or nothing (False).
+
+    The file that the run was made with is imported where it is trusted, that of the user where it is given.
+    """
+    from simulator.code import users
+
+    if code is not None:
+        return users(load_module(code).__name__)
+    if trust and isinstance(file := about.get("experiment"), str) and file.endswith(".py"):
+        load_module(file, missing_ok=True)
+    return trust
+
+
 def stored_model(
-    run: str, generation: int | None, setting: str | None, replicate: int
+    run: str,
+    generation: int | None,
+    setting: str | None,
+    replicate: int,
+    trust: bool = False,
+    code: str | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """(chain, parameters of one of its models, which it is) of a stored run.
 
-    The model of a generation (None: the last), of a setting of a sweep (None: the first), of a replicate.
+    The model of a generation (None: the last), of a setting of a sweep (None: the first), of a replicate.  `trust` and
+    `code` are those of `trusted`.
     """
     import jax
 
@@ -110,8 +130,7 @@ def stored_model(
 
     store = Store(run)
     about = store.about()
-    load_module(about.get("experiment") or "", missing_ok=True)
-    found = store.chain()
+    found = store.chain(trusted(about, trust, code))
     chain: Any = found
     at: list[int] = []  # of the axes that the run has: setting, replicate
     if isinstance(found, Sweep):

@@ -6,11 +6,9 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-import importlib
 import inspect
 import json
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
@@ -18,9 +16,15 @@ from typing import Any, NamedTuple, TypeGuard
 import jax
 import numpy as np
 
+from simulator import code
 from simulator.types import GenlossError
 
-_LIBRARY = ("simulator", "generators")  # told by their version; what others write is told by its text
+_THREEFRY = "threefry2x32"  # the kind of keys that is not written beside them
+_KEYS = (_THREEFRY, "rbg", "unsafe_rbg")
+_NUMBERS = (
+    "bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    "bfloat16", "float16", "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
 
 
 class Leaf(NamedTuple):
@@ -91,15 +95,18 @@ def encode(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return {"$key": np.asarray(jax.random.key_data(value)).tolist()}
+        kind = str(jax.random.key_impl(value))
+        named = {} if kind == _THREEFRY else {"impl": kind}
+        return {"$key": np.asarray(jax.random.key_data(value)).tolist(), **named}
     if isinstance(value, jax.Array | np.ndarray):
         array = np.asarray(value)
         return {"$array": array.tolist(), "dtype": str(array.dtype)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"$type": _name(type(value)), **_source_hash(type(value)), **fields}
+        return {"$type": code.name(type(value)), **code.source(type(value)), **fields}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {"$type": _name(type(value)), **{k: encode(v) for k, v in value._asdict().items()}}  # pyright: ignore
+        fields = {k: encode(v) for k, v in value._asdict().items()}  # pyright: ignore[reportAttributeAccessIssue]
+        return {"$type": code.name(type(value)), **code.source(type(value)), **fields}
     if isinstance(value, tuple | list):
         return [encode(v) for v in value]
     if isinstance(value, Mapping):
@@ -107,28 +114,72 @@ def encode(value: Any) -> Any:
     if isinstance(value, functools.partial):
         return {"$partial": encode(value.func), "args": encode(value.args), "keywords": encode(value.keywords)}
     if callable(value):
-        return {"$name": _name(value), **_source_hash(value)}
+        return {"$name": code.name(value), **code.source(value)}
     raise GenlossError(
         f"A {type(value).__name__} cannot be written into chain.json; use numbers, arrays or dataclasses."
     )
 
 
-def decode(data: Any) -> Any:
-    """What `encode` was given.  Only names of importable modules are looked up; nothing is ever unpickled."""
+def decode(data: Any, trust: code.Trust = False) -> Any:
+    """What `encode` was given; nothing is ever unpickled.
+
+    Only names of this project are looked up, and nothing is imported that they do not come from, but with `trust`:
+    True, or the modules that may be imported.  Raises `GenlossError` where data is nothing that `encode` gave.
+    """
+    if strange := code.foreign(data, trust):
+        raise GenlossError(
+            f"The stored chain names code that is not of this project and would import {', '.join(strange)}; "
+            "if you trust whoever made it, say so (trust=True)."
+        )
+    try:
+        return _decoded(data, trust)
+    except GenlossError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise GenlossError(f"The stored chain cannot be built ({reason[:200]}); restore its chain.json.") from error
+
+
+def _decoded(data: Any, trust: code.Trust) -> Any:
     if isinstance(data, list):
-        return tuple(decode(v) for v in data)
+        return tuple(_decoded(v, trust) for v in data)
     if not isinstance(data, Mapping):
         return data
     if "$key" in data:
-        return jax.random.wrap_key_data(jax.numpy.asarray(data["$key"], jax.numpy.uint32))
+        kind = data.get("impl", _THREEFRY)
+        if kind not in _KEYS:
+            raise GenlossError(f"There are no random keys of the kind {kind!r}; there are: {', '.join(_KEYS)}.")
+        return jax.random.wrap_key_data(jax.numpy.asarray(np.asarray(data["$key"], np.uint32)), impl=kind)
     if "$array" in data:
-        return jax.numpy.asarray(np.asarray(data["$array"], data["dtype"]))
+        if data["dtype"] not in _NUMBERS:
+            raise GenlossError(f"There are no arrays of the type {data['dtype']!r}; there are: {', '.join(_NUMBERS)}.")
+        return jax.numpy.asarray(np.asarray(data["$array"], jax.numpy.dtype(data["dtype"])))
     if "$partial" in data:
-        return functools.partial(decode(data["$partial"]), *decode(data["args"]), **decode(data["keywords"]))
+        function, given = _decoded(data["$partial"], trust), [data["args"], data["keywords"]]
+        if trust is not True and _acts(function) and _has_text(given):
+            # Text names files, addresses and code: a function that is given it may be made to do anything.
+            raise GenlossError("The stored chain gives text to a function of this project; it is built on trust only.")
+        return functools.partial(function, *_decoded(given[0], trust), **_decoded(given[1], trust))
     if "$name" in data:
-        return _find(data["$name"])
-    fields = {k: decode(v) for k, v in data.items() if k not in ("$type", "$source")}
-    return _find(data["$type"])(**fields) if "$type" in data else fields
+        return code.find(data["$name"], trust)
+    fields = {k: _decoded(v, trust) for k, v in data.items() if k not in ("$type", "$source")}
+    return code.find(data["$type"], trust)(**fields) if "$type" in data else fields
+
+
+def _acts(function: Any) -> bool:
+    """Whether it is no class, and the project's own."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return not isinstance(function, type) and str(function.__module__).partition(".")[0] in code.OWN
+
+
+def _has_text(data: Any) -> bool:
+    """Whether there is text among encoded values, names of what they are made of apart."""
+    if isinstance(data, Mapping):
+        return any(
+            _has_text(value) for name, value in data.items() if name not in ("$type", "$source", "$name", "dtype")
+        )
+    return any(map(_has_text, data)) if isinstance(data, list | tuple) else isinstance(data, str)
 
 
 def signature(data: Any) -> str:
@@ -196,38 +247,4 @@ def _helps(cls: type) -> dict[str, str]:
         except (OSError, TypeError):
             continue
         found.update(re.findall(r"^ {4}(\w+): .*?  # (.+)$", text, re.MULTILINE))
-    return found
-
-
-def _name(thing: Any) -> str:
-    name = f"{thing.__module__}:{thing.__qualname__}" if hasattr(thing, "__qualname__") else repr(thing)
-    named = isinstance(thing, type | types.FunctionType | types.BuiltinFunctionType) or hasattr(thing, "__wrapped__")
-    if "<" in name or not named:
-        raise GenlossError(
-            f"{name} has no name that another process could import, so a run with it could be neither stored nor "
-            "resumed; make it a module-level function or a frozen dataclass with __call__."
-        )
-    return name
-
-
-def _source_hash(thing: Any) -> dict[str, str]:
-    """The text of a user's function or class is part of the chain: when it changes, so does the signature."""
-    if thing.__module__.partition(".")[0] in _LIBRARY or isinstance(thing, types.BuiltinFunctionType):
-        return {}
-    try:
-        return {"$source": hashlib.sha256(inspect.getsource(inspect.unwrap(thing)).encode()).hexdigest()[:10]}
-    except (OSError, TypeError):
-        return {}
-
-
-def _find(name: str) -> Any:
-    module, _, path = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError):
-        raise GenlossError(
-            f"{name}, which the stored chain uses, cannot be imported here; is its file still there?"
-        ) from None
     return found

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulator import disk, spec
+from simulator import code, disk, spec
 from simulator.mesh import alone, leads, whole
 from simulator.types import GenlossError, Record
 
@@ -35,6 +35,7 @@ class Store:
     fit.npz            the fit in flight, where it takes longer than a minute
     records.parquet    setting, replicate, generation, metric, value
     samples/T.png      what generation T says
+    theory.json        the laws that are drawn beside what was measured (`simulator.theory.keep`)
     report/            figures and a page
 
     A checkpoint holds only the rows its own generations wrote: the pool is put together again from all of them and
@@ -67,15 +68,23 @@ class Store:
             raise GenlossError(f"{file} does not describe a run; choose another folder.")
         return about
 
-    def chain(self) -> Any:
-        """The stored chain, or its sweep, built again."""
+    def chain(self, trust: code.Trust = False) -> Any:
+        """The stored chain, or its sweep, built again.
+
+        What it is made of beyond this project is imported with `trust` only: True, or the modules that may be.
+        """
         from simulator.sweep import Sweep
 
-        run = self.about()["run"]
-        chain = spec.decode(run["chain"])
-        return (
-            chain if run["sweep"] is None else Sweep(chain, run["sweep"]["path"], spec.decode(run["sweep"]["values"]))
-        )
+        about = self.about()
+        if strange := code.foreign(about["run"], trust):
+            of = about.get("experiment")
+            raise GenlossError(
+                f"The run in {self.path} is made of code that is not genloss's: building its chain imports "
+                f"{', '.join(strange)}{f' ({of})' if str(of).endswith('.py') else ''}; if you trust whoever made it "
+                "say --trust (trust=True), or give the file from your own place with --code FILE.py."
+            )
+        chain, sweep = spec.decode(about["run"]["chain"], trust), spec.decode(about["run"]["sweep"], trust)
+        return chain if sweep is None else Sweep(chain, sweep["path"], sweep["values"])
 
     def steps(self) -> list[int]:
         """Last generations of the complete checkpoints."""
@@ -343,17 +352,20 @@ class Store:
         if isinstance(rows, dict) and "image" in rows:
             self.write(f"samples/{t}.png", sheet(np.asarray(rows["image"]), axes))
 
-    def fork(self, generation: int, path: str | os.PathLike[str], chain: Any) -> Store:
+    def fork(self, generation: int, path: str | os.PathLike[str], chain: Any, trust: code.Trust = False) -> Store:
         """A new run folder that shares this run's generations 0..generation and goes on with another recipe.
 
-        `chain` is the other chain (or sweep): it may differ from this run's in its recipe only.
+        `chain` is the other chain (or sweep): it may differ from this run's in its recipe only.  `trust` is that of
+        `Store.chain`.
         """
         about, other = self.about(), Store(path)
         new = json.loads(json.dumps(spec.encode(getattr(chain, "chain", chain))))
         changed = [d for d in spec.differences(about["run"]["chain"], new) if not d.startswith("recipe")]
         if changed:
             raise GenlossError(f"A fork may change the recipe only; this one changes {'; '.join(changed)}.")
-        if getattr(self.chain(), "chain", self.chain()).merges != getattr(chain, "chain", chain).merges:
+        forked = getattr(chain, "chain", chain)
+        recipe = spec.decode(about["run"]["chain"]["recipe"], trust)
+        if spec.override(forked, {"recipe": recipe}).merges != forked.merges:
             raise GenlossError("One of the two recipes keeps cohorts as one; fork a run made with Cohort(merge=False).")
         if generation not in self.steps():
             have = ", ".join(map(str, self.steps()))

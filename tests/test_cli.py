@@ -207,7 +207,7 @@ def test_users_functions_are_found_again(tmp_path: Path):
     file.write_text(text)
     assert main(["run", "own_idea.py", "--generations", "3", "--out", "own"]) == 0
     assert set(pandas.read_parquet("own/records.parquet").metric) == {"fit.mass", "spread"}
-    assert main(["fork", "own", "--at", "0", "--out", "own2"]) == 0
+    assert main(["fork", "own", "--at", "0", "--out", "own2", "--code", "own_idea.py"]) == 0
     file.write_text(text.replace("jnp.std", "jnp.var"))
     assert main(["run", "own_idea.py", "--generations", "3", "--out", "own"]) == 2
 
@@ -223,6 +223,40 @@ def test_a_users_class_is_told_by_its_text(tmp_path: Path):
     assert main(["run", "near_idea.py", "--generations", "2", "--out", "near"]) == 0
     Path("near_idea.py").write_text(text.replace("< 9.0", "< 0.25"))
     assert main(["run", "near_idea.py", "--generations", "4", "--out", "near"]) == 2
+
+
+def test_what_a_users_file_is_made_of_is_part_of_the_run(capsys: pytest.CaptureFixture[str]):
+    """Helpers, constants, base classes and files it imports are; comments and what it gives by value are not."""
+    file, neighbour = Path("whole_idea.py"), Path("its_neighbour.py")
+    text = (
+        '"""Words."""\nfrom dataclasses import dataclass\nimport its_neighbour\nfrom simulator import spec\n'
+        "from tiny_gaussian import chain as base\n"
+        "FAR = 9.0\n\ndef helper(x):\n    return abs(x) < FAR\n\n"
+        "class Base:\n    def __call__(self, key, t, pool):\n"
+        "        return pool.weight * helper(pool.rows[:, 0]) * its_neighbour.HALF\n\n"
+        "@dataclass(frozen=True)\nclass Near(Base):\n    pass\n\n"
+        "generations = 1\nchain = spec.override(base, {'recipe': Near(), 'probes': {}})\n"
+    )
+    neighbour.write_text("import an_inner_one\nHALF = an_inner_one.HALF\n")
+    Path("an_inner_one.py").write_text("HALF = 0.5\n")
+    file.write_text(text)
+
+    def again() -> int:
+        for name in ("its_neighbour", "an_inner_one"):
+            sys.modules.pop(name, None)
+        return main(["run", "whole_idea.py", "--out", "whole"])
+
+    assert again() == 0
+    for same in (("Words", "Other words"), ("generations = 1", "generations = 2"), ("FAR = 9.0", "FAR = 9.0  # far")):
+        file.write_text(text.replace(*same))
+        assert again() == 0, same
+    for other in (("9.0", "0.25"), ("abs(x)", "-abs(x)"), ("pool.weight * helper", "pool.weight + 0 * helper")):
+        file.write_text(text.replace(*other))
+        assert again() == 2, other
+        assert "chain.recipe.$source" in capsys.readouterr().err
+    file.write_text(text)
+    Path("an_inner_one.py").write_text("HALF = 0.25\n")
+    assert again() == 2
 
 
 def test_a_file_that_cannot_be_imported_is_said(capsys: pytest.CaptureFixture[str]):

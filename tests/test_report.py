@@ -74,12 +74,13 @@ def test_a_sheet_has_a_line_for_each_setting():
 # Theory.
 
 
-def stored(folder: Path) -> Store:
+def stored(folder: Path) -> tuple[Store, Sweep]:
     chain = gaussian_chain(
         recipe=Select((Replace(), Accumulate()), 0), probes={"moments": Moments(), "log_det": LogDet()}
     )
-    run(Sweep(chain, "recipe.index", {"a": 0, "b": 1}), jax.random.key(0), 70, folder, replicates=3, every=70)
-    return Store(folder)
+    sweep = Sweep(chain, "recipe.index", {"a": 0, "b": 1})
+    run(sweep, jax.random.key(0), 70, folder, replicates=3, every=70)
+    return Store(folder), sweep
 
 
 def dashed(panel: Any) -> list[np.ndarray]:
@@ -87,8 +88,8 @@ def dashed(panel: Any) -> list[np.ndarray]:
 
 
 def test_theory_is_drawn_dashed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    store = stored(tmp_path / "run")
-    records, laws = store.records(), page.theory(store)
+    store, chain = stored(tmp_path / "run")
+    records, laws = store.records(), theory.keep(store, chain)
     figure = figures.decay(records, store.ceiling(), theory=laws)
     panels = {panel.get_title(): panel for panel in figure.axes}
     drawn = dashed(panels["moments.variance"])
@@ -119,14 +120,41 @@ def test_many_settings_have_a_row_each_where_they_do_not_fit_side_by_side(capsys
     assert shown[1] == ["mine.first", f"{names['a']} 0.5 → 2.5", f"{names['b']} 10.5 → 12.5", "real 7"]
 
 
-def test_a_run_whose_chain_cannot_be_built_again_is_drawn_without_theory(tmp_path: Path):
-    store = stored(tmp_path / "run")
+def test_a_report_needs_no_chain_and_says_why_it_draws_no_theory(tmp_path: Path):
+    store, chain = stored(tmp_path / "run")
+    laws = theory.keep(store, chain)
     about = json.loads((store.path / "chain.json").read_text())
     about["run"]["chain"]["recipe"]["$type"] = "a_file_that_is_gone:Mine"
     (store.path / "chain.json").write_text(json.dumps(about))
-    assert page.theory(store) == {}
-    assert "theory" not in page.write(store).read_text()
-    assert not any(dashed(panel) for panel in figures.decay(store.records(), theory={}).axes)
+    again = theory.kept(store)
+    assert list(again) == list(laws)
+    for name, law in laws.items():
+        assert again[name].why == law.why and list(again[name].curves) == list(law.curves)
+        assert all(np.array_equal(again[name].curves[m], law.curves[m], equal_nan=True) for m in law.curves)
+    assert "theory, moments.variance" in page.write(store).read_text()
+    kept = (store.path / "theory.json").read_text()
+    for damage, why in (
+        (kept[:-40], "theory.json cannot be read"),
+        (kept.replace(about["signature"], "0123456789"), "theory.json is of another run"),
+        (None, "no theory was kept with the run; `genloss report RUN --trust`"),
+    ):
+        (store.path / "theory.json").unlink()
+        if damage is not None:
+            (store.path / "theory.json").write_text(damage)
+        assert f"theory, none: {why}" in page.write(store).read_text()
+        assert not any(dashed(panel) for panel in figures.decay(store.records(), theory=theory.kept(store)).axes)
+
+
+def test_laws_that_cannot_be_computed_are_no_fault_of_the_run(tmp_path: Path):
+    def fails(*_: Any) -> Any:
+        raise ZeroDivisionError("half of a row")
+
+    store, chain = stored(tmp_path / "run")
+    chain.chain.probes["moments"] = fails  # pyright: ignore
+    object.__setattr__(chain, "make", fails)
+    assert theory.sentences(theory.keep(store, chain)) == [
+        "none: the laws of the chain cannot be computed (ZeroDivisionError: half of a row)."
+    ]
 
 
 def test_a_run_that_is_not_finished_has_the_theory_of_what_is_done():

@@ -18,7 +18,7 @@ from simulator.recipe import Accumulate, Mix, Then, Verify, Window
 
 
 def roundtrip(value: Any) -> Any:
-    return spec.decode(json.loads(json.dumps(spec.encode(value))))
+    return spec.decode(json.loads(json.dumps(spec.encode(value))), trust={"conftest"})
 
 
 @pytest.mark.parametrize("chain", [tiny_vae.chain, tiny_gaussian.chain], ids=["vae", "gaussian"])
@@ -100,5 +100,16 @@ def test_differences_name_the_fields():
 
 
 def test_unknown_modules_are_named_not_run():
-    with pytest.raises(GenlossError, match="no_such_module:Thing"):
+    with pytest.raises(GenlossError, match="would import no_such_module"):
         spec.decode({"$type": "no_such_module:Thing"})
+    with pytest.raises(GenlossError, match="no_such_module:Thing"):
+        spec.decode({"$type": "no_such_module:Thing"}, trust=True)
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_keys_of_every_kind_survive_json_and_are_told_apart(kind: str):
+    key = jax.random.key(7, impl=kind)
+    again = roundtrip(key)
+    assert jax.random.key_impl(again) == jax.random.key_impl(key)
+    assert np.array_equal(jax.random.bits(again, (8,)), jax.random.bits(key, (8,)))
+    assert (spec.encode(key) == {"$key": [0, 7]}) == (kind == "threefry2x32")  # written as it always was

@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 
 
+def trust(sub: argparse.ArgumentParser) -> None:
+    """What commands share that build the chain of a run, which somebody else may have made."""
+    sub.add_argument("--trust", action="store_true", help="import whatever code the run names")
+    sub.add_argument("--code", metavar="FILE.py", help="your own file that the run was made with, and no other code")
+
+
 def synthesize(sub: argparse.ArgumentParser) -> None:
     """Make a data set with a pipeline of diffusers, or with a generation of a run."""
     sub.add_argument("--pipeline", metavar="DIR|ID|RUN", help="a folder of diffusers, a hub id, or a run's folder")
@@ -20,6 +26,7 @@ def synthesize(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--generation", type=int, metavar="K", help="of a run: which generation (default: the last)")
     sub.add_argument("--setting", metavar="NAME", help="of a sweep: which setting (default: the first)")
     sub.add_argument("--replicate", type=int, default=0, metavar="R", help="of a run: which replicate (default: 0)")
+    trust(sub)
     sub.add_argument("--batch", type=int, metavar="B", help="images made side by side (default: 8; of a run 256)")
     sub.add_argument(
         "--seed", type=int, default=0, metavar="S", help="every image's seed is derived from it (default: 0)"

@@ -42,6 +42,8 @@ class Request:
     seed: int = 0
     strict: bool = False
     format: Literal["folder", "parquet", "both"] = "folder"
+    trust: bool = False
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,8 @@ def _maker(request: Request) -> Pipeline | Stored:
         raise GenlossError("--sampler is for pipelines of diffusers; a run samples as its chain says, so leave it out.")
     if request.dtype != "float32":
         raise GenlossError("--dtype is for pipelines of diffusers; a run computes as its chain says, so leave it out.")
-    return Stored(
-        path=path, generation=request.generation, setting=request.setting, replicate=request.replicate, **both
-    )
+    at = {"generation": request.generation, "setting": request.setting, "replicate": request.replicate}
+    return Stored(path=path, trust=request.trust, code=request.code, **at, **both)
 
 
 def _items(request: Request, maker: Pipeline | Stored) -> Items:

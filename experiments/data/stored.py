@@ -37,6 +37,8 @@ class Stored:
     steps: int | None = None
     batch: int = 256
     strict: bool = False
+    trust: bool = False  # whether the run may import what it names
+    code: str | None = None  # the user's own file that it was made with
 
     @functools.cached_property
     def takes(self) -> Literal["label"] | None:
@@ -103,7 +105,7 @@ class Stored:
 
     @functools.cached_property
     def _read(self) -> tuple[Any, Any, dict[str, Any]]:
-        return stored_model(self.path, self.generation, self.setting, self.replicate)
+        return stored_model(self.path, self.generation, self.setting, self.replicate, self.trust, self.code)
 
     @property
     def _params(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from simulator import collapse
 from simulator.report import figures
 from simulator.store import Store
-from simulator.theory import Overlay, overlays, sentences
+from simulator.theory import Overlay, kept, sentences
 
 
 def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
@@ -21,10 +21,11 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
     decay has the headlines, measures every metric that is one number, where there are more.  Where one setting ate real
     rows alone, the page says from which generation on each metric of each other setting is apart from it.
 
-    `laws` are those of `theory(store)`, which are drawn over what was measured.
+    `laws` are drawn over what was measured: by default those `simulator.theory.kept` with the run.  Nothing of the
+    folder is run: its chain is not built.
     """
     about, records = store.about(), store.records()
-    laws = theory(store) if laws is None else laws
+    laws = kept(store) if laws is None else laws
     settings = list(dict.fromkeys(records["setting"]))
     ceiling, known = store.ceiling(), figures.single(records["metric"])
     parts: dict[str, Any] = {"decay": figures.decay(records, ceiling, theory=laws)}
@@ -69,15 +70,6 @@ def errors(records: Any, metrics: list[str]) -> Any:
     return chosen.pivot_table(
         index="setting", columns="metric", values="value", aggfunc="sem", sort=False, dropna=False
     )
-
-
-def theory(store: Store) -> dict[str, Overlay]:
-    """The laws of a stored run, by setting; none where its chain cannot be built again."""
-    try:
-        chain = store.chain()
-    except Exception:  # a file or data set of the user's is gone, or fails in a way of its own: drawn without theory
-        return {}
-    return overlays(chain, int(store.records()["generation"].max()) + 1)
 
 
 def _table(records: Any, laws: Mapping[str, Overlay]) -> str:

@@ -47,6 +47,7 @@ from simulator.theory.golden import (
     weighted_mean_error,
     weighted_mean_error_limit,
 )
+from simulator.theory.kept import keep, kept
 from simulator.theory.overlay import Overlay, overlay, overlays, sentences
 from simulator.theory.regression import accumulate_risk, interpolate_risk, replace_risk, subsample_risk
 from simulator.theory.smoothing import (
@@ -83,6 +84,8 @@ __all__ = [
     "golden_share",
     "growing_variance",
     "interpolate_risk",
+    "keep",
+    "kept",
     "linear_workflow",
     "mean_fixation_time",
     "missing_mass",
