@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from simulator.pool import Rows, count, take
+from simulator import tables
+from simulator.pool import Rows, count
 from simulator.scenes import END, PAD, START, said
-from simulator.source import UNKNOWN, Split, column, digests, opened, share_of, words
+from simulator.source import UNKNOWN, Split, digests, refuse_leak, refuse_short, served, words
 from simulator.types import Array, GenlossError, Key
 
 _WORDS = ("<pad>", "<start>", "<end>", UNKNOWN)
-_MODES = {"1": 1, "L": 1, "LA": 1, "P": 3, "PA": 3, "RGB": 3, "RGBA": 3, "CMYK": 3, "YCbCr": 3}
 _TEXT = ("string", "large_string")  # kinds of a column
-_TOLD = 5  # rows that cannot be used, by name
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Captioned:
 
     `path` is a folder of images with a `metadata.jsonl` of rows {"file_name", "caption"} (or `metadata.csv`), as
     `genloss synthesize --captions` writes it, a folder in hub layout, a parquet file or a hub id, read through Hugging
-    Face `datasets`.  An image may have several captions, a row each.  Transparency is left out.
+    Face `datasets`.  An image may have several captions, a row each.
 
     A caption's words are lower-cased runs of letters and digits, and single marks; it is numbered as those of `Scenes`
     are, "<start> a cat , asleep <end>", padded to one length.  Words are those of the training captions, the most
@@ -48,13 +46,13 @@ class Captioned:
     image: str | None = None  # image column; None finds it from the features
     caption: str | None = None  # caption column; None takes "caption" or the only text
     side: int | None = None  # resize images to side x side pixels; None keeps them
-    channels: Literal[1, 3] | None = None  # 1 makes all images grey, 3 gives all colours; None keeps them
+    channels: Literal[1, 3] | None = None  # 1 makes all images grey, 3 gives all colours; None: colour if any has
     length: int | None = None  # numbers of a caption, where longer ones are cut; None has room for the longest
     words: int | None = None  # words told apart, the most frequent; None keeps all of the training captions
     reuse: bool = False  # start the permutation again when it runs out, instead of an error
 
     def __post_init__(self) -> None:
-        share_of(self.test)
+        tables.share_of(self.test)
         for name, low in (("side", 1), ("length", 3), ("words", 1)):
             value = getattr(self, name)
             if value is not None and value < low:
@@ -85,25 +83,16 @@ class Captioned:
     def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
         """Pairs skip..skip+n of the permutation that `key` opens."""
         rows = self.split.test if held_out else self.split.train
-        order = jax.random.permutation(key, count(rows))  # [size]
-        return take(jax.tree.map(jnp.asarray, rows), order[(jnp.arange(n) + skip) % count(rows)])
+        return served(rows, jax.random.permutation(key, count(rows)), n, skip)
 
     def check(self, n: int) -> None:
         """Raises where a stream cannot serve n pairs."""
-        if n > self.size and not self.reuse:
-            raise GenlossError(
-                f"The chain asks for {n} real rows and {self.path} has {self.size} pairs to train on; lower `real`, "
-                "`fresh` or the number of generations, or set `reuse`."
-            )
+        if not self.reuse:
+            refuse_short(n, self.size, f"{self.path} has {self.size} pairs to train on")
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` (leaves [n, ...]) has the image of a held-out pair."""
-        held_out = set(digests(self.split.test["image"]))
-        if leaked := sum(digest in held_out for digest in digests(rows["image"])):
-            raise GenlossError(
-                f"{leaked} of the pool's real rows have held-out images of {self.path}; give the chain training rows "
-                "only."
-            )
+        refuse_leak(rows["image"], self.split.test["image"], f"have held-out images of {self.path}")
 
     def decode(self, captions: Array | np.ndarray) -> list[str]:
         """Captions [n, length] as text, without start, end and padding."""
@@ -113,10 +102,10 @@ class Captioned:
 @functools.lru_cache(maxsize=4)
 def _read(pairs: Captioned) -> tuple[Split, tuple[str, ...]]:
     """The rows, and their vocabulary."""
-    dataset, share = opened(pairs.path, pairs.train, pairs.test), share_of(pairs.test)
+    dataset, share = tables.opened(pairs.path, pairs.train, pairs.test), tables.share_of(pairs.test)
     features = dataset[pairs.train].features
-    image = column(pairs.path, features, pairs.image, "image", "Image")
-    caption = column(pairs.path, features, _caption(pairs, features), "caption", *_TEXT)
+    image = tables.column(pairs.path, features, pairs.image, "image", "Image", "bytes")
+    caption = tables.column(pairs.path, features, _caption(pairs, features), "caption", *_TEXT)
     if getattr(features[caption], "dtype", None) not in _TEXT:
         raise GenlossError(
             f"The column '{caption}' of {pairs.path} is no text; name another with `caption`, or give each of several "
@@ -151,81 +140,18 @@ def _decoded(
     pairs: Captioned, parts: list[Any], image: str, caption: str, troubles: list[str]
 ) -> tuple[np.ndarray, list[list[str]]]:
     """Images of all parts, uint8 [n, h, w, c], and the words of each caption."""
-    images, texts = None, []
-    first, channels = "", pairs.channels
-    for where, found, text in _rows(pairs.path, parts, image, caption):
-        texts.append(words(text.lower()) if isinstance(text, str) else [])
-        if not texts[-1]:
-            troubles.append(f"{where} has no caption")
-        picture = _opened(found)
-        if isinstance(picture, str):
-            troubles.append(f"{where} {picture}")
-            continue
-        own = _MODES[picture.mode]
-        channels = channels or own
-        if own != channels and pairs.channels is None:
-            troubles.append(f"{where} is {_colour(own)} and {first} {_colour(channels)} (`channels` makes all alike)")
-            continue
-        picture = picture.convert("L" if channels == 1 else "RGB")
-        if pairs.side is not None:
-            picture = picture.resize((pairs.side, pairs.side))
-        pixels = np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)  # [h, w, c]
-        if images is None:
-            first, images = where, np.empty((sum(map(len, parts)), *pixels.shape), np.uint8)  # [n, h, w, c]
-        if pixels.shape != images.shape[1:]:
-            sizes = [f"{shape[1]}x{shape[0]}" for shape in (pixels.shape, images.shape[1:])]
-            troubles.append(f"{where} is {sizes[0]} pixels and {first} {sizes[1]} (`side` makes all alike)")
-            continue
-        images[len(texts) - 1] = pixels
-    if troubles:
-        told = "; ".join(troubles[:_TOLD]) + (f"; and {len(troubles) - _TOLD} more" * (len(troubles) > _TOLD))
-        raise GenlossError(f"{pairs.path}: {told}; mend these, or remove image and row.")
-    if images is None:
-        raise GenlossError(f"{pairs.path} has no rows; give images and their captions.")
+    texts: list[list[str]] = []
+
+    def found() -> Iterator[tuple[str, Any]]:
+        for where, cell, text in tables.cells(pairs.path, parts, image, caption):
+            texts.append(words(text.lower()) if isinstance(text, str) else [])
+            if not texts[-1]:
+                troubles.append(f"{where} has no caption")
+            yield where, cell
+
+    images = tables.pictures(pairs.path, found(), pairs.side, pairs.channels, troubles)
+    tables.refuse(pairs.path, troubles)
     return images, texts
-
-
-def _rows(path: str, parts: list[Any], image: str, caption: str) -> Iterator[tuple[str, Any, Any]]:
-    """Of each row a name, the image as {"bytes", "path"} or None, and the caption."""
-    import datasets
-
-    for part in parts:
-        encoded = part.select_columns([image, caption]).cast_column(image, datasets.Image(decode=False))
-        for i, row in enumerate(encoded):
-            found = row[image] or {}
-            is_file = found.get("path") is not None and found.get("bytes") is None
-            where = _below(path, found["path"]) if is_file else f"row {i} of '{part.split}'"
-            yield where, row[image], row[caption]
-
-
-def _below(path: str, file: str) -> str:
-    root = Path(path).expanduser().resolve()
-    return str(Path(file).resolve().relative_to(root)) if Path(file).resolve().is_relative_to(root) else file
-
-
-def _opened(found: dict[str, Any] | None) -> Any:
-    """The loaded image, or what is wrong with it."""
-    import datasets
-
-    if found is None:
-        return "has no image"
-    try:
-        if found["bytes"] is None and "://" not in found["path"]:
-            found = found | {"bytes": Path(found["path"]).read_bytes()}  # no file is left open where Pillow gives up
-        picture = datasets.Image().decode_example(found)
-    except FileNotFoundError:
-        return "is not there"
-    except Exception as error:  # what Pillow's decoders raise is of many kinds
-        return f"is no image that can be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-    return (
-        picture
-        if picture.mode in _MODES
-        else f"has pixels of the kind {picture.mode}, which are no bytes; write it with 8 bits a channel"
-    )
-
-
-def _colour(channels: int) -> str:
-    return "grey" if channels == 1 else "in colour"
 
 
 def _without_a_row(path: str, dataset: Any) -> list[str]:

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator import tables
 from simulator.chance import fold_in
+from simulator.images import Unreadable
 from simulator.pool import Rows, count, take
 from simulator.types import Array, Generator, GenlossError, Key, Params
 
@@ -54,7 +56,8 @@ class Dataset:
 
     A stream is one permutation of the train split, so generation 0 and all fresh batches are disjoint, and no row of
     the test split is ever in it.  `path` is "digits" (scikit-learn's 1,797 8x8 digits, embedded), or a hub id, a
-    folder in hub layout, an image folder or a parquet file, read through Hugging Face `datasets`.
+    folder in hub layout, an image folder or a parquet file, read through Hugging Face `datasets`.  Images are in colour
+    if any is, and read as `simulator.images.decode` says; labels are names or numbers of classes.
     """
 
     path: str = "digits"  # "digits", a hub id, a folder, or a parquet file
@@ -71,7 +74,7 @@ class Dataset:
             raise GenlossError("The embedded digits have one split and one size; only `reuse` can be changed.")
         if self.side is not None and self.side < 1:
             raise GenlossError(f"`side` is {self.side} and must be at least 1 pixel.")
-        share_of(self.test)
+        tables.share_of(self.test)
 
     @classmethod
     def digits(cls) -> Dataset:
@@ -117,24 +120,16 @@ class Dataset:
         order = jax.random.permutation(key, count(rows))  # [size]
         if held_out:
             order = order[_stratified(jnp.asarray(rows["label"])[order], len(self.split.classes))]
-        index = (jnp.arange(n) + skip) % count(rows)  # [n]
-        return take(jax.tree.map(jnp.asarray, rows), order[index])
+        return served(rows, order, n, skip)
 
     def check(self, n: int) -> None:
         """Raises where a stream cannot serve n rows."""
-        if n > self.size and not self.reuse:
-            raise GenlossError(
-                f"The chain asks for {n} real rows and the '{self.train}' split of {self.path} has {self.size}; "
-                "lower `real`, `fresh` or the number of generations, or set `reuse`."
-            )
+        if not self.reuse:
+            refuse_short(n, self.size, f"the '{self.train}' split of {self.path} has {self.size}")
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` (leaves [n, ...]) is byte for byte a held-out row."""
-        held_out = set(digests(self.split.test))
-        if leaked := sum(digest in held_out for digest in digests(rows)):
-            raise GenlossError(
-                f"{leaked} of the pool's real rows are held-out rows of {self.path}; give the chain training rows only."
-            )
+        refuse_leak(rows, self.split.test, f"are held-out rows of {self.path}")
 
 
 @dataclass(frozen=True)
@@ -190,25 +185,17 @@ class Text:
     def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
         """Windows skip..skip+n of the permutation that `key` opens, [n, length] int32."""
         rows = self.split.test if held_out else self.split.train
-        index = (jnp.arange(n) + skip) % count(rows)  # [n]
-        return jnp.asarray(rows)[jax.random.permutation(key, count(rows))[index]]
+        return served(rows, jax.random.permutation(key, count(rows)), n, skip)
 
     def check(self, n: int) -> None:
         """Raises where a stream cannot serve n windows."""
-        if n > self.size and not self.reuse:
-            raise GenlossError(
-                f"The chain asks for {n} real rows and {self.path} has {self.size} windows of {self.length} tokens; "
-                "lower `real`, `fresh` or the number of generations, shorten `length`, or set `reuse`."
-            )
+        if not self.reuse:
+            has = f"{self.path} has {self.size} windows of {self.length} tokens"
+            refuse_short(n, self.size, has, "shorten `length`, ")
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` [n, length] is a held-out window and no training window reads the same."""
-        held_out = set(digests(self.split.test)) - set(digests(self.split.train))
-        if leaked := sum(digest in held_out for digest in digests(rows)):
-            raise GenlossError(
-                f"{leaked} of the pool's real rows are held-out windows of {self.path}; give the chain training rows "
-                "only."
-            )
+        refuse_leak(rows, self.split.test, f"are held-out windows of {self.path}", self.split.train)
 
     def decode(self, rows: Rows) -> list[str]:
         """Windows [n, length] as text: words with a space between them, bytes that are no UTF-8 as �."""
@@ -219,24 +206,33 @@ class Text:
         return [(" " if self.level == "word" else "").join(row) for row in tokens[numbers]]
 
 
+def served(rows: Rows, order: Array, n: int, skip: Array | int) -> Rows:
+    """Rows skip..skip+n of a stream, the permutation `order` [size] of `rows` over and over."""
+    index = (jnp.arange(n) + skip) % count(rows)  # [n]
+    return take(jax.tree.map(jnp.asarray, rows), order[index])
+
+
+def refuse_short(n: int, size: int, has: str, mend: str = "") -> None:
+    """Raises where a stream of `size` rows, none of them twice, cannot serve n."""
+    if n > size:
+        raise GenlossError(
+            f"The chain asks for {n} real rows and {has}; lower `real`, `fresh` or the number of generations, {mend}or "
+            "set `reuse`."
+        )
+
+
+def refuse_leak(rows: Rows, held_out: Rows, what: str, train: Rows | None = None) -> None:
+    """Raises where one of `rows` is byte for byte a held-out row, and none to train on."""
+    known = set(digests(held_out)) - (set() if train is None else set(digests(train)))
+    if leaked := sum(digest in known for digest in digests(rows)):
+        raise GenlossError(f"{leaked} of the pool's real rows {what}; give the chain training rows only.")
+
+
 def _stratified(label: Array, classes: int) -> Array:
     """A reordering of labels [n] whose every beginning holds the classes in proportion, after one of each."""
     members = jax.nn.one_hot(label, classes, dtype=jnp.int32)  # [n, classes]
     rank = jnp.take_along_axis(jnp.cumsum(members, 0), label[:, None], 1)[:, 0] - 1  # [n]: place within its class
     return jnp.argsort(rank / members.sum(0)[label], stable=True)
-
-
-def share_of(test: str) -> float | None:
-    """The share of "20%", 0.2; None where a split is named."""
-    if not test.endswith("%"):
-        return None
-    try:
-        share = float(test[:-1])
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 100:
-        raise GenlossError(f"`test` is '{test}'; a held-out share lies between 0% and 100%, such as 20%.")
-    return share / 100
 
 
 def digests(rows: Rows) -> Iterator[bytes]:
@@ -285,132 +281,30 @@ def _shuffle_split(rows: dict[str, np.ndarray], share: float) -> tuple[Rows, Row
 def _huggingface(
     path: str, train: str, test: str, image: str | None, label: str | None, side: int | None
 ) -> tuple[tuple[Rows, Rows], tuple[str, ...]]:
-    dataset, share = opened(path, train, test), share_of(test)
+    dataset, share = tables.opened(path, train, test), tables.share_of(test)
     features = dataset[train].features
-    image = column(path, features, image, "image", "Image")
-    label = column(path, features, label, "label", "ClassLabel")
-    classes = tuple(getattr(features[label], "names", ()))
-    splits = [
-        _decode(path, dataset[name], image, label, side) for name in (train,) + ((test,) if share is None else ())
-    ]
-    if not classes:  # plain integers: as many classes as the largest says
-        classes = tuple(str(i) for i in range(1 + max(int(s["label"].max()) for s in splits)))
+    image = tables.column(path, features, image, "image", "Image", "bytes")
+    label = tables.column(path, features, label, "label", "ClassLabel")
+    names = tuple(getattr(features[label], "names", ()))
+    parts = [dataset[name] for name in ((train, test) if share is None else (train,))]
+    labels, troubles = [], []
+
+    def found() -> Iterator[tuple[str, Any]]:
+        for where, cell, said in tables.cells(path, parts, image, label):
+            try:
+                labels.append(tables.label(said, where, names))
+            except Unreadable as error:
+                troubles.append(f"{where} {error.why}")
+            yield where, cell
+
+    images = tables.pictures(path, found(), side, None, troubles)
+    tables.refuse(path, troubles)
+    numbers, classes = tables.numbered(labels, names)
+    rows = {"image": images, "label": numbers}
     if share is not None:
-        return _shuffle_split(splits[0], share), classes
-    if splits[0]["image"].shape[1:] != splits[1]["image"].shape[1:]:
-        raise GenlossError(
-            f"Images of the '{train}' split of {path} are {splits[0]['image'].shape[1:]} and those of '{test}' are "
-            f"{splits[1]['image'].shape[1:]}; set `side` to resize them."
-        )
-    return (splits[0], splits[1]), classes
-
-
-def opened(path: str, train: str, test: str) -> Any:
-    """The splits at a path or hub id by name; `train` is one of them, and so is `test` unless it is a share."""
-    dataset = _open(path)
-    for split in (train, test) if share_of(test) is None else (train,):
-        if split not in dataset:
-            raise GenlossError(
-                f"{path} has no split '{split}'; it has: {', '.join(dataset)}."
-                + (" A held-out share can be cut from the train split with test='20%'." if split == test else "")
-            )
-    return dataset
-
-
-def _open(path: str) -> Any:
-    """What `datasets.load_dataset` makes of a path or hub id, within seconds also where no hub can be reached."""
-    local = Path(path).expanduser()
-    if not local.exists():
-        if path.count("/") != 1 or path.startswith((".", "/", "~")):
-            raise GenlossError(f"There is no data set at {path}; give a folder, a parquet file or a hub id owner/name.")
-        if not _hub_answers(path):
-            # Both are read once, at import: `datasets` then looks into the local cache only, and says so at once.
-            os.environ["HF_HUB_OFFLINE"] = "1"
-            import huggingface_hub.constants
-
-            huggingface_hub.constants.HF_HUB_OFFLINE = True
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        if local.is_file():
-            return datasets.load_dataset("parquet", data_files={"train": str(local)})
-        return datasets.load_dataset(str(local) if local.exists() else path)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if local.exists():
-            raise GenlossError(f"{path} cannot be read as a data set: {first}") from None
-        raise GenlossError(
-            f"The data set {path} is neither in the local cache nor on a hub that can be reached; check the name and "
-            "the network, or give a local path."
-        ) from None
-
-
-def _hub_answers(path: str) -> bool:
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return False
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().dataset_info(path, timeout=2)
-    except Exception:  # no route, no such id, gated: the cache decides
-        return False
-    return True
-
-
-def column(path: str, features: Any, given: str | None, name: str, *kinds: str) -> str:
-    """The column that is given or, without, the only one of these kinds or, where there is none, the one named so."""
-    if given is not None:
-        if given not in features:
-            raise GenlossError(f"{path} has no column '{given}'; it has: {', '.join(features)}.")
-        return given
-    found = [column for column, feature in features.items() if _kind(feature) in kinds]
-    if not found and name in features:
-        found = [name]
-    if len(found) != 1:
-        what = "no" if not found else "more than one"
-        raise GenlossError(f"{path} has {what} {kinds[0]} column among {', '.join(features)}; name it with `{name}`.")
-    return found[0]
-
-
-def _kind(feature: Any) -> str:
-    """The kind of a column: "Image", "ClassLabel", or of plain values their type, such as "string"."""
-    kind = type(feature).__name__
-    return feature.dtype if kind == "Value" else kind
-
-
-def _decode(path: str, split: Any, image: str, label: str, side: int | None) -> dict[str, np.ndarray]:
-    """Images as uint8 [n, h, w, c], grey or RGB by the first one, and labels as int32 [n]."""
-    mode, size = None, None
-    pictures: list[np.ndarray] = []
-    for i, picture in enumerate(split[image]):
-        if not hasattr(picture, "convert"):
-            raise GenlossError(
-                f"Row {i} of {path} has no image in its column '{image}'; remove it or name another column."
-            )
-        if mode is None:
-            mode = "L" if picture.mode in ("L", "1", "I;16", "I") else "RGB"
-        picture = picture.convert(mode)
-        if side is not None:
-            picture = picture.resize((side, side))
-        size = size or picture.size
-        if picture.size != size:
-            raise GenlossError(
-                f"Image {i} of {path} is {picture.size[0]}x{picture.size[1]} and the first is {size[0]}x{size[1]}; "
-                "set `side` to resize them all."
-            )
-        pictures.append(np.asarray(picture, np.uint8))
-    images = np.stack(pictures)  # [n, h, w] or [n, h, w, c]
-    try:
-        labels = np.asarray(split[label], np.int32)
-    except (TypeError, ValueError):
-        labels = np.array([-1])
-    if labels.min() < 0:
-        raise GenlossError(f"The column '{label}' of {path} must hold whole numbers from 0; name another with `label`.")
-    return {
-        "image": images if images.ndim == 4 else images[..., None],
-        "label": labels,
-    }
+        return _shuffle_split(rows, share), classes
+    cut = len(parts[0])
+    return ({k: v[:cut] for k, v in rows.items()}, {k: v[cut:] for k, v in rows.items()}), classes
 
 
 @functools.lru_cache(maxsize=4)

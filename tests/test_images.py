@@ -19,7 +19,7 @@ CHANCE = np.random.default_rng(0)
 ORIENTATION = 0x0112
 
 
-def encoded(pixels: Any, kind: str = "PNG", mode: str | None = None, **options: Any) -> bytes:
+def encoded(pixels: Any, kind: str = "PNG", *, mode: Any = None, **options: Any) -> bytes:
     picture = Image.fromarray(np.asarray(pixels))
     buffer = io.BytesIO()
     (picture.convert(mode) if mode else picture).save(buffer, kind, **options)
@@ -59,7 +59,8 @@ def test_pixels_are_upright_whatever_orientation_stored_them(kind: str):
             stored = stored[:, ::-1]
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
-        found = decode(encoded(stored, kind, exif=exif, **({"quality": 100} if kind == "JPEG" else {})), "x")[..., 0]
+        options: dict[str, Any] = {"quality": 100} if kind == "JPEG" else {}
+        found = decode(encoded(stored, kind, exif=exif, **options), "x")[..., 0]
         assert found.shape == (16, 24), orientation
         assert np.abs(found.astype(int) - shown).max() <= (1 if kind == "JPEG" else 0), orientation
 

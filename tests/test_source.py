@@ -1,7 +1,9 @@
 """Data sets: found, read, split and refused."""
 
+import io
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +16,11 @@ from generators import Gaussian
 from simulator import Dataset, GenlossError, Truth
 
 CHANCE = np.random.default_rng(1)
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def pictures(folder: Path, split: str, count: int, classes: int = 3, size: int = 6, mode: str = "L") -> None:
@@ -108,8 +115,141 @@ def test_what_is_wrong_with_a_data_set_is_said(tmp_path: Path):
     with pytest.raises(GenlossError, match="cannot be read as a data set"):
         Dataset.load(tmp_path / "junk.parquet")
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"]}), tmp_path / "text.parquet")
-    with pytest.raises(GenlossError, match="no Image column among text"):
+    with pytest.raises(GenlossError, match=r"no Image column among text \(string\)"):
         Dataset.load(tmp_path / "text.parquet", test="50%")
+
+
+def plain(folder: Path, image: Any, label: Any = None, rows: int = 20) -> Path:
+    """A parquet file as other writers make it, without the metadata of `datasets`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = pyarrow.array([i % 2 for i in range(rows)]) if label is None else label
+    pyarrow.parquet.write_table(pyarrow.table({"image": image, "label": labels}), folder / "train.parquet")
+    return folder
+
+
+def pngs(n: int = 20) -> list[bytes]:
+    files = [io.BytesIO() for _ in range(n)]
+    for file in files:
+        Image.fromarray(CHANCE.integers(0, 256, (5, 5)).astype(np.uint8)).save(file, "PNG")
+    return [file.getvalue() for file in files]
+
+
+STRUCT = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+
+
+def test_images_in_plain_columns_of_bytes_structs_and_paths_are_the_same_images(tmp_path: Path):
+    data = pngs()
+    (tmp_path / "paths" / "pictures").mkdir(parents=True)
+    for i, x in enumerate(data):
+        (tmp_path / "paths" / "pictures" / f"{i}.png").write_bytes(x)
+    relative = [f"pictures/{i}.png" for i in range(20)]
+    absolute = [str(tmp_path / "paths" / name) for name in relative]
+    columns = {
+        "bytes": pyarrow.array(data, pyarrow.binary()),
+        "large": pyarrow.array(data, pyarrow.large_binary()),
+        "struct": pyarrow.array([{"bytes": x, "path": None} for x in data], STRUCT),
+        "paths": pyarrow.array(relative),
+        "files": pyarrow.array([{"bytes": None, "path": x} for x in absolute], STRUCT),
+    }
+    found = {}
+    for name, image in columns.items():
+        # Files are read where the table says, relative ones below its folder.
+        folder = plain(tmp_path / ("paths" if name == "paths" else name), image)
+        found[name] = Dataset.load(folder / "train.parquet", test="25%").split
+        assert found[name].classes == ("0", "1")
+    assert len({split.digest for split in found.values()}) == 1
+    pixels = sorted(x.tobytes() for part in found["bytes"][:2] for x in part["image"])
+    assert pixels == sorted(np.asarray(Image.open(io.BytesIO(x))).tobytes() for x in data)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers"),
+    [
+        (pyarrow.array(["dog", "cat"] * 10), ("cat", "dog"), [1, 0] * 10),
+        (pyarrow.array(["10", "9"] * 10), ("10", "9"), [0, 1] * 10),
+        (pyarrow.array([True, False] * 10), ("0", "1"), [1, 0] * 10),
+        (pyarrow.array([1.0, 0.0] * 10), ("0", "1"), [1, 0] * 10),
+        (pyarrow.array([1, 0] * 10, pyarrow.uint8()), ("0", "1"), [1, 0] * 10),
+    ],
+    ids=["text", "digits", "bool", "float", "uint8"],
+)
+def test_labels_are_names_or_whole_numbers_of_any_type(labels: Any, classes: Any, numbers: list[int], tmp_path: Path):
+    data = pngs()
+    split = Dataset.load(plain(tmp_path, pyarrow.array(data, pyarrow.binary()), labels), test="25%").split
+    assert split.classes == classes
+    of = {np.asarray(Image.open(io.BytesIO(x))).tobytes(): number for x, number in zip(data, numbers, strict=True)}
+    for part in split[:2]:
+        assert part["label"].dtype == np.int32
+        assert [of[x.tobytes()] for x in part["image"]] == part["label"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            [0] * 19 + [2**40],
+            "row 19 of 'train' has the label 1099511627776, and labels are names or whole numbers from",
+        ),
+        ([-1] + [0] * 19, "row 0 of 'train' has the label -1, "),
+        ([None] + [0] * 19, "row 0 of 'train' has no label; "),
+        ([float("nan")] + [0.0] * 19, "row 0 of 'train' has no label; "),
+        ([float("inf")] + [0.0] * 19, "row 0 of 'train' has the label inf, "),
+        ([0.5] + [0.0] * 19, r"row 0 of 'train' has the label 0\.5, "),
+        ([""] + ["cat"] * 19, "row 0 of 'train' has no label; "),
+        ([[1]] * 20, r"row 0 of 'train' has the label \[1\], .* and 15 more; mend these"),
+    ],
+    ids=["large", "negative", "missing", "nan", "inf", "half", "empty", "list"],
+)
+def test_what_is_no_label_is_said_by_its_row(values: list[Any], words: str, tmp_path: Path):
+    began = time.process_time()
+    with pytest.raises(GenlossError, match=words):
+        Dataset.load(plain(tmp_path, pyarrow.array(pngs(), pyarrow.binary()), pyarrow.array(values)), test="25%")
+    assert time.process_time() - began < 5
+
+
+def test_what_cannot_be_read_of_a_column_of_images_is_said_truthfully(tmp_path: Path):
+    data = pngs()
+    lists = pyarrow.array([[x, x] for x in data], pyarrow.list_(pyarrow.binary()))
+    columns = {
+        "lists": (lists, "row 0 of 'train' holds a list where one image, its bytes or its path, is read"),
+        "numbers": (pyarrow.array(range(20)), "row 0 of 'train' holds a int where one image"),
+        "gap": (pyarrow.array([*data[:19], None], pyarrow.binary()), "row 19 of 'train' has no image; mend"),
+        "address": (pyarrow.array(["https://x.y/z.png"] * 20), "has its image at https://x.y/z.png, and only files"),
+        "nul": (pyarrow.array(["a\0b.png"] * 20), "has a name that no file can have"),
+        "device": (pyarrow.array([{"bytes": None, "path": "/dev/zero"}] * 20, STRUCT), "/dev/zero is no regular file"),
+        "nul in a struct": (pyarrow.array([{"bytes": None, "path": "a\0b"}] * 20, STRUCT), "no file can have"),
+        "junk": (pyarrow.array([*data[:19], b"junk"], pyarrow.binary()), "row 19 of 'train' is no whole image"),
+    }
+    for name, (image, words) in columns.items():
+        with pytest.raises(GenlossError, match=words):
+            Dataset.load(plain(tmp_path / name, image), test="25%")
+    table = pyarrow.table({"images": lists, "label": [0, 1] * 10})
+    pyarrow.parquet.write_table(table, tmp_path / "other.parquet")
+    with pytest.raises(GenlossError, match=r"no Image column among images \(List\), label \(int64\); name it"):
+        Dataset.load(tmp_path / "other.parquet", test="25%")
+
+
+def test_an_image_folder_is_read_like_every_set_of_images(tmp_path: Path):
+    """Sixteen bits, orientation and an end that is missing: `decode` says how; and colour if any image has colour."""
+    pictures(tmp_path, "train", 4, classes=2)
+    deep = CHANCE.integers(0, 65536, (6, 6)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "train" / "kind0" / "0.png")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned = CHANCE.integers(0, 256, (6, 6)).astype(np.uint8)
+    Image.fromarray(turned).save(tmp_path / "train" / "kind0" / "1.png", exif=exif)
+    grey = Dataset.load(tmp_path, test="25%").split
+    all_of = lambda split: {x.tobytes() for part in split[:2] for x in part["image"]}  # noqa: E731
+    assert {(deep >> 8).astype(np.uint8).tobytes(), turned[::-1, ::-1].tobytes()} <= all_of(grey)
+    assert grey.train["image"].shape == (6, 6, 6, 1)
+    Image.new("RGB", (6, 6), (9, 99, 200)).save(tmp_path / "train" / "kind1" / "last.png")
+    colour = Dataset.load(tmp_path, test="25%", side=6).split  # other arguments: what was read is kept
+    assert colour.train["image"].shape[1:] == (6, 6, 3)
+    assert np.repeat(turned[::-1, ::-1, None], 3, -1).tobytes() in all_of(colour)
+    file = tmp_path / "train" / "kind1" / "0.png"
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(GenlossError, match=r": train/kind1/0\.png is no whole image \(.+\); mend"):
+        Dataset.load(tmp_path, test="26%")
 
 
 def test_rows_in_both_splits_are_refused(tmp_path: Path):
