@@ -153,7 +153,7 @@ def test_images_are_brought_to_one_size_and_to_one_number_of_channels(tmp_path: 
         assert source.split.test["image"].shape == (2, 5, 5, channels) and source.split.test["image"].dtype == np.uint8
         assert found == {np.asarray(x).tobytes() for x in expected}
     assert Captioned(str(folder), test="25%", side=5).split.digest == source.split.digest  # in colour if any is
-    with pytest.raises(GenlossError, match=r"00/004.png is 5x5 pixels and 00/000.png 6x6 \(set `side` to make all alike"):
+    with pytest.raises(GenlossError, match=r"00/004.png is 5x5 pixels and 00/000.png 6x6 \(set `side` to make"):
         _ = Captioned(str(folder), test="25%", channels=3).split
 
 
