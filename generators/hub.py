@@ -21,61 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from generators import layout
+from generators.layout import CLASSES, FILE, OWN, VERSION, State
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet, UNetModule
+from simulator.foreign import read_json
 from simulator.types import GenlossError, Params
 
-State = dict[str, np.ndarray]  # a state dict: names and layouts are those of diffusers
-
-NETWORKS: dict[str, type[UNet] | type[DiT]] = {
-    "UNet2DModel": UNet,
-    "DiTTransformer2DModel": DiT,
-    "Transformer2DModel": DiT,  # the name that the first of them were stored under
-}
-# What diffusers takes a key for that is not in config.json, where a network made here has something else.
-DEFAULTS: dict[type, dict[str, Any]] = {
-    UNet: {
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        "block_out_channels": (224, 448, 672, 896),
-        "attention_head_dim": 8,
-        "norm_num_groups": 32,
-        "in_channels": 3,
-        "out_channels": 3,
-    },
-    DiT: {
-        "patch_size": 2,
-        "num_attention_heads": 16,
-        "attention_head_dim": 72,
-        "num_layers": 28,
-        "in_channels": 4,
-        "sample_size": 32,
-        "num_embeds_ada_norm": 1000,
-    },
-}
-ROWS = {UNet: "num_class_embeds", DiT: "num_embeds_ada_norm"}  # the key that says how many labels have a row
 TABLE = re.compile(r"class_embedding\.weight|.*\.class_embedder\.embedding_table\.weight")  # where the rows are
-# Keys of other transformers, and what they say in the configuration of one that is a DiT.
-ABSENT = {
-    "cross_attention_dim": None,
-    "num_vector_embeds": None,
-    "only_cross_attention": False,
-    "double_self_attention": False,
-    "use_linear_projection": False,
-    "attention_type": "default",
-    "caption_channels": None,
-    "interpolation_scale": None,
-    "use_additional_conditions": None,
-}
-OWN = ("convolution",)  # fields of ours that diffusers does not know
-CLASSES = "_genloss_classes"  # written beside the keys of diffusers, which passes over names with an underscore
 NULL = 1000  # the label that `DiTPipeline` takes for no label
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 UNUSED = ("pos_embed.pos_embed", "time_proj.W")  # constants that some versions stored
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
-PARTS = ["model_index.json", "config.json", "diffusion_pytorch_model*", "unet/*", "transformer/*", "scheduler/*"]
-FILE = "diffusion_pytorch_model.safetensors"
-VERSION = "0.40.0"  # of diffusers, whose formats are written
 
 
 class Loaded(NamedTuple):
@@ -91,19 +48,18 @@ class Loaded(NamedTuple):
 def load(path: str, classes: int | None = None) -> Loaded:
     """The model in a folder of diffusers (of a pipeline or of a model alone), or of a hub id such as "owner/name".
 
+    A part of a pipeline, `unet` or `scheduler`, lies in its own folder or, as in the first ones, in the root.  Where
+    `unet_ema`, the average of a training, lies beside `unet` it is `unet` that is read, as diffusers does; for the
+    average give the folder `unet_ema` itself.
+
     The label `classes` is the null label of classifier-free guidance.  A table with more rows than `classes` has the
     null label in its last; where a `UNet2DModel` has a row for every class and none more, a row of zeros is added,
     which tells nothing of a class.  `classes` is needed only where such a table has more rows than classes.
     Offline (`HF_HUB_OFFLINE=1`) a hub id is looked up among what was downloaded before.
     """
-    folder = Path(path) if Path(path).is_dir() else _download(path)
-    index = _json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
-    found = [name for name in ("unet", "transformer") if name in index or (folder / name / "config.json").is_file()]
-    model = folder / found[0] if found else folder
-    if not (model / "config.json").is_file():
-        raise GenlossError(f"There is no config.json in {model}; give a folder that diffusers wrote, or a hub id.")
-    network, shape, stored = _read(_json(model / "config.json"), model)
-    state = {_renamed(name): leaf for name, leaf in _weights(model).items() if name not in UNUSED}
+    model, scheduler = layout.find(path)
+    state = {_renamed(name): leaf for name, leaf in layout.weights_of(model).items() if name not in UNUSED}
+    network, shape, stored = layout.network_of(read_json(model / "config.json"), model, len(state))
     labelled = isinstance(network, DiT) or any(name.startswith("class_embedding.") for name in state)
     if classes is not None and stored is None and not labelled:
         raise GenlossError(f"The model in {model} knows no labels; leave `classes` out.")
@@ -116,8 +72,7 @@ def load(path: str, classes: int | None = None) -> Loaded:
     else:
         state |= {name: _cut(state[name], classes, model) for name in tables}
     params = _params(state, skeleton(network, shape, classes)[1], str(model))
-    file = folder / "scheduler" / "scheduler_config.json"
-    return Loaded(network, shape, classes, params, _json(file) if file.is_file() else None)
+    return Loaded(network, shape, classes, params, scheduler)
 
 
 @dataclass(frozen=True)
@@ -218,82 +173,7 @@ def skeleton(network: Any, shape: tuple[int, ...], classes: int | None) -> tuple
     return graph, nnx.as_pure(params)
 
 
-# Reading.
-
-
-def _download(name: str) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise GenlossError(f"There is no folder {name}; give one that diffusers wrote, or a hub id such as owner/name.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=PARTS, ignore_patterns=["*.bin", "*.fp16.*"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise GenlossError(
-            f"{name} is no folder, and the hub does not serve it ({type(error).__name__}); check the name, or give a "
-            "folder."
-        ) from None
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise GenlossError(f"{file} cannot be read as JSON; download or write it again.")
-    return found
-
-
-def _read(config: dict[str, Any], folder: Path) -> tuple[UNet | DiT, tuple[int, int, int], int | None]:
-    """(network, shape of a row, number of classes) of a config.json."""
-    kind = config.get("_class_name", "")
-    if kind not in NETWORKS:
-        raise GenlossError(f"{folder} holds a {kind or 'model without a name'}; there are {', '.join(NETWORKS)}.")
-    network = NETWORKS[kind]
-    table, known = ROWS[network], {f.name for f in dataclasses.fields(network)} - set(OWN)
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items() if not name.startswith("_")}
-    given = {name: v for name, v in given.items() if name not in ABSENT or v != ABSENT[name]}
-    unknown = given.keys() - known - {table, "sample_size", "in_channels"}
-    if unknown:
-        names = ", ".join(f"{name} ({given[name]!r})" for name in sorted(unknown))
-        raise GenlossError(
-            f"The config.json in {folder} has keys that are not supported: {names}; choose another model."
-        )
-    given = {**DEFAULTS[network], **given}
-    size, channels, rows = given.pop("sample_size", None), given.pop("in_channels"), given.pop(table, None)
-    if size is None:
-        raise GenlossError(f"The config.json in {folder} gives no `sample_size`; write the side of its images into it.")
-    h, w = size if isinstance(size, tuple) else (size, size)
-    outputs = given.pop("out_channels", None)
-    if outputs is not None and outputs < channels:
-        raise GenlossError(f"The model in {folder} makes {outputs} channels of {channels}; a denoiser makes them all.")
-    built = network(**given, out_channels=None if outputs == channels else outputs)
-    return built, (h, w, channels), config.get(CLASSES, rows)
-
-
-def _weights(folder: Path) -> State:
-    """All that the safetensors files of a model hold."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if (folder / FILE).is_file():
-        files = [FILE]
-    elif (folder / f"{FILE}.index.json").is_file():
-        files = sorted(set(_json(folder / f"{FILE}.index.json")["weight_map"].values()))
-    else:
-        raise GenlossError(
-            f"There is no {FILE} in {folder}, and a pickle (.bin) is not opened; convert it once with diffusers, by "
-            "`from_pretrained(...).save_pretrained(...)`."
-        )
-    state: State = {}
-    for file in files:
-        try:
-            state |= load_file(folder / file)
-        except (SafetensorError, OSError):
-            raise GenlossError(f"{folder / file} cannot be read; download the model again.") from None
-    return state
+# Names and layouts.
 
 
 def _renamed(name: str) -> str:

@@ -12,7 +12,6 @@ so that a sampler is a table of these four numbers (`Steps`), worked out on the 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.foreign import read_json, shown, typed
 from simulator.spec import unknown
 from simulator.types import Array, GenlossError
 
+LONGEST = 1_000_000  # steps of a schedule, which is a table
 Prediction = Literal["epsilon", "sample", "v_prediction", "velocity"]
 
 
@@ -70,14 +71,18 @@ class Noise:
         for name, known in _choices(type(self)):
             if getattr(self, name) not in known:
                 raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Noise has no `{name}`"))
-        if self.num_train_timesteps < 2:
-            raise GenlossError(f"Noise(num_train_timesteps={self.num_train_timesteps}) must be at least 2.")
+        if not 2 <= self.num_train_timesteps <= LONGEST:
+            raise GenlossError(
+                f"Noise(num_train_timesteps={self.num_train_timesteps}) must be between 2 and {LONGEST}."
+            )
         if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
             raise GenlossError(
                 f"`trained_betas` holds {len(self.trained_betas)} numbers; give one for each of the "
                 f"{self.num_train_timesteps} of `num_train_timesteps`."
             )
-        if not ((self.betas > 0).all() and (self.betas[:-1] < 1).all() and self.betas[-1] <= 1):
+        with np.errstate(all="ignore"):  # roots of what is below 0, and infinities, end in NaN, which is not above 0
+            betas = self.betas
+        if not ((betas > 0).all() and (betas[:-1] < 1).all() and betas[-1] <= 1):
             raise GenlossError(
                 "Betas must lie above 0 and below 1 (the last may be 1); look at `beta_start`, `beta_end` and "
                 "`trained_betas`."
@@ -90,7 +95,7 @@ class Noise:
             raise GenlossError(f"Noise(clip_sample_range={self.clip_sample_range}) must be above 0.")
         if self.steps_offset < 0:
             raise GenlossError(f"Noise(steps_offset={self.steps_offset}) must be 0 or more.")
-        if self.betas[-1] == 1 and self.prediction_type == "epsilon":
+        if betas[-1] == 1 and self.prediction_type == "epsilon":
             raise GenlossError(
                 "Where nothing of a row is left, ε says nothing of it; with `rescale_betas_zero_snr` predict "
                 "'v_prediction' or 'sample'."
@@ -105,7 +110,7 @@ class Noise:
         elif self.beta_schedule == "linear":
             betas = np.linspace(low, high, T)
         elif self.beta_schedule == "scaled_linear":
-            betas = np.linspace(low**0.5, high**0.5, T) ** 2
+            betas = np.linspace(np.sqrt(low), np.sqrt(high), T) ** 2
         elif self.beta_schedule == "sigmoid":
             betas = low + (high - low) / (1 + np.exp(-np.linspace(-6, 6, T)))
         else:  # ᾱ is the square of a cosine (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17)
@@ -208,8 +213,8 @@ class Flow:
         for name, known in _choices(type(self)):
             if getattr(self, name) not in known:
                 raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Flow has no `{name}`"))
-        if self.num_train_timesteps < 2:
-            raise GenlossError(f"Flow(num_train_timesteps={self.num_train_timesteps}) must be at least 2.")
+        if not 2 <= self.num_train_timesteps <= LONGEST:
+            raise GenlossError(f"Flow(num_train_timesteps={self.num_train_timesteps}) must be between 2 and {LONGEST}.")
         if not self.shift > 0:
             raise GenlossError(f"Flow(shift={self.shift}) must be above 0.")
 
@@ -283,8 +288,8 @@ _CLASSES = {
 _FLOW = "FlowMatchEulerDiscreteScheduler"
 # Keys that must have the one value a sampler here has, and keys that then mean nothing.
 _FIXED: dict[str, dict[str, Any]] = {
-    "DDPMScheduler": {"thresholding": False},
-    "DDIMScheduler": {"thresholding": False},
+    "DDPMScheduler": {"thresholding": False, "timestep_values": None},
+    "DDIMScheduler": {"thresholding": False, "timestep_values": None},
     _FLOW: {
         "use_dynamic_shifting": False,
         "invert_sigmas": False,
@@ -295,21 +300,25 @@ _FIXED: dict[str, dict[str, Any]] = {
         "stochastic_sampling": False,
     },
 }
+# `tensor_format` is of the first versions, and `skip_prk_steps` of another sampler that many models come with.
+_BOTH = ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format", "skip_prk_steps")
 _IDLE = {
-    "DDPMScheduler": ("dynamic_thresholding_ratio", "sample_max_value"),
-    "DDIMScheduler": ("dynamic_thresholding_ratio", "sample_max_value"),
+    "DDPMScheduler": _BOTH,
+    "DDIMScheduler": _BOTH,
     _FLOW: ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"),
 }
 
 
 def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Noise | Flow:
-    """The schedule of a `scheduler_config.json`, as the file or what is in it; raises on what it cannot follow."""
+    """The schedule of a `scheduler_config.json`, as the file or what is in it; raises on what it cannot follow.
+
+    `timesteps`, which the first versions wrote for `num_train_timesteps`, is passed over by diffusers of today, which
+    then takes 1,000: it is followed where it says 1,000, and refused where the two would differ.
+    """
+    where = "the scheduler's configuration"
     if not isinstance(config, Mapping):
-        try:
-            config = json.loads(Path(config).read_text())
-        except (OSError, ValueError) as error:
-            raise GenlossError(f"{os.fspath(config)} is no scheduler_config.json ({error}).") from error  # pyright: ignore
-    assert isinstance(config, Mapping)
+        where = os.fspath(config)
+        config = read_json(Path(config))
     name = str(config.get("_class_name"))
     if name not in _FIXED:
         raise GenlossError(unknown(name, list(_FIXED), "There is no sampler here for the scheduler"))
@@ -318,16 +327,20 @@ def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Noise | Flow:
         if given.pop(key, value) != value:
             raise GenlossError(f"A {name} with `{key}` {config[key]!r} has no sampler here; set it to {value!r}.")
     sampler = "ddpm" if name == _CLASSES["ddpm"][0] else "ddim"
+    if (old := given.pop("timesteps", None)) not in (None, given.get("num_train_timesteps", 1000)):
+        raise GenlossError(
+            f"A {name} of {shown(old)} `timesteps` is one of another length for diffusers; write them as "
+            "`num_train_timesteps`."
+        )
     kind, left_out = (Flow, ("prediction_type",)) if name == _FLOW else (Noise, _CLASSES[sampler][1])
     names = [f.name for f in dataclasses.fields(kind) if f.name not in left_out]
     for key in given:
         if key not in names:
             raise GenlossError(unknown(key, names, f"A {name} has no"))
+    given = typed(kind, given, where)
     if kind is Flow:
         return Flow(**given)
-    betas = given.pop("trained_betas", None)
-    given = {"clip_sample": True, **given, "trained_betas": None if betas is None else tuple(betas)}
-    return Noise(sampler=sampler, **given)
+    return Noise(sampler=sampler, **{"clip_sample": True, **given})
 
 
 def _choices(kind: type) -> list[tuple[str, tuple[str, ...]]]:

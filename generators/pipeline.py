@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import inspect
-import json
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from generators.layout import LIBRARIES, of_library, part
+from simulator.foreign import file_in, is_file, is_folder, read_json, shown
 from simulator.spec import unknown
 from simulator.types import GenlossError, RunFailed
 
 OFF = {"safety_checker": None, "requires_safety_checker": False, "watermarker": None, "add_watermarker": False}
 READ = {".safetensors", ".json", ".txt", ".model"}  # files that say what a pipeline draws
 PACKAGES = ("torch", "diffusers", "transformers")
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 NAMES = "id2label"  # where a DiT's model_index.json keeps the names of its labels, with commas between synonyms
 
 
@@ -67,7 +71,12 @@ class Pipeline:
         """How many labels the pipeline knows; None where it takes none."""
         if self.takes != "label":
             return None
-        return int(_json(self._folder / "transformer" / "config.json").get("num_embeds_ada_norm", 1000))
+        known = read_json(part(self._folder, "transformer") / "config.json").get("num_embeds_ada_norm", 1000)
+        if type(known) is not int or known < 1:
+            raise GenlossError(
+                f"The transformer of {self.path} knows {shown(known)} labels; download its config.json again."
+            )
+        return known
 
     @functools.cached_property
     def names(self) -> Mapping[str, int] | None:
@@ -75,6 +84,11 @@ class Pipeline:
         stored = self._index.get(NAMES)
         if self.takes != "label" or not stored:
             return None
+        known = isinstance(stored, dict) and all(
+            label.isdecimal() and len(label) < 10 and isinstance(names, str) for label, names in stored.items()
+        )
+        if not known:
+            raise GenlossError(f"`{NAMES}` of {self.path} does not give a name to each label; download it again.")
         return {name.strip(): int(label) for label, names in stored.items() for name in names.split(",")}
 
     @functools.cached_property
@@ -123,16 +137,19 @@ class Pipeline:
 
     @functools.cached_property
     def _folder(self) -> Path:
-        if Path(self.path).is_dir():
+        if is_folder(self.path):
             return Path(self.path)
-        if self.path.count("/") != 1 or self.path.startswith((".", "/", "~")):
+        if is_file(self.path):
+            raise GenlossError(f"{self.path} is a file; give the folder that diffusers wrote, or a hub id owner/name.")
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", self.path):
             raise GenlossError(
                 f"There is no pipeline at {self.path}; give a folder of diffusers, or a hub id owner/name."
             )
+        _need_torch()
         from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
         try:
-            return Path(DiffusionPipeline.download(self.path, use_safetensors=True))
+            return Path(DiffusionPipeline.download(self.path, use_safetensors=True, trust_remote_code=False))
         except Exception as error:
             raise GenlossError(
                 f"{self.path} is no folder, and the hub does not serve it as safetensors ({_first_line(error)}); check "
@@ -141,12 +158,15 @@ class Pipeline:
 
     @functools.cached_property
     def _index(self) -> dict[str, Any]:
-        return _json(self._folder / "model_index.json")
+        """What model_index.json says, once nothing in the folder is left that would be run or unpickled."""
+        index = read_json(self._folder / "model_index.json")
+        check_parts(self._folder, index)
+        return index
 
     @functools.cached_property
     def _sampler(self) -> str | None:
         """The class of the scheduler that is used, of those that read the stored one's configuration."""
-        own = self._index.get("scheduler", [None, None])[1]
+        own = (self._index.get("scheduler") or [None, None])[1]
         if self.sampler is None:
             return own
         import diffusers
@@ -161,13 +181,15 @@ class Pipeline:
     @functools.cached_property
     def _kind(self) -> Any:
         """The class of diffusers."""
+        name = self._index.get("_class_name")
         _need_torch()
         import diffusers
 
-        name = self._index.get("_class_name")
         kind = getattr(diffusers, name, None) if isinstance(name, str) else None
-        if kind is None:
-            raise GenlossError(f"{self.path} is a {name}, which this version of diffusers does not have; update it.")
+        if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):  # pyright: ignore
+            raise GenlossError(
+                f"{self.path} is a {shown(name)}, which this version of diffusers does not have; update it."
+            )
         if "generator" not in inspect.signature(kind.__call__).parameters:
             raise GenlossError(f"A {name} takes no seed for each image; choose another pipeline.")
         return kind
@@ -213,7 +235,11 @@ class Pipeline:
                     "ignore", FutureWarning
                 )  # newer versions call it `dtype`, older know `torch_dtype`
                 pipe = self._kind.from_pretrained(
-                    self._folder, use_safetensors=True, torch_dtype=getattr(torch, self.dtype), **off
+                    self._folder,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    torch_dtype=getattr(torch, self.dtype),
+                    **off,
                 )
         except Exception as error:
             raise GenlossError(
@@ -256,13 +282,60 @@ def _need_torch() -> None:
         raise GenlossError(f"Pipelines of diffusers need {error.name}; pip install 'genloss[torch]'.") from None
 
 
-def _json(file: Path) -> dict[str, Any]:
+def check_parts(folder: Path, index: Mapping[str, Any]) -> None:
+    """Raises where a part of a pipeline is missing, is pickled, or brings code: as its class, or by a configuration."""
+    for name, named in index.items():
+        if name.startswith("_") or name in OFF or not isinstance(named, list) or named == [None, None]:
+            continue
+        if not (named and isinstance(named[0], str) and _of_diffusers(named[0])):
+            of_library(named, name, folder, LIBRARIES)
+        place = part(folder, name)
+        if name != Path(name).name or not any(place.glob("*config.json")):
+            raise GenlossError(f"There is no {name} in {folder}, which its model_index.json names; download it again.")
+        if code := sorted(place.glob("*.py")) if place != folder else []:
+            raise GenlossError(f"{code[0]} is code that comes with a model, which is not run; choose another pipeline.")
+        for file in place.glob("*config.json"):
+            _check_configuration(file)
+        for file in place.glob("*.safetensors.index.json"):
+            named_files = read_json(file).get("weight_map")
+            for weights in set(map(str, named_files.values())) if isinstance(named_files, dict) else ():
+                file_in(place, weights, ".safetensors")
+        suffixes = {file.suffix for file in place.iterdir()}
+        if suffixes & PICKLES and ".safetensors" not in suffixes:
+            raise GenlossError(
+                f"The weights in {place} are a pickle, which is not opened: weights are read from safetensors, which "
+                "`save_pretrained` of diffusers writes."
+            )
+
+
+def _of_diffusers(library: str) -> bool:
+    """Whether it is one of diffusers' own folders of pipelines, some of which have classes for their parts."""
+    found = importlib.util.find_spec("diffusers")
+    where = Path(found.origin or "").parent / "pipelines" if found else Path()
+    if not (library.isidentifier() and is_folder(where / library)):
+        return False
+    import diffusers.pipelines
+
     try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise GenlossError(f"There is no {file.name} in {file.parent}; give a folder that diffusers wrote.") from None
-    except (OSError, ValueError):
-        raise GenlossError(f"{file} cannot be read as JSON; download or write it again.") from None
+        found = getattr(diffusers.pipelines, library, None)
+    except Exception:  # what it needs is not installed
+        return False
+    return getattr(found, "__name__", "") == f"diffusers.pipelines.{library}"
+
+
+def _check_configuration(file: Path) -> None:
+    """Raises where a configuration has its reader import code: `auto_map` what is beside it, a kernel a hub id's."""
+    unread: list[Any] = [read_json(file)]
+    while unread:
+        found = unread.pop()
+        for key, value in found.items() if isinstance(found, dict) else ():
+            kernel = key.strip("_") == "attn_implementation" and "/" in str(value)
+            if key in ("auto_map", "custom_pipelines") or kernel:
+                raise GenlossError(
+                    f"{file} names code to run (`{key}`), and code that comes with a model is not run; choose another "
+                    "pipeline."
+                )
+        unread += found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
 
 
 def _first_line(error: Exception) -> str:

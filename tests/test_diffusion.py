@@ -464,7 +464,9 @@ def test_rows_that_it_cannot_make_are_refused(fields: Any, rows: Any, word: str)
 SCHEDULES = {
     "schedule": ({"beta_schedule": "squarecos"}, "nearest is 'squaredcos_cap_v2'"),
     "learned variance": ({"variance_type": "learned_range"}, "no `variance_type`"),
-    "one step": ({"num_train_timesteps": 1}, "at least 2"),
+    "one step": ({"num_train_timesteps": 1}, "between 2"),
+    "a step for every grain": ({"num_train_timesteps": 10**12}, "between 2 and 1000000"),
+    "a root of what is negative": ({"beta_start": -0.1, "beta_schedule": "scaled_linear"}, "above 0"),
     "betas": ({"trained_betas": (0.1, 0.2)}, "one for each"),
     "beta": ({"beta_end": 1.5}, "below 1"),
     "eta": ({"sampler": "ddim", "eta": 2.0}, "between 0 and 1"),
@@ -495,7 +497,7 @@ def test_configs_that_cannot_be_followed_are_refused(config: Any, word: str, tmp
     with pytest.raises(GenlossError, match=word):
         read(config)
     (tmp_path / "scheduler_config.json").write_text("{")
-    with pytest.raises(GenlossError, match="is no scheduler_config"):
+    with pytest.raises(GenlossError, match="cannot be read as JSON"):
         read(tmp_path / "scheduler_config.json")
 
 

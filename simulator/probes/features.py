@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.foreign import read_tensors
 from simulator.pool import Rows
 from simulator.probes.classifier import Network, check, in_blocks, merged, skeleton, train
 from simulator.types import Array, GenlossError, Key, Params, Source
@@ -154,15 +155,7 @@ def save(path: str | os.PathLike[str], learned: dict[str, Any]) -> None:
 
 def load(path: str | os.PathLike[str], like: Params, ignore: tuple[str, ...] = ()) -> Params:
     """The parameters in a safetensors file, in the structure and shapes of `like`, as float32."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not Path(path).is_file():
-        raise GenlossError(f"There is no file of weights at {path}; give the path of a safetensors file.")
-    try:
-        found = load_file(path)
-    except SafetensorError:
-        raise GenlossError(f"{path} is no safetensors file; convert the weights to one, once and for all.") from None
+    found = read_tensors(Path(path))
     found = {name: leaf for name, leaf in found.items() if not any(part in name for part in ignore)}
     wanted = _named(like)
     absent, unasked = wanted.keys() - found.keys(), found.keys() - wanted.keys()
