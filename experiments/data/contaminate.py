@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data.checks import Troubles, watched
-from experiments.data.images import Folder, Item, open_set, warn_of_splits
+from experiments.data.images import Folder, Item, open_set
 from experiments.data.index import Index
 from experiments.data.masks import REAL, SYNTHETIC, UNIFORM, Contamination, plan, refuse_odd
+from experiments.data.names import warn_of_splits
 from experiments.data.writing import check_claim, claim, manifest, shard, shards, write_parquet
 from simulator.types import GenlossError, RunFailed
 

@@ -12,18 +12,16 @@ import json
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.data.names import OWN, SPLITS, escaped, unfit, unfit_class, unfit_path
 from simulator.types import GenlossError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-SPLITS = {"train", "test", "validation", "val", "valid", "dev", "eval"}
-SPLIT_WORDS = SPLITS | {"training", "testing", "evaluation"}
-OWN = {"config.json", "manifest.jsonl", "README.md", "metadata.jsonl", "metadata.csv"}  # beside the images of a set
+DEEPEST = 64  # folders within folders
 
 Troubles = Callable[[str, str], None]
 """`troubles(where, why)`: told of each thing that should have been an image and cannot be used."""
@@ -58,24 +56,6 @@ class Item(NamedTuple):
         return picture
 
 
-def escaped(name: str) -> str:
-    """The name of a class as one folder: Fashion-MNIST has a class "T - shirt / top"."""
-    return name.replace("/", "%2F")
-
-
-def warn_of_splits(classes: Iterable[str]) -> None:
-    """Says on stderr where `datasets` would take an image folder's class for a split, by a word of its name."""
-    for name in classes:
-        words = SPLIT_WORDS.intersection(re.split(r"[-._ 0-9/]+", name))
-        if words:
-            print(
-                f"`datasets` takes the folder of class '{name}' for a split, for the word '{min(words)}', and may lose "
-                "other classes; --format parquet keeps all, and other readers of image folders do not mind.",
-                file=sys.stderr,
-            )
-            return
-
-
 @dataclass(frozen=True)
 class Folder:
     """An image folder."""
@@ -99,21 +79,29 @@ class Folder:
         if (identity := (itself.st_dev, itself.st_ino)) in above:
             troubles(where, "is a link to a folder that it lies in")
             return
+        if len(above) > DEEPEST:
+            troubles(where, f"lies below more than {DEEPEST} folders")
+            return
         found, folders = False, []
         with entries:
             for entry in entries:
                 path = f"{label}/{entry.name}" if label else entry.name
-                if path.encode(errors="replace").decode() != path:
-                    troubles(path, "has a name that is not UTF-8")
+                if entry.name.startswith("."):
+                    continue
+                if why := unfit(entry.name):
+                    troubles(path, f"has a name that {why}")
                     continue
                 try:
                     kind = entry.stat().st_mode
                 except OSError as error:  # a link in circles, or to nothing
                     troubles(path, f"cannot be opened ({error.strerror})")
                     continue
-                if stat.S_ISDIR(kind):
+                own = not label and entry.name in OWN
+                if stat.S_ISDIR(kind) and own:
+                    troubles(path, "is a folder, and has the name of a file which a set has for itself")
+                elif stat.S_ISDIR(kind):
                     folders.append(entry.name)
-                elif entry.name.startswith(".") or (not label and entry.name in OWN):
+                elif own:
                     continue
                 elif os.path.splitext(entry.name)[1].lower() not in SUFFIXES:  # noqa: PTH122
                     troubles(path, "has no suffix of an image")
@@ -123,10 +111,7 @@ class Folder:
                     found = True
                     yield Item(label, entry.name, path, entry.path)
         for name in sorted(folders):
-            if not name.startswith("."):
-                yield from self._below(
-                    folder / name, f"{label}/{name}" if label else name, (*above, identity), troubles
-                )
+            yield from self._below(folder / name, f"{label}/{name}" if label else name, (*above, identity), troubles)
         if not (found or folders):
             troubles(where, "is an empty folder")
 
@@ -176,17 +161,17 @@ class Parquet:
                 troubles(at, "holds no image")
             elif label is None:
                 troubles(at, "has a label that is no class")
+            elif label != "" and (why := unfit_class(str(label))):
+                troubles(at, f"is of class {str(label)!a}, a name that {why}")
             else:
-                stem, suffix = os.path.splitext(os.path.basename(path or ""))  # noqa: PTH119, PTH122
-                name = f"{stem.lstrip('.') or f'{row:08d}'}{suffix or _suffix(data)}"
-                yield Item(escaped(str(label)), name, at, data)
+                yield Item(escaped(str(label)), _named(path, row, data), at, data)
 
     def classes(self, seen: Iterable[str]) -> tuple[str, ...]:
         """The names of labels in their own order; plain numbers have all up to the highest."""
         if self.names:
             return tuple(map(escaped, self.names))
         seen = sorted(seen)
-        return tuple(map(str, range(1 + max(map(int, seen))))) if all(map(str.isdecimal, seen)) else tuple(seen)
+        return tuple(map(str, range(1 + max(map(int, seen))))) if all(map(_is_number, seen)) else tuple(seen)
 
 
 def open_set(path: str | os.PathLike[str], split: str | None = None, label: str | None = None) -> Folder | Parquet:
@@ -268,6 +253,14 @@ def _has(kind: Any, field: str) -> bool:
     import pyarrow
 
     return pyarrow.types.is_struct(kind) and kind.get_field_index(field) >= 0
+
+
+def _named(path: str | None, row: int, data: bytes) -> str:
+    """The name of an image: the last part of its path, or, where there is none that can be a name, its row."""
+    name = re.split(r"[/\\]", path or "")[-1]
+    if unfit_path(name):
+        name = f"{row:08d}"
+    return name if os.path.splitext(name)[1].lower() in SUFFIXES else name + _suffix(data)  # noqa: PTH122
 
 
 def _suffix(data: bytes) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from experiments.data.images import escaped
+from experiments.data.names import escaped
 from simulator.types import GenlossError
 
 Policy = Literal["template", "combinatorial", "caption"]

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data.images import Item as Encoded
-from experiments.data.images import warn_of_splits
+from experiments.data.names import warn_of_splits
 from experiments.data.job import Job, Request
 from experiments.data.prompts import Item
 from experiments.data.writing import (
