@@ -180,7 +180,7 @@ def test_loads_by_datasets_and_by_a_plain_folder_loop():
         found: Any = datasets.load_dataset(out, cache_dir="cache")["train"]
         assert type(found.features["image"]).__name__ == "Image"
         assert found.features["label"].names == sorted(COUNTS)
-        expected = Counter((item.label, item.decode().getpixel((0, 0))) for item in open_set(out).items(print))
+        expected = Counter((item.label, int(item.decode()[0, 0, 0])) for item in open_set(out).items(print))
         named = found.features["label"].int2str
         assert Counter((named(row["label"]), row["image"].getpixel((0, 0))) for row in found) == expected
         # the reference: `datasets` itself, from a folder and from what it writes
@@ -258,7 +258,7 @@ def broken_set() -> dict[str, str]:
         "cat/a.png": "is empty",
         "cat/b.png": "is no whole image",
         "cat/c.png": "is no whole image",
-        "cat/d.jpg": "is cut off",
+        "cat/d.jpg": "is no whole image",
         "cat/e.png": "is no whole image",
         "cat/f.png": "cannot be opened",
         "cat/g.png": "cannot be opened",
@@ -508,5 +508,5 @@ def test_a_written_class_stays_below_the_folder():
     from experiments.data.writing import write_image
 
     for label in ("..", "../up", "/etc", ".hidden"):
-        with pytest.raises(GenlossError, match="rename its class"):
+        with pytest.raises(GenlossError, match="a name that"):
             write_image(Path("out"), Item(label, "a.png", "a row", b""))

@@ -170,8 +170,7 @@ def test_killed_while_the_manifest_is_written(
 
         patched.setattr(synthesize, step, stop)
         assert make(tmp_path / "cut", *more) == 130
-    (tmp_path / "cut" / f".{'0' * 32}.part").write_text("of an image")
-    (tmp_path / "cut" / "manifest.jsonl.part").write_text("{")
+    (tmp_path / "cut" / ".manifest.jsonl.part").write_text("{")
     assert make(tmp_path / "cut", *more) == 0
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
 
@@ -404,8 +403,9 @@ def test_another_configuration_in_the_same_folder_is_refused(
 
 def test_a_part_is_made_by_one_process_at_a_time(make: Callable[..., int], tmp_path: Path):
     words = [*CASES["nothing"], "--shard", "1/2"]
-    with synthesize._locked(tmp_path / ".part-1-of-2.lock"):
+    with synthesize.held(tmp_path, synthesize.PART.format(1, 2)):
         assert make(tmp_path, *words) == 2
+        assert make(tmp_path, *CASES["nothing"], "--shard", "1/3") == 2  # which holds images of both
         assert make(tmp_path, *CASES["nothing"], "--shard", "2/2") == 0
     assert make(tmp_path, *words) == 0
 

@@ -76,7 +76,6 @@ def compare_data(sub: argparse.ArgumentParser) -> None:
 def _images(sub: argparse.ArgumentParser) -> None:
     """What commands that read image sets share.  They end with 1 where something was left out, with 2 if refused."""
     sub.add_argument("--skip-broken", action="store_true", help="leave out what cannot be read, and end with 1")
-    sub.add_argument("--decode", action="store_true", help="check images by decoding them, not by their checksums")
     sub.add_argument("--split", metavar="NAME", help="of the real set (default: train, where there are several)")
     sub.add_argument("--synthetic-split", metavar="NAME", help="of the other set")
     sub.add_argument("--label", metavar="COLUMN", help="of the real set, where parquet has several labels")

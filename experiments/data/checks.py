@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from experiments.data.images import Item
+from simulator import disk
+from simulator.images import Unreadable, decode
 
 SHOWN = 20  # troubles that are printed; beyond them all are in a file
 
@@ -23,35 +26,21 @@ class Looks(NamedTuple):
     height: int
 
 
-class Damaged(ValueError):
-    """Why an image cannot be used."""
+def look(data: bytes, where: str) -> Looks:
+    """The looks of an encoded image, upright; raises `Unreadable` where it cannot be decoded.
 
-
-def look(data: bytes, decode: bool = False) -> Looks:
-    """The looks of an encoded image; raises `Damaged` where it is none, or not whole.
-
-    PNG files are held against their checksums and JPEG files must have an end, which costs a hundredth of decoding
-    them; others, or all with `decode`, are decoded.
+    PNG files are also held against their checksums.
     """
     from PIL import Image
 
-    if not data:
-        raise Damaged("is empty")
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            looks = Looks(picture.mode, *picture.size)
-            if picture.format == "PNG" and not decode:
+    height, width, _ = decode(data, where).shape
+    with Image.open(io.BytesIO(data)) as picture:
+        if picture.format == "PNG":
+            try:
                 picture.verify()
-            elif picture.format != "JPEG" or decode:
-                picture.load()
-            elif b"\xff\xd9" not in data[-4096:]:
-                raise Damaged("is cut off")
-    except Damaged:
-        raise
-    except Exception as error:  # whatever a damaged file makes of a decoder
-        said = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else "nothing can decode it"
-        raise Damaged(f"is no whole image ({said})") from None
-    return looks
+            except Exception as error:  # whatever a damaged file makes of a decoder
+                raise Unreadable(where, f"is no whole image ({error})") from None
+        return Looks(picture.mode, width, height)
 
 
 class Troubles:
@@ -61,19 +50,18 @@ class Troubles:
         self.file, self.count = file, 0
         self._first: list[str] = []
         self._stream: TextIO | None = None
+        self._open = contextlib.ExitStack()
 
     def __call__(self, where: str, why: str) -> None:
-        line = f"{where}: {why}"
+        line = f"{where}: {why}".encode(errors="backslashreplace").decode()  # a name may hold what is no text
         self.count += 1
         if self.count <= SHOWN:
             self._first.append(line)
             return
-        if self._stream is None:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            # A name may hold what is no text.
-            self._stream = self.file.open("w", encoding="utf-8", errors="backslashreplace")
-            self._stream.writelines(f"{earlier}\n" for earlier in self._first)
-        self._stream.write(f"{line}\n")
+        if (stream := self._stream) is None:
+            self._stream = stream = self._open.enter_context(disk.opened(self.file.parent, self.file.name, "utf-8"))
+            stream.writelines(f"{earlier}\n" for earlier in self._first)
+        stream.write(f"{line}\n")
 
     def of(self, folder: Path) -> Any:
         """The same, told of paths below a folder."""
@@ -82,24 +70,22 @@ class Troubles:
     def print(self) -> None:
         """Prints the first ones, and where all of them are."""
         for line in self._first:
-            print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
+            print(line, file=sys.stderr)
         if self._stream is not None:
-            self._stream.close()
+            self._open.close()
             print(f"... and {self.count - SHOWN:,} more; all are in {self.file}", file=sys.stderr)
 
 
-def looked(items: Iterable[Item], troubles: Any, decode: bool = False) -> Iterator[tuple[Item, bytes, Looks]]:
-    """Each item with its bytes and looks; those that cannot be read are told to `troubles` and left out."""
+def looked(items: Iterable[Item], troubles: Any) -> Iterator[tuple[Item, bytes, Looks]]:
+    """Each item with its bytes and looks; those that cannot be decoded are told to `troubles` and left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PIL, on oddities that do not keep it from decoding
         for item in items:
             try:
                 data = item.read()
-                looks = look(data, decode)
-            except OSError as error:
-                troubles(item.where, f"cannot be read ({error.strerror})")
-            except Damaged as error:
-                troubles(item.where, str(error))
+                looks = look(data, item.where)
+            except Unreadable as error:
+                troubles(error.where, error.why)
             else:
                 yield item, data, looks
 

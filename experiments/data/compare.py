@@ -49,7 +49,6 @@ class Comparison:
     seed: int = 0
     out: str | None = None
     skip_broken: bool = False
-    decode: bool = False
     split: str | None = None
     synthetic_split: str | None = None
     label: str | None = None
@@ -72,7 +71,7 @@ def compare(asked: Comparison) -> int:
     index, given = Index(), (asked.real, asked.synthetic)
     for path, split, label in zip(given, (asked.split, asked.synthetic_split), (asked.label, None), strict=True):
         images = open_set(path, split, label)
-        index.add(images, f"{asked.seed}", path, troubles.of(images.root), asked.decode)
+        index.add(images, f"{asked.seed}", path, troubles.of(images.root))
     if asked.side is None:
         refuse_odd(index, asked.troubles("odd"), ("size",), 0, "give --side PX, to which all are resized")
     counts = [index.counts(number) for number in (REAL, SYNTHETIC)]
@@ -107,8 +106,6 @@ def compare(asked: Comparison) -> int:
 
 def _pictures(asked: Comparison, index: Index, number: int, most: int, troubles: Troubles) -> np.ndarray:
     """The `most` images of a set that chance chose, decoded, uint8 [n, h, w, c]; grey where real ones mostly are."""
-    from PIL import Image
-
     mode = index.db.execute(
         "SELECT mode, COUNT(*) FROM item WHERE set_ = 0 GROUP BY mode ORDER BY 2 DESC, 1 LIMIT 1"
     ).fetchone()
@@ -122,13 +119,11 @@ def _pictures(asked: Comparison, index: Index, number: int, most: int, troubles:
     rows = index.db.execute(f"SELECT id, where_ FROM item WHERE id IN ({chosen}) ORDER BY rank, label, name")
     for row, where in watched(rows, "decoding", most):
         try:
-            picture = Item("", "", where, index.data(number, row, where)).decode().convert(mode)
+            picture = Item("", "", where, index.data(number, row, where)).decode(asked.side, 1 if mode == "L" else 3)
         except Exception as error:  # whatever a damaged file makes of a decoder
             troubles.of(index.sets[number].root)(where, f"is no whole image ({error})")
             continue
-        if asked.side is not None:
-            picture = picture.resize((asked.side, asked.side), Image.Resampling.BICUBIC)
-        found.append(np.asarray(picture, np.uint8).reshape(picture.height, picture.width, -1))
+        found.append(picture)
     return np.stack(found) if found else np.zeros((0, 1, 1, 1), np.uint8)
 
 

@@ -7,8 +7,8 @@ same image at 40 %, and by another set of the same names (a control) at the same
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,19 @@ from experiments.data.images import Folder, Item, open_set
 from experiments.data.index import Index
 from experiments.data.masks import REAL, SYNTHETIC, UNIFORM, Contamination, plan, refuse_odd
 from experiments.data.names import warn_of_splits
-from experiments.data.writing import check_claim, claim, manifest, shard, shards, write_parquet
+from experiments.data.writing import (
+    LOCK,
+    check_claim,
+    claim,
+    held,
+    manifest,
+    refuse_links,
+    shard,
+    shards,
+    write_parquet,
+)
+from simulator import disk
+from simulator.images import Unreadable
 from simulator.types import GenlossError, RunFailed
 
 
@@ -51,14 +63,19 @@ def contaminate(asked: Contamination) -> int:
     counts = plan(asked, index)
     (removed,) = index.db.execute("SELECT COUNT(*) FROM swap").fetchone()
     total = sum(counts.values()) - (removed if asked.drop else 0)
-    claim(out, {**asked.config(), **digests, "images": total, "replaced": removed})
-    try:
-        write(asked, index, out, total)
-    except OSError as error:
-        mend = "free some space" if error.errno == errno.ENOSPC else "mend that"
-        raise RunFailed(f"{error.filename or out}: {error.strerror}; {mend}, and the same command goes on.") from None
+    classes = index.sets[REAL].classes(counts)
+    refuse_same(index)
+    about = {**asked.config(), **digests, "images": total, "replaced": removed}
+    check_claim(out, about)
+    with held(out, LOCK, f"{out} is being written"):
+        claim(out, about)
+        refuse_links(out, counts if asked.format == "folder" else ["data"])
+        try:
+            write(asked, index, out, total)
+        except Unreadable as error:
+            raise RunFailed(f"{error.where} {error.why} by now; mend that, and the same command goes on.") from None
+        (out / LOCK).unlink(missing_ok=True)
     if asked.format == "folder":
-        classes = index.sets[REAL].classes(counts)
         warn_of_splits(classes)
         warn_of_labels(classes)
     what = "removed" if asked.drop else asked.origin
@@ -76,7 +93,7 @@ def read(asked: Contamination, troubles: Troubles) -> Index:
         sets.append((asked.synthetic, asked.synthetic_split, seed, "synthetic images"))
     for path, split, seed, what in sets:
         images = open_set(path, split, asked.label if what == "real images" else None)
-        index.add(images, seed, what, troubles.of(images.root), asked.decode)
+        index.add(images, seed, what, troubles.of(images.root))
         if not index.counts(len(index.sets) - 1):
             troubles.print()
             raise GenlossError(f"{path} holds no image that can be used; give an image folder, or a folder of parquet.")
@@ -126,13 +143,26 @@ def renamed(name: str, other: str) -> str:
     return name if kinds[0] == kinds[1] else name + suffix  # x.JPEG.png: beside x.png in the same folder
 
 
+def refuse_same(index: Index) -> None:
+    """Raises where two images would be written under one name: real a.jpg.png, and a.jpg that a PNG file replaces."""
+    index.db.create_function("renamed", 2, renamed, deterministic=True)
+    twice = index.db.execute(
+        "SELECT r.label, renamed(r.name, IFNULL(s.name, r.name)) AS name, MIN(r.where_), MAX(r.where_) "
+        "FROM item AS r LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic "
+        "WHERE r.set_ = 0 GROUP BY 1, 2 HAVING COUNT(*) > 1"
+    ).fetchone()
+    if twice is not None:
+        label, name, first, second = twice
+        raise GenlossError(f"{first} and {second} would both be written as {label}/{name}; rename one of them.")
+
+
 def write(asked: Contamination, index: Index, out: Path, total: int) -> None:
     """The images, then the manifest: where that is, all is."""
     stream = watched(mixed(asked, index), "writing", total)
     if asked.format == "folder":
         with manifest(out) as note:
             for item, row, size in stream:
-                put(out / item.file, item, size)
+                put(out, item, size)
                 note(row | {"file": item.file})
         return
     (size,) = index.db.execute(
@@ -152,18 +182,19 @@ def write(asked: Contamination, index: Index, out: Path, total: int) -> None:
         write_parquet(out, items(), () if classes == ("",) else classes, total, files)
 
 
-def put(path: Path, item: Item, size: int) -> None:
-    """Copies an image of `size` bytes, unless it is there: a kill leaves the last one short, so the size tells."""
+def put(out: Path, item: Item, size: int) -> None:
+    """Copies an image of `size` bytes below `out`, unless it is there."""
     try:
-        if path.stat().st_size == size:
-            return
+        status = os.lstat(out / item.file)
     except FileNotFoundError:
         pass
+    else:
+        if stat.S_ISREG(status.st_mode) and status.st_size == size:
+            return
+        raise GenlossError(
+            f"{out / item.file} is not what this set has there; move it away, and the same command goes on."
+        )
     data = item.read()
     if len(data) != size:
-        raise RunFailed(f"{item.data} has changed since it was checked; let nobody write to it, and start again.")
-    try:
-        path.write_bytes(data)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True)
-        path.write_bytes(data)
+        raise RunFailed(f"{item.where} has changed since it was checked; let nobody write to it, and start again.")
+    disk.write(out, item.file, data)

@@ -7,7 +7,6 @@ Images stay encoded until somebody asks.  What cannot be read is not skipped: re
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -17,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.data.names import OWN, SPLITS, escaped, unfit, unfit_class, unfit_path
+from simulator.images import decode, read
 from simulator.types import GenlossError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 DEEPEST = 64  # folders within folders
+MOST_CLASSES = 2**20
 
 Troubles = Callable[[str, str], None]
 """`troubles(where, why)`: told of each thing that should have been an image and cannot be used."""
@@ -41,19 +44,12 @@ class Item(NamedTuple):
         return f"{self.label}/{self.name}" if self.label else self.name
 
     def read(self) -> bytes:
-        """The encoded image; raises `OSError` where its file cannot be read."""
-        if isinstance(self.data, bytes):
-            return self.data
-        with open(self.data, "rb", buffering=0) as file:  # noqa: PTH123
-            return file.read()
+        """The encoded image; raises `Unreadable` where its file cannot be read."""
+        return self.data if isinstance(self.data, bytes) else read(self.data, self.where)
 
-    def decode(self) -> Any:
-        """The image as a loaded `PIL.Image`; raises what PIL raises."""
-        from PIL import Image
-
-        picture = Image.open(io.BytesIO(self.read()))
-        picture.load()
-        return picture
+    def decode(self, side: int | None = None, channels: int | None = None) -> np.ndarray:
+        """The image, uint8 [h, w, c]; see `simulator.images.decode`."""
+        return decode(self.data, self.where, side, channels)
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ class Parquet:
                 troubles(at, "holds no image")
             elif label is None:
                 troubles(at, "has a label that is no class")
-            elif label != "" and (why := unfit_class(str(label))):
+            elif self.label is not None and (why := unfit_class(str(label))):
                 troubles(at, f"is of class {str(label)!a}, a name that {why}")
             else:
                 yield Item(escaped(str(label)), _named(path, row, data), at, data)
@@ -171,7 +167,12 @@ class Parquet:
         if self.names:
             return tuple(map(escaped, self.names))
         seen = sorted(seen)
-        return tuple(map(str, range(1 + max(map(int, seen))))) if all(map(_is_number, seen)) else tuple(seen)
+        if not all(map(str.isdecimal, seen)):
+            return tuple(seen)
+        last = max(map(int, seen))
+        if last >= MOST_CLASSES:
+            raise GenlossError(f"{self.root} has the label {last}, and numbers below {MOST_CLASSES:,} are classes.")
+        return tuple(map(str, range(1 + last)))
 
 
 def open_set(path: str | os.PathLike[str], split: str | None = None, label: str | None = None) -> Folder | Parquet:

@@ -30,13 +30,13 @@ class Index:
         self.db.execute("CREATE TABLE bytes (id INTEGER PRIMARY KEY, data)")
         self.sets: list[Folder | Parquet] = []
 
-    def add(self, images: Folder | Parquet, seed: str, what: str, troubles: Troubles, decode: bool = False) -> None:
+    def add(self, images: Folder | Parquet, seed: str, what: str, troubles: Troubles) -> None:
         """Reads a set, and checks each image."""
         number = len(self.sets)
         self.sets.append(images)
         rows = (
             (number, item.label, item.name, item.where, len(data), zlib.crc32(data), *looks, rank(seed, item))
-            for item, data, looks in looked(watched(images.items(troubles), f"reading {what}"), troubles, decode)
+            for item, data, looks in looked(watched(images.items(troubles), f"reading {what}"), troubles)
         )
         self.db.executemany(f"INSERT INTO item ({COLUMNS}) VALUES ({', '.join('?' * 10)})", rows)
         if isinstance(images, Parquet):  # a name that several rows share is told apart by the number of the later ones

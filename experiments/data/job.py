@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.data import prompts
+from experiments.data.names import unfit_path
 from experiments.data.prompts import Items, Policy, Subject
 from experiments.data.stored import Stored
 from experiments.data.writing import MANIFEST
@@ -17,6 +19,7 @@ from generators.pipeline import Pipeline, version
 from simulator.spec import unknown
 from simulator.types import GenlossError
 
+IMAGES = ".genloss-images"
 PACKAGES = ("genloss", "numpy", "pillow", "pyarrow")  # whose versions are noted
 
 
@@ -73,8 +76,15 @@ class Job:
 
     @property
     def images(self) -> Path:
-        """Where images lie: those that only parquet files are to hold are removed with all that has a dot."""
-        return self.out / {"folder": "", "parquet": ".images", "both": "folder"}[self.request.format]
+        """Where images lie: those that only parquet files are to hold are removed in the end."""
+        return self.out / {"folder": "", "parquet": IMAGES, "both": "folder"}[self.request.format]
+
+    @property
+    def folders(self) -> set[str]:
+        """The folders below `out` that are written into."""
+        below = os.path.relpath(self.images, self.out)
+        parquet = set() if self.parquet is None else {os.path.relpath(self.parquet / "data", self.out)}
+        return {os.path.normpath(f"{below}/{subject.folder}") for subject in self.items.subjects} | parquet
 
     @property
     def parquet(self) -> Path | None:
@@ -171,6 +181,8 @@ def _told(request: Request, maker: Pipeline | Stored) -> tuple[Subject, ...]:
         asked = tuple(Subject(prompts.escaped(name), prompts.escaped(name), (name,), i) for i, name in enumerate(own))
     subjects = []
     for subject in asked:
+        if why := unfit_path(subject.folder):
+            raise GenlossError(f"A class of {request.pipeline} is {subject.folder!a}, a name that {why}; rename it.")
         told = subject.label or 0
         if names is not None:
             known = [name for name in (*subject.names, subject.folder) if name in names]

@@ -33,7 +33,6 @@ class Contamination:
     origin: str = "synthetic"  # what the manifest calls what replaces: "control", say
     skip_broken: bool = False  # leave out what cannot be used
     mixed: bool = False  # take images of other sizes and modes than the real set's
-    decode: bool = False  # check images by decoding them
     split: str | None = None  # of the real set
     synthetic_split: str | None = None
     label: str | None = None  # column of the real set's labels, where parquet has several

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from experiments.data.names import escaped
+from experiments.data.names import escaped, unfit_path
 from simulator.types import GenlossError
 
 Policy = Literal["template", "combinatorial", "caption"]
@@ -94,11 +94,12 @@ class Items:
         """The items whose file is there."""
         for s, subject in enumerate(self.subjects if self.labelled else self.subjects[:1]):
             start, end = self.start(s), self.start(s + 1) if self.labelled else self.count
+            digits = 5 if self.labelled else 7
             with contextlib.suppress(FileNotFoundError), os.scandir(images / subject.folder) as files:
                 for file in files:
-                    stem, _, suffix = file.name.partition(".")
-                    if suffix == "png" and stem.isdecimal() and start + int(stem) < end:
-                        yield start + int(stem)
+                    k = int(stem) if (stem := file.name.removesuffix(".png")).isdecimal() else end
+                    if start + k < end and file.name == f"{k:0{digits}d}.png" and file.is_file(follow_symlinks=False):
+                        yield start + k
 
     @property
     def digest(self) -> str:
@@ -139,8 +140,10 @@ def classes(file: str) -> tuple[Subject, ...]:
         folder = escaped(folder.strip() if tab else names[0])
         if not all(names):
             raise GenlossError(f"Line {i} of {file} has an empty name; write one name, or more with commas between.")
-        if not folder or folder.startswith(".") or "\0" in folder:
-            raise GenlossError(f"Line {i} of {file}: '{folder}' cannot name a folder; give one, before a tab.")
+        if why := unfit_path(folder):
+            raise GenlossError(
+                f"Line {i} of {file}: {folder!a} cannot name a folder, for it {why}; give one, before a tab."
+            )
         if folder in found:
             raise GenlossError(f"Line {i} of {file} is a second '{folder}'; give each its folder, before a tab.")
         found[folder] = Subject(folder, folder, names, i - 1)
@@ -157,12 +160,17 @@ def captions(file: str) -> tuple[Subject, ...]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         said = row.get("caption") if isinstance(row, dict) else None
-        if not isinstance(said, str) or not said.strip():
+        if not isinstance(row, dict) or not isinstance(said, str) or not said.strip():
             raise GenlossError(f'Line {i} of {file} is no caption; write {{"caption": "..."}} in each line.')
-        name = str(row.get("id", i)) if isinstance(row, dict) else ""
+        name = row.get("id", i)
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise GenlossError(f"Line {i} of {file} has an id that is neither text nor a whole number; give it one.")
+        name = str(name)
+        if not _is_text(said) or not _is_text(name):
+            raise GenlossError(f"Line {i} of {file} holds half a character (a lone surrogate); write it in UTF-8.")
         if name in found:
             raise GenlossError(f"Line {i} of {file} has the id {name} of a line before; give every caption its own.")
         found[name] = Subject(name, "", (said,))
@@ -171,10 +179,14 @@ def captions(file: str) -> tuple[Subject, ...]:
     return tuple(found.values())
 
 
+def _is_text(said: str) -> bool:
+    return said.encode(errors="replace").decode() == said
+
+
 def _lines(file: str, what: str) -> list[str]:
     try:
         text = Path(file).read_text(encoding="utf-8-sig").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it, or its name, is no text in UTF-8"
         raise GenlossError(f"The {what} in {file} cannot be read ({reason}); give a text file.") from None
     return text.split("\n") if text else []  # not `splitlines`: a caption may hold other separators

@@ -10,7 +10,7 @@ the byte however it came about.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import io
 import json
 import multiprocessing
 import os
@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,21 +27,26 @@ from typing import Any
 import numpy as np
 
 from experiments.data.images import Item as Encoded
-from experiments.data.names import warn_of_splits
 from experiments.data.job import Job, Request
+from experiments.data.names import warn_of_splits
 from experiments.data.prompts import Item
 from experiments.data.writing import (
     CONFIG,
+    LOCK,
     check_claim,
     claim,
+    held,
+    read_config,
+    refuse_links,
     shards,
     write_manifest,
     write_parquet,
-    write_whole,
 )
+from simulator import disk
 from simulator.types import GenlossError, RunFailed
 
 MADE_WITH = ("sampler", "steps", "guidance", "pipeline_path", "checkpoint", "versions")  # of the configuration
+PART = ".genloss-part-{}-of-{}.lock"  # while it is made
 Tell = Callable[[int], None]  # told how many images more are there
 
 
@@ -62,9 +66,11 @@ def synthesize(request: Request, shard: str = "1/1", workers: int | None = None)
         jax.config.update("jax_platforms", "cpu")
     job = Job.of(request)
     check_claim(job.out, job.config)  # before anything is written there
-    with _locked(job.out / ".lock"):
+    with held(job.out, LOCK):
         claim(job.out, job.config)
-    with _locked(job.out / f".part-{part + 1}-of-{parts}.lock", f"Part {shard} of {job.out} is being made"):
+        refuse_links(job.out, job.folders)
+        own = _part(job.out, part, parts)
+    with own:
         if not job.finished:
             missing = job.missing()
             mine = np.arange(len(missing)) // job.batch % parts == part
@@ -80,6 +86,17 @@ def synthesize(request: Request, shard: str = "1/1", workers: int | None = None)
         else:
             _finish(job)
     return job.out
+
+
+def _part(out: Path, part: int, parts: int) -> contextlib.ExitStack:
+    """Holds a part; raises where a process makes it, or one of another division, which may hold the same images."""
+    for file in out.glob(PART.format("*", "*")):
+        if not file.name.endswith(f"-of-{parts}.lock"):
+            with held(out, file.name, f"{out} is being made, cut otherwise than in {parts}"):
+                pass
+    own = contextlib.ExitStack()
+    own.enter_context(held(out, PART.format(part + 1, parts), f"Part {part + 1}/{parts} of {out} is being made"))
+    return own
 
 
 def work(job: Job, part: int, parts: int, tell: Tell) -> None:
@@ -197,20 +214,15 @@ def _write(images: Path, drawn: Sequence[tuple[Item, np.ndarray]]) -> int:
     from PIL import Image
 
     for item, image in drawn:
-        file, part = images / item.file, images / f".{uuid.uuid4().hex}.part"
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part, format="PNG")
-            part.replace(file)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise RunFailed(f"{file} could not be written ({error.strerror}); mend that and start again.") from error
+        file = io.BytesIO()
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
+        disk.write(images, item.file, file.getvalue())
     return len(drawn)
 
 
 def _finish(job: Job) -> None:
     """Parquet files, then the manifest, whose presence says that all is there; then what is left of the making."""
-    with _locked(job.out / ".lock"):
+    with held(job.out, LOCK):
         if not job.finished:
             if job.parquet is not None:
                 size = sum((job.images / item.file).stat().st_size for item in job.items)
@@ -221,14 +233,24 @@ def _finish(job: Job) -> None:
             if job.request.captions and job.request.format != "parquet":  # as `datasets` reads an image folder
                 rows = ({"file_name": item.file, "caption": item.subject.names[0]} for item in job.items)
                 text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                write_whole(job.images / "metadata.jsonl", text.encode())
-            made = json.loads((job.out / CONFIG).read_text())
+                disk.write(job.images, "metadata.jsonl", text.encode())
+            made = read_config(job.out) or {}
             write_manifest(job.out, (_row(item, made) for item in job.items))
-        for hidden in {*job.out.glob(".*"), *job.images.glob(".*")}:
-            if hidden.is_dir():
-                shutil.rmtree(hidden)
-            else:
-                hidden.unlink(missing_ok=True)
+        _clear(job)
+
+
+def _clear(job: Job) -> None:
+    """Removes what this program made in the making, by its names, and nothing else."""
+    folders = {job.images / subject.folder for subject in job.items.subjects}
+    parts = {f".{name}.part" for name in (CONFIG, "manifest.jsonl", "metadata.jsonl")}
+    for file in [*job.out.glob(PART.format("*", "*")), job.out / LOCK, *(job.out / name for name in parts)]:
+        file.unlink(missing_ok=True)
+    if job.request.format == "parquet":
+        for item in job.items:
+            (job.images / item.file).unlink(missing_ok=True)
+        for folder in (*sorted(folders, reverse=True), job.images):
+            with contextlib.suppress(OSError):  # of one that holds what is another's
+                folder.rmdir()
 
 
 def _encoded(job: Job) -> Iterator[Encoded]:
@@ -247,22 +269,6 @@ def _row(item: Item, made: dict[str, Any]) -> dict[str, Any]:
         "prompt": item.prompt,
     }
     return {"file": item.file, "id": item.id, **said, "seed": item.seed, **{name: made.get(name) for name in MADE_WITH}}
-
-
-@contextlib.contextmanager
-def _locked(file: Path, busy: str | None = None) -> Iterator[None]:
-    """Holds a lock that a process loses with its life; waits for it, or raises where it is `busy`."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        opened = file.open("w")
-    except OSError as error:
-        raise GenlossError(f"{file.parent} cannot be written to ({error.strerror}); choose another --out.") from None
-    with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            raise GenlossError(f"{busy} by another process; wait for it, or give it another part.") from None
-        yield
 
 
 @contextlib.contextmanager

@@ -6,19 +6,28 @@ A written set has config.json, what it was made from, and manifest.jsonl, a line
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.data.images import Item
+from experiments.data.names import unescaped, unfit_path
+from simulator import disk
 from simulator.types import GenlossError
 
 CONFIG, MANIFEST = "config.json", "manifest.jsonl"  # `datasets` passes the first over
+MARK, LAYOUT = "genloss_image_set", 1  # in the configuration: that a set is ours, and the version of its layout
+LOCK = ".genloss-set.lock"
+LARGEST = 2**20  # bytes of a configuration
 SHARD, GROUP = 256 * 2**20, 16 * 2**20  # bytes of images in a parquet file, and in one of its row groups, about
 _ROWS = 4096  # rows of a row group, at most
+_MADE = re.compile(r"\.genloss-[\w-]+\.lock|\.config\.json\.part")  # there before a configuration is
 
 
 def claim(out: Path, config: dict[str, Any]) -> None:
@@ -27,38 +36,74 @@ def claim(out: Path, config: dict[str, Any]) -> None:
     Fields of the configuration whose names end in `path` are told and not compared: data may be moved.
     """
     check_claim(out, config)
-    out.mkdir(parents=True, exist_ok=True)
     if not (out / CONFIG).exists():
-        write_whole(out / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+        text = json.dumps({MARK: LAYOUT, **config}, indent=2, ensure_ascii=False) + "\n"
+        disk.write(out, CONFIG, text.encode(errors="backslashreplace"))  # of a path that is no text
 
 
 def check_claim(out: Path, config: dict[str, Any]) -> None:
-    """Raises where `out` holds another set; fields that only one of the configurations has are not compared."""
-    if not out.exists():
+    """Raises where `out` cannot be written, or holds anything but the set that `config` describes, or a part of it.
+
+    Fields that only one of the configurations has are not compared.  What is not there yet is not made.
+    """
+    stored = read_config(out)
+    if stored is None:
         return
-    if not out.is_dir():
-        raise GenlossError(f"{out} is a file; choose another folder for --out.")
-    if not (out / CONFIG).exists():
-        files = (entry.name for entry in out.iterdir())
-        if left := sorted(name for name in files if not name.endswith(".part") and not name.startswith(".")):
-            raise GenlossError(f"{out} holds other files, such as {left[0]}; choose another folder for --out.")
-        return
-    try:
-        stored = dict(json.loads((out / CONFIG).read_text()))
-    except (OSError, ValueError, TypeError):
-        raise GenlossError(f"{out / CONFIG} cannot be read; choose another folder for --out.") from None
     for name in (name for name in config if name in stored and not name.endswith("path")):
         if stored[name] != config[name]:
             change = f"{name} is {json.dumps(stored[name])}, and {json.dumps(config[name])} is asked for"
             raise GenlossError(f"{out} holds another set ({change}); choose another folder for --out.")
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, whenever the process dies."""
-    part = f"{os.fspath(path)}.part"
-    with open(part, "wb", buffering=0) as file:  # noqa: PTH123
-        file.write(data)
-    os.replace(part, path)  # noqa: PTH105
+def read_config(out: Path) -> dict[str, Any] | None:
+    """The configuration of the set in `out`; None where nothing is there yet.  Raises where anything else is."""
+    try:
+        if not out.is_dir():
+            if os.path.lexists(out):
+                raise GenlossError(f"{out} is a file; choose another folder for --out.")
+            return None
+        names = sorted(os.listdir(out))  # noqa: PTH208
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise GenlossError(f"{out} cannot be used ({why}); choose another folder for --out.") from None
+    if CONFIG not in names:
+        if foreign := [name for name in names if not _MADE.fullmatch(name) or (out / name).is_symlink()]:
+            raise GenlossError(f"{out} holds other files, such as {foreign[0]}; choose another folder for --out.")
+        return None
+    file, stored = out / CONFIG, None
+    try:
+        if stat.S_ISREG((status := file.lstat()).st_mode) and status.st_size <= LARGEST:
+            stored = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        pass
+    if not isinstance(stored, dict) or stored.get(MARK) != LAYOUT:
+        raise GenlossError(f"{file} is none that genloss wrote, or an older one; choose another folder for --out.")
+    return stored
+
+
+@contextlib.contextmanager
+def held(out: Path, name: str, busy: str | None = None) -> Iterator[None]:
+    """Holds a lock below `out` that a process loses with its life; waits for it, or raises where it is `busy`."""
+    disk.folder(out)
+    with disk.writing(f"{out} cannot be written to"):
+        lock = os.open(out / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        yield
+    except BlockingIOError:
+        raise GenlossError(f"{busy} by another process; wait for it, or choose another.") from None
+    finally:
+        os.close(lock)
+
+
+def refuse_links(out: Path, folders: Iterable[str]) -> None:
+    """Raises where one of the folders below `out` is reached through a link, or is none."""
+    for folder in sorted(set(folders)):
+        place = out
+        for part in folder.split("/") if folder else ():
+            place /= part
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                raise GenlossError(f"{place} is no folder of its own, but a link or a file; move it away.")
 
 
 def write_image(out: Path, item: Item) -> None:
@@ -66,20 +111,16 @@ def write_image(out: Path, item: Item) -> None:
 
     Give a class of your own by `escaped(name)`, so that it is one folder whatever is in its name.
     """
-    path = out / item.file
-    if item.file.startswith("/") or any(part.startswith(".") for part in item.file.split("/")):
-        raise GenlossError(f"{item.where} cannot be written as {item.file} below {out}; rename its class.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, item.read())
+    if why := unfit_path(item.file):
+        raise GenlossError(f"{item.where} cannot be written as {item.file!a}, a name that {why}; rename it.")
+    disk.write(out, item.file, item.read())
 
 
 @contextlib.contextmanager
 def manifest(out: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Gives `note(row)`, which adds a line; manifest.jsonl is there once all are noted, or not at all."""
-    part = out / f"{MANIFEST}.part"
-    with part.open("w", encoding="utf-8") as file:
+    with disk.opened(out, MANIFEST, "utf-8") as file:
         yield lambda row: print(json.dumps(row, ensure_ascii=False), file=file)
-    part.replace(out / MANIFEST)
 
 
 def write_manifest(out: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -116,21 +157,20 @@ def write_parquet(
     import pyarrow
     import pyarrow.parquet
 
-    folder = out / "data"
-    folder.mkdir(parents=True, exist_ok=True)
     number = {name: i for i, name in enumerate(classes or ())}
     schema = _schema(classes)
     stream, each = iter(items), -(-count // files)
     for i in range(files):
-        path = folder / shard(i, files, split)
+        name = f"data/{shard(i, files, split)}"
         rows = itertools.islice(stream, each)
-        if path.exists():
-            for _ in rows:
-                pass
+        if os.path.lexists(out / name):
+            _refuse_other(out / name, schema, sum(1 for _ in rows))
             continue
-        part = path.with_suffix(".parquet.part")
         # Encoded images do not shrink, and dictionaries or statistics of them would be images again.
-        with pyarrow.parquet.ParquetWriter(part, schema, use_dictionary=False, write_statistics=False) as writer:
+        with (
+            disk.opened(out, name) as file,
+            pyarrow.parquet.ParquetWriter(file, schema, use_dictionary=False, write_statistics=False) as writer,
+        ):
             for names, labels, images in _groups(rows):
                 pictures = pyarrow.StructArray.from_arrays(
                     [pyarrow.array(images, pyarrow.binary()), pyarrow.array(names, pyarrow.string())], ["bytes", "path"]
@@ -141,7 +181,20 @@ def write_parquet(
                 elif classes is None:
                     columns.append(pyarrow.array(labels, pyarrow.string()))
                 writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
-        part.replace(path)
+
+
+def _refuse_other(file: Path, schema: Any, rows: int) -> None:
+    """Raises where a parquet file is not the one that is to be there."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(file) as there:
+            same = there.metadata.num_rows == rows and there.schema_arrow.equals(schema, check_metadata=True)
+    except (pyarrow.ArrowException, OSError):
+        same = False
+    if not same or file.is_symlink():
+        raise GenlossError(f"{file} is not what this set has there; move it away, and the same command goes on.")
 
 
 def _groups(items: Iterable[Item]) -> Iterator[tuple[list[str], list[str], list[bytes]]]:
@@ -168,7 +221,7 @@ def _schema(classes: tuple[str, ...] | None) -> Any:
     features: dict[str, Any] = {"image": {"_type": "Image"}}
     fields = [pyarrow.field("image", pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))]
     if classes:
-        features["label"] = {"names": [name.replace("%2F", "/") for name in classes], "_type": "ClassLabel"}
+        features["label"] = {"names": [unescaped(name) for name in classes], "_type": "ClassLabel"}
         fields.append(pyarrow.field("label", pyarrow.int64()))
     elif classes is None:
         features["caption"] = {"dtype": "string", "_type": "Value"}
