@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.chance import normal
-from simulator.pool import Pool, Rows, cdf, count, draw, summed
+from simulator.chance import normal, uniform
+from simulator.pool import Pool, Rows, count, draw, locate, nth, summed, tree
 from simulator.types import Array, GenlossError, Key
 
 
@@ -23,10 +23,9 @@ class KDEParams(NamedTuple):
 class KDE:
     """Keeps weighted rows [n, d] and samples p(x) = Σ_i w_i N(x; x_i, h² I) / Σ_i w_i.
 
-    A pool of at most `size` slots is kept as it is, with its weights.  Of a larger one, in which most slots may weigh
-    nothing, `size` centres of equal weight are kept: row i size·w_i/W times, W = Σ w, rounded up or down at random with
-    that mean (systematic resampling).  That is no approximation where these are whole numbers, as for `size` rows of
-    equal weight, and unbiased otherwise: set `size` to the rows in the diet, or to a multiple of them.
+    At most `size` rows that weigh something are kept as they are, with their weights.  Of more, `size` centres of equal
+    weight are kept: row i size·w_i/W times, W = Σ w, rounded up or down at random with that mean (systematic
+    resampling), which is unbiased: set `size` to the rows in the diet and nothing is left to chance.
     """
 
     dim: int = 1  # d
@@ -46,18 +45,23 @@ class KDE:
         return KDEParams(jnp.zeros((self.size, self.dim)), jnp.ones(self.size))
 
     def fit(self, key: Key, params: KDEParams, pool: Pool) -> tuple[KDEParams, dict[str, Array]]:
-        if pool.capacity > self.size:
-            return KDEParams(pool.rows[self._kept(key, pool.weight)], jnp.ones(self.size)), {}
-        rest = self.size - pool.capacity
-        return KDEParams(jnp.pad(pool.rows, ((0, rest), (0, 0))), jnp.pad(pool.weight, (0, rest))), {}
+        index, weight = self._centres(key, pool.weight)  # [size] each
+        return KDEParams(jnp.where(weight[:, None] > 0, pool.rows[index], 0.0), weight), {}
 
-    def _kept(self, key: Key, weight: Array) -> Array:
-        """[size]: which of the rows are centres."""
-        running = cdf(weight)  # [n]
-        total = running[-1]
-        aim = (jnp.arange(self.size) + jax.random.uniform(key)) * (total / self.size)  # [size]: evenly spaced
-        aim = jnp.minimum(aim, jnp.nextafter(total, jnp.zeros_like(total)))
-        return jnp.searchsorted(running, aim, side="right")
+    def _centres(self, key: Key, weight: Array) -> tuple[Array, Array]:
+        """(which of the rows are centres, how much each counts), [size] each."""
+        there = weight > 0  # [n]
+        index = nth(there, jnp.arange(self.size))  # [size]: those there are, if they are not too many
+        index, filled = jnp.minimum(index, len(weight) - 1), index < len(weight)
+        kept = jnp.where(filled, weight[index], 0.0)  # [size]
+        if len(weight) <= self.size:
+            return index, kept
+        nodes, total = tree(weight)
+        start, step = jnp.arange(self.size) * (total / self.size), uniform(key, ()) * (total / self.size)
+        aim = start + step  # [size]: evenly spaced
+        drawn = locate(lambda node: nodes[node], len(weight), (aim, (start - aim) + step))  # [size]
+        few = there.sum() <= self.size
+        return jnp.where(few, index, drawn), jnp.where(few, kept, 1.0)
 
     def sample(self, key: Key, params: KDEParams, n: int) -> Array:
         """[n, d]."""
@@ -68,7 +72,7 @@ class KDE:
     def parents(self, key: Key, params: KDEParams, pool: Pool, rows: Rows, fit: Key, sample: Key) -> Array:
         """[n] int32: the slot whose row is the centre that each row was drawn about."""
         centre = draw(jax.random.split(sample)[0], params.weight, (count(rows),))  # [n]
-        return self._kept(fit, pool.weight)[centre] if pool.capacity > self.size else centre
+        return self._centres(fit, pool.weight)[0][centre]
 
     def log_prob(self, params: KDEParams, rows: Array) -> Array:
         """[n], in nats; needs a bandwidth above 0."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.pool import Pool, Rows, cdf, draw, goal
+from simulator.pool import Pool, Rows, draw, fraction, locate, tree
 from simulator.types import Array, GenlossError, Key
 
 _LARGEST = 2**26  # counts in a table: 256 MiB
@@ -77,12 +77,11 @@ class Ngram:
         """[n, length] int32; what has probability 0 is never drawn."""
         if self.length is None:
             raise GenlossError("This Ngram has no length; give `length`, or let a chain take it from its source.")
-        running = cdf(params.next)  # [contexts, vocabulary]
+        nodes, mass = tree(params.next)  # [contexts, nodes], [contexts]
+        share = nodes / mass[:, None]  # [contexts, nodes]
 
         def following(context: Array, key: Key) -> tuple[Array, Array]:
-            mass = running[context]  # [n, vocabulary]
-            aim = goal(key, mass[:, -1], (n,))  # [n]
-            token = (mass <= aim[:, None]).sum(1, dtype=jnp.int32)  # [n]: the first whose running sum exceeds the aim
+            token = locate(lambda node: share[context, node], self.vocabulary, fraction(key, (n,)))  # [n]
             return self._shifted(context, token), token
 
         for_start, for_rest = jax.random.split(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -244,7 +245,8 @@ class Chain:
         shown = state.pool.weighed(copies)
         diet = shown.weighed(self.recipe(key_for(key, "eat"), state.t, shown))
         most = recipes.most(self.recipe, self)
-        return state, diet if most is None or 2 * most > diet.capacity else diet.compact(most)
+        full = self.capacity(sys.maxsize)  # not this pool's: what is eaten must not depend on the generations to come
+        return state, diet if most is None or 2 * most > full else diet.compact(most)
 
     def guard(self, pool: Pool) -> None:
         """Raises where a real row of the pool is a held-out row.  Inside a compiled step nothing can be looked at."""
@@ -304,7 +306,7 @@ class Chain:
 
         Sample and diet are disjoint where the source has enough rows.
         """
-        stream = jax.random.fold_in(key, _STREAM)
+        stream = fold_in(key, _STREAM)
         n = self.real + self.rows
         if (size := getattr(self.source, "size", None)) is not None and not getattr(self.source, "reuse", False):
             n = min(n, size)

@@ -36,71 +36,107 @@ def _blocks(key: Array, x: Array, y: Array) -> tuple[Array, Array]:
     return x, y
 
 
-def _raw(key: Key) -> Array | None:
-    """The two words of a Threefry key; None for keys of another kind."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    return jax.random.key_data(key) if str(jax.random.key_impl(key)) == "threefry2x32" else None
+def _raw(key: Key) -> Array:
+    """The two words of a Threefry key; of another kind (`rbg`, say) with more of them, two made of all."""
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key  # [2 or more]
+    raw = data[:2]
+    for i in range(2, data.shape[0], 2):
+        raw = jnp.stack(_blocks(raw, data[i], data[i + 1]))
+    return raw
 
 
 def fold_in(key: Key, data: Array | int) -> Key:
-    """`jax.random.fold_in`, to the bit."""
+    """`jax.random.fold_in`, to the bit for Threefry keys; keys of every kind become Threefry keys.
+
+    What `jax.random` draws from others depends on how they are mapped.
+    """
     return _fold_in(key, jnp.asarray(data, jnp.uint32))
 
 
 @jax.jit
 def _fold_in(key: Key, data: Array) -> Key:
-    raw = _raw(key)
-    if raw is None or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return jax.random.fold_in(key, data)
-    x, y = _blocks(raw, jnp.uint32(0), data)
+    x, y = _blocks(_raw(key), jnp.uint32(0), data)
     return jax.random.wrap_key_data(jnp.stack([x, y]), impl="threefry2x32")
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def words(key: Key, shape: tuple[int, ...]) -> Array:
-    """Independent uniform words, uint32; keys of another kind than Threefry are served by `jax.random`."""
-    raw = _raw(key)
-    if raw is None:
-        return jax.random.bits(key, shape)
-    return _words(raw[None], math.prod(shape)).reshape(shape)
+    """Independent uniform words, uint32.  Fewer are the first of more: word i depends on key and i alone."""
+    size = math.prod(shape)
+    x, y = _pairs(_raw(key), (size + 1) // 2)
+    return jnp.stack([x, y], -1).ravel()[:size].reshape(shape)
 
 
-def _words(keys: Array, size: int, skip: Array | int = 0, lane: int = 0) -> Array:
-    """Words of keys [keys, 2], [keys, size]: of the blocks from `skip` on, others in every lane.
+@functools.partial(jax.jit, static_argnums=1)
+def pairs(key: Key, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Two independent words for each number, where 32 bits are too few."""
+    x, y = _pairs(_raw(key), math.prod(shape))
+    return x.reshape(shape), y.reshape(shape)
+
+
+def _pairs(raw: Array, size: int, lane: Array | int = 0) -> tuple[Array, Array]:
+    """The blocks 0..size-1 of a key [..., 2], [..., size] each, others in every lane.
 
     The upper half of the second counter keeps them apart from the keys that `fold_in` makes of small numbers.
     """
-    half = (size + 1) // 2
-    counter = jnp.arange(half, dtype=jnp.uint32) + jnp.asarray(skip, jnp.uint32)  # [half]
-    return jnp.concatenate(_blocks(keys.T[..., None], counter, jnp.full(1, 0x80000000 + lane, jnp.uint32)), -1)[
-        :, :size
-    ]
+    counter = jnp.arange(size, dtype=jnp.uint32)  # [size]
+    return _blocks(jnp.moveaxis(raw, -1, 0)[..., None], counter, jnp.uint32(0x80000000) + jnp.asarray(lane, jnp.uint32))
 
 
-def _between(word: Array) -> Array:
-    """Uniform on [1, 2), float32: the upper 23 bits as the fraction of a float."""
-    return jax.lax.bitcast_convert_type((word >> 9) | np.uint32(0x3F800000), jnp.float32)
+def _float(word: Array) -> Array:
+    """Words below 2^31 as float32, rounded: for signed integers processors have an instruction."""
+    return word.astype(jnp.int32).astype(jnp.float32)
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> Array:
-    """Uniform on [0, 1), float32."""
-    return _between(words(key, shape)) - 1
+    """Uniform on [0, 1), float32, in steps of 2^-31 near 0."""
+    return _uniform(words(key, shape))
+
+
+def _uniform(word: Array) -> Array:
+    return jnp.minimum(_float(word >> 1) * np.float32(2.0**-31), np.float32(1 - 2.0**-24))
 
 
 def exponential(key: Key, shape: tuple[int, ...]) -> Array:
-    """Standard exponential, float32."""
-    return -jnp.log(2 - _between(words(key, shape)))
+    """Standard exponential, float32, above 0, with all the digits of a float at both ends, down to 1e-18."""
+    return _exponential(*pairs(key, shape))
+
+
+def _exponential(x: Array, y: Array) -> Array:
+    half = _float(x >> 1) * np.float32(2.0**-32) + _float((y >> 1) | 1) * np.float32(2.0**-64)  # in (0, 1/2]
+    rest = 1 - half
+    upper = (x & 1) == 1  # -log(half) there, and below the median -log(1 - half), with what rounding took put back
+    found = -jnp.log(jnp.where(upper, half, rest))
+    return jnp.where(upper, found, jnp.where(rest == 1, half, found * half / jnp.where(rest == 1, 1.0, 1 - rest)))
 
 
 def normal(key: Key, shape: tuple[int, ...]) -> Array:
-    """Standard normal, float32, by the inverse of its distribution function."""
+    """Standard normal, float32, by the inverse of its distribution function; from 32 bits, so within ±6.34."""
     return _normal(words(key, shape))
 
 
+# Of Wichura's PPND7 (Algorithm AS 241, Applied Statistics 37 (1988) 477-484): seven digits.
+_CENTRE = (59.109374720, 159.29113202, 50.434271938, 3.3871327179), (67.187563600, 78.757757664, 17.895169469, 1.0)
+_TAIL = (0.17023821103, 1.3067284816, 2.7568153900, 1.4234372777), (0.12021132975, 0.73700164250, 1.0)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+    value = jnp.full_like(x, coefficients[0])
+    for c in coefficients[1:]:
+        value = value * x + np.float32(c)
+    return value
+
+
 def _normal(word: Array) -> Array:
-    centred = jnp.maximum(2 * _between(word) - 3, np.nextafter(np.float32(-1), np.float32(0)))  # in (-1, 1)
-    return np.float32(math.sqrt(2)) * jax.lax.erf_inv(centred)
+    signed = jax.lax.bitcast_convert_type(word, jnp.int32)
+    step = signed ^ (signed >> 31)  # from 0 at the centre to 2^31 - 1, the same for both signs
+    q = (_float(step) + 0.5) * np.float32(2.0**-32)  # in (0, 1/2)
+    tail = (_float(np.int32(2**31 - 1) - step) + 0.5) * np.float32(2.0**-32)  # 1/2 - q, without its rounding
+    central = q <= 0.425
+    r, s = 0.180625 - q * q, jnp.sqrt(-jnp.log(tail)) - 1.6
+    over = jnp.where(central, q * _polynomial(_CENTRE[0], r), _polynomial(_TAIL[0], s))
+    z = over / jnp.where(central, _polynomial(_CENTRE[1], r), _polynomial(_TAIL[1], s))
+    return jnp.where(signed < 0, -z, z)
 
 
 @jax.jit
@@ -110,10 +146,7 @@ def chi_square(key: Key, freedom: Array) -> Array:
     Rejection from a cubed normal (Marsaglia & Tsang, ACM TOMS 26 (2000) 363-372), exact for shapes >= 1; one degree of
     freedom is the square of a normal, none is 0.
     """
-    raw = _raw(key)
-    if raw is None:  # a Threefry key drawn from one of another kind
-        raw = jax.random.bits(key, (2,))
-    return _chi_square(raw, jnp.asarray(freedom, jnp.float32).ravel()).reshape(jnp.shape(freedom))
+    return _chi_square(_raw(key), jnp.asarray(freedom, jnp.float32).ravel()).reshape(jnp.shape(freedom))
 
 
 @jax.custom_batching.custom_vmap
@@ -129,16 +162,15 @@ def _chi_square(key: Array, k: Array) -> Array:
 
     def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         i, found = carry
-        pair = _words(key.reshape(-1, 2), 2 * k.shape[-1], i * k.shape[-1], lane=1)  # [chains, 2 n]
-        x, u = jnp.split(pair.reshape(*chains, -1), 2, -1)  # [*chains, n] each
-        x, u = _normal(x), 2 - _between(u)  # u in (0, 1]
+        x, u = _pairs(key, k.shape[-1], i)  # [*chains, n] each, from another lane at every try
+        x, u = _normal(x), _uniform(u)
         v = (1 + scale * x) ** 3
         accept = (v > 0) & (jnp.log(u) < 0.5 * x * x + shape * (1 - v + jnp.log(jnp.where(v > 0, v, 1.0))))
         tried = jnp.where(k == 1, x * x, jnp.where(k == 0, 0.0, jnp.where(accept, 2 * shape * v, -1.0)))
         return i + 1, jnp.where(found < 0, tried, found)
 
     start = jnp.full(jnp.broadcast_shapes(k.shape, (*chains, 1)), -1.0)
-    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), again, (jnp.uint32(0), start))[1]
+    return jax.lax.while_loop(lambda carry: (carry[1] < 0).any(), again, (jnp.uint32(1), start))[1]
 
 
 @_chi_square.def_vmap

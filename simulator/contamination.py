@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from simulator.chance import fold_in, uniform
+from simulator.chance import fold_in, words
 from simulator.pool import Pool, Rows
 from simulator.recipe import within
 from simulator.schedule import Number, at
@@ -49,8 +49,7 @@ class Contaminate:
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         ratio = jnp.where(t == 0, 0.0, at(self.ratio, t))  # []
         own = jax.random.key(0) if self.nested else fold_in(key, jax.lax.bitcast_convert_type(ratio, jnp.uint32))
-        # A number a slot, so that the order of the first rows does not depend on how much room there is after them.
-        chance = jax.vmap(lambda slot: uniform(fold_in(own, slot), ()))(jnp.arange(pool.capacity))  # [capacity]
+        chance = words(own, (pool.capacity,))  # [capacity]: slot by slot the same whatever the room after them
         kind = _classes(pool.rows, pool.capacity)  # [capacity]
         part = kind if self.stratified else jnp.zeros_like(kind)  # [capacity]
 

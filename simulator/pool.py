@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from simulator.chance import exponential, fold_in, uniform
+from simulator.chance import exponential, fold_in, pairs, uniform
 
 Array = jax.Array
 Rows = Any  # a pytree whose leaves share their leading axis: images, points, tokens, {"image", "label"} pairs
@@ -155,45 +155,16 @@ def summed(
     return jax.lax.fori_loop(0, jnp.minimum(-(-last // block), whole), more, each(*rest))
 
 
-def choose(key: Array, weight: Array, n: Array | int, most: int | None = None) -> Array:
+def choose(key: Array, weight: Array, n: Array | int) -> Array:
     """Exactly n rows drawn without replacement, in proportion to weight; [capacity] bool.
 
-    Rows of weight 0 are never drawn; where fewer than n have weight, all of them are.  `n` may be traced; with a bound
-    `most` on it that is small beside the table, few random numbers are needed.
+    Rows of weight 0 are never drawn; where fewer than n have weight, all of them are.  `n` may be traced.  Slots of
+    weight 0 at the end change nothing.  They are the n smallest of independent exponentials with rate `weight`
+    (Efraimidis & Spirakis, Information Processing Letters 97 (2006) 181-185).
     """
-    if most is None or 4 * most > weight.shape[0]:
-        return _choose_by_waiting(key, weight, n)
-    # Where no row has more than 1/(2n) of the mass, at least every second draw with replacement is a new row.
-    easy = 2 * jnp.asarray(n, jnp.float32) * weight.max() <= weight.sum()
-    return jax.lax.cond(
-        easy,
-        lambda: _choose_by_drawing(key, weight, n, most),
-        lambda: _choose_by_waiting(key, weight, n),
-    )
-
-
-def _choose_by_drawing(key: Array, weight: Array, n: Array | int, most: int) -> Array:
-    """The first n distinct rows of draws with replacement: the same law."""
-    size, turn = weight.shape[0], jnp.arange(most)
-
-    def again(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        i, rows, since, kept = carry
-        drawn = jnp.where(turn < n, draw(fold_in(key, i), weight, (most,)), size)  # [most]; beyond n: none
-        rows, since = jnp.where(kept, rows, drawn), jnp.where(kept, since, i)  # [most]
-        order = since * most + turn  # [most]: by round, then by place
-        first = jnp.full(size + 1, 2**30).at[rows].min(order)  # [size + 1]: who drew each row first
-        return i + 1, rows, since, (first[rows] == order) | (turn >= n)
-
-    none = jnp.full(most, size), jnp.zeros(most, jnp.int32), jnp.zeros(most, bool)
-    rows = jax.lax.while_loop(lambda carry: ~carry[3].all(), again, (jnp.int32(0), *none))[1]
-    return jnp.zeros(size + 1, bool).at[rows].set(True)[:size]
-
-
-def _choose_by_waiting(key: Array, weight: Array, n: Array | int) -> Array:
-    """The n smallest of independent exponentials with rate `weight` (Efraimidis & Spirakis, Information Processing
-    Letters 97 (2006) 181-185).
-    """
-    wait = exponential(key, weight.shape) / jnp.where(weight > 0, weight, 1.0)  # [capacity]
+    weight, info = jax.lax.stop_gradient(weight), jnp.finfo(jnp.float32)
+    rate = jnp.maximum(weight / jnp.maximum(weight.max(), info.tiny), info.tiny)  # [capacity]
+    wait = jnp.minimum(exponential(fold_in(key, 0), weight.shape) / rate, info.max)  # [capacity], above 0
     order = jax.lax.bitcast_convert_type(jnp.where(weight > 0, wait, jnp.inf), jnp.int32)  # as floats >= 0 are ordered
     n = jnp.asarray(n, jnp.int32)
 
@@ -205,8 +176,13 @@ def _choose_by_waiting(key: Array, weight: Array, n: Array | int) -> Array:
 
     # The n-th smallest by bisection of its 31 bits: sorting a table is a hundred times slower on CPU.
     last = jax.lax.fori_loop(0, 31, halve, (jnp.int32(0), jnp.int32(2**31 - 1)))[0]
-    tied, left = order == last, n - (order < last).sum()  # of equals the first ones are taken
-    taken = (order < last) | (tied & (jnp.arange(order.shape[0]) <= nth(tied, left - 1)))
+    # Of equals those are taken that follow one of them drawn at random, the first after the last.
+    tied, left = (order == last) & (weight > 0), n - (order < last).sum()
+    equals = tied.sum()
+    start = (uniform(fold_in(key, 1), ()) * equals).astype(jnp.int32)
+    begin, end, wrapped = nth(tied, jnp.stack([start, start + left, jnp.maximum(start + left - equals, 0)]))
+    slot = jnp.arange(order.shape[0])
+    taken = (order < last) | (tied & (((slot >= begin) & (slot < end)) | (slot < wrapped)))
     return taken & (weight > 0)
 
 
@@ -227,42 +203,72 @@ def nth(mask: Array, rank: Array) -> Array:
     return jnp.where(rank < running[-1], at * 32 + place.astype(jnp.int32), mask.shape[0]).astype(jnp.int32)
 
 
-_BLOCK = 4096
-
-
 def draw(key: Array, weight: Array, shape: tuple[int, ...]) -> Array:
     """Indices of rows drawn with replacement, in proportion to weight; int32 of the given shape.
 
-    Inverse-CDF look-ups, beyond 4,096 rows in two steps, of a block and of a row in it, so that no running sum is
-    longer than what float32 resolves: a table beyond 2^24 rows loses none.  Rows of weight 0 are never drawn.
+    Shares are right to a few parts in 10^6 down to 10^-12 of the mass, in tables of any size.  Rows of weight 0 are
+    never drawn, and slots of weight 0 at the end change nothing.
     """
-    blocks = -(-weight.shape[0] // _BLOCK)
-    if blocks == 1:
-        running = cdf(weight)  # [capacity]
-        return jnp.searchsorted(running, goal(key, running[-1], shape), side="right").astype(jnp.int32)
-    first, second = fold_in(key, 0), fold_in(key, 1)
-    inner = cdf(jnp.pad(weight, (0, blocks * _BLOCK - weight.shape[0])).reshape(blocks, _BLOCK))  # [blocks, 4096]
-    outer = cdf(jnp.maximum(inner[:, -1], 0))  # [blocks]
-    block = jnp.searchsorted(outer, goal(first, outer[-1], shape), side="right")  # shape
-    aim = goal(second, inner[block, -1], shape)  # shape
+    nodes, mass = tree(weight)
+    share = nodes / jnp.where(mass > 0, mass, 1.0)  # [nodes]
+    return locate(lambda node: share[node], weight.shape[0], fraction(key, shape))
 
-    def halve(i: Array, row: Array) -> Array:
-        step = _BLOCK >> (i + 1)
-        return jnp.where(inner[block, row + step - 1] <= aim, row + step, row)
 
-    # Binary search for the first row of the block whose running sum exceeds the goal.
-    row = jax.lax.fori_loop(0, _BLOCK.bit_length() - 1, halve, jnp.zeros(shape, jnp.int32))
-    return (block * _BLOCK + row).astype(jnp.int32)
+def tree(weight: Array) -> tuple[Array, Array]:
+    """A binary tree over rows, for `locate`: (the lesser child's mass at each node [..., nodes], all mass [...]).
+
+    The root is node 1, and the children of i are 2 i and 2 i + 1, as in a heap.  The mass of a right child is negative,
+    so that its sign says which of the two it is.
+    """
+    weight = jax.lax.stop_gradient(weight)
+    depth = (weight.shape[-1] - 1).bit_length()
+    mass = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, 2**depth - weight.shape[-1])])
+    levels = []
+    while mass.shape[-1] > 1:
+        left, right = mass[..., ::2], mass[..., 1::2]
+        levels.append(jnp.where(right < left, -right, left))
+        mass = left + right
+    return jnp.concatenate([jnp.zeros_like(mass), *reversed(levels)], -1), mass[..., 0]
+
+
+Aim = tuple[Array, Array]  # the unevaluated sum of two floats, as if one had 48 bits
+
+
+def locate(node: Callable[[Array], Array], size: int, aim: Aim) -> Array:
+    """The row whose stretch of the mass each aim falls in, int32; `node` reads a tree [nodes] of `size` rows.
+
+    At each node the lesser child's stretch comes first.  So a sum has the digits that a rare row needs, and what is
+    lost by rounding is lost by the heaviest row.
+    """
+    depth = (size - 1).bit_length()
+
+    def descend(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        i, high, low = carry
+        lesser = node(i)
+        right, lesser = jnp.signbit(lesser), jnp.abs(lesser)
+        rest = high - lesser  # beyond the lesser child, and below it what rounding took (Knuth's exact difference)
+        took = rest - high
+        low_rest = (high - (rest - took)) - (lesser + took) + low
+        beyond = rest + low_rest
+        inside = beyond < 0
+        after = jnp.where(inside, high, beyond), jnp.where(inside, low, low_rest - (beyond - rest))
+        return 2 * i + (inside == right), *after
+
+    i = jax.lax.fori_loop(0, depth, descend, (jnp.ones(aim[0].shape, jnp.int32), *aim))[0]
+    return jnp.minimum(i - 2**depth, size - 1)
+
+
+def fraction(key: Array, shape: tuple[int, ...]) -> Aim:
+    """Uniform on [0, 1) with 48 bits, of the given shape."""
+    x, y = pairs(key, shape)
+    high = (x >> 8).astype(jnp.int32).astype(jnp.float32) * 2.0**-24
+    low = ((x & 255) << 16 | y >> 16).astype(jnp.int32).astype(jnp.float32) * 2.0**-48
+    return high, low
 
 
 def cdf(weight: Array) -> Array:
     """Running sum along the last axis, made to rise only at rows that weigh something, whatever the rounding."""
     return jax.lax.cummax(jnp.where(weight > 0, jnp.cumsum(weight, -1), -jnp.inf), axis=weight.ndim - 1)
-
-
-def goal(key: Array, total: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform on [0, total), the end excluded after rounding too."""
-    return jnp.minimum(uniform(key, shape) * total, jnp.nextafter(total, jnp.zeros_like(total)))
 
 
 def effective_size(weight: Array) -> Array:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from simulator.chance import exponential, uniform
 from simulator.pool import Pool, choose
 from simulator.schedule import Number, Schedule, at
 from simulator.types import Array, GenlossError, Key, Recipe, Rows
@@ -177,9 +178,7 @@ class Subsample:
     size: Number = 1000  # rows in the diet; all of them where fewer are kept
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        sizes = _values(self.size)
-        most = None if sizes is None else round(float(max(sizes)))
-        return choose(key, pool.weight, jnp.round(at(self.size, t)), most).astype(jnp.float32)
+        return choose(key, pool.weight, jnp.round(at(self.size, t))).astype(jnp.float32)
 
     def check(self, chain: Chain) -> None:
         if (low := _lowest(self.size)) is not None and low < 1:
@@ -246,9 +245,9 @@ class Curate:
             kept = jnp.where(shown.sum() > 0, jnp.nan_to_num(tilt) * shown.sum(), 0.0)
         else:
             shuffle, choice = jax.random.split(key)
-            order = jnp.argsort(jnp.where(shown > 0, jax.random.uniform(shuffle, shown.shape), jnp.inf))
+            order = jnp.argsort(jnp.where(shown > 0, uniform(shuffle, shown.shape), jnp.inf))
             group = jnp.zeros(shown.shape, jnp.int32).at[order].set(jnp.arange(pool.capacity) // self.best_of)
-            noisy = jnp.where(shown > 0, log_odds + jax.random.gumbel(choice, shown.shape), -jnp.inf)  # [capacity]
+            noisy = jnp.where(shown > 0, log_odds - jnp.log(exponential(choice, shown.shape)), -jnp.inf)  # [capacity]
             best = jax.ops.segment_max(noisy, group, pool.capacity)  # [groups]: Gumbel-max is a draw of the softmax
             kept = shown * (noisy == best[group]) * jnp.isfinite(noisy)
         return pool.weight * pool.real + kept

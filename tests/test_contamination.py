@@ -14,7 +14,7 @@ from generators import VAE, Archive, Gaussian
 from generators.nets.mlp import MLP
 from simulator import Chain, Dataset, GenlossError, Pool, Truth, run, schedule, simulate
 from simulator.chain import key_for
-from simulator.chance import fold_in, uniform
+from simulator.chance import words
 from simulator.contamination import RATIOS, Contaminate
 from simulator.pool import take
 from simulator.probes import Downstream
@@ -180,7 +180,7 @@ def one_step(generator: Any, by: str, fresh: int = ROWS) -> Chain:
 
 def mixed_by_hand(real: Any, others: Any, first_slot: int) -> Any:
     """Of each class the first real rows in a fixed order are exchanged for as many others: plain loops."""
-    order = np.asarray(jax.vmap(lambda i: uniform(fold_in(jax.random.key(0), i), ()))(jnp.arange(3 * ROWS)))
+    order = np.asarray(words(jax.random.key(0), (3 * ROWS,)))
     label, theirs = np.asarray(real["label"]), np.asarray(others["label"])
     kept, taken = list(range(ROWS)), []
     for c in range(10):
