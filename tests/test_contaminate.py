@@ -315,10 +315,10 @@ def test_rows_that_cannot_be_used_are_named(capsys: pytest.CaptureFixture[str]):
     assert go("0.5", "out") == 2
     said = capsys.readouterr().err
     for where, why in {
-        "train-00000-of-00002.parquet#1": "holds no image",
+        "train-00000-of-00002.parquet#1": "has no image",
         "train-00000-of-00002.parquet#2": "is no whole image",
-        "train-00000-of-00002.parquet#3": "has a label that is no class",
-        "train-00000-of-00002.parquet#4": "has a label that is no class",
+        "train-00000-of-00002.parquet#3": "has no label",
+        "train-00000-of-00002.parquet#4": "has the label 5, and labels are names or whole numbers from 0 to 0",
         "train-00001-of-00002.parquet": "cannot be read from row 0 on",
     }.items():
         assert f"real/{where}: {why}" in said

@@ -350,7 +350,7 @@ def test_nothing_is_written_that_cannot_be_decoded(kind: str, capsys: pytest.Cap
 def test_a_label_beyond_all_classes_is_refused(capsys: pytest.CaptureFixture[str]):
     rows("real", [0, 1, 2**40])
     folder("fake", ("0", "1", str(2**40)))
-    refused(capsys, go("out", "--format", "parquet"), str(2**40))
+    refused(capsys, go("out", "--format", "parquet"), f"#2: has the label {2**40}")
     assert not Path("out").exists()
 
 

@@ -7,6 +7,8 @@ same image at 40 %, and by another set of the same names (a control) at the same
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import stat
 import sys
@@ -15,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data.checks import Troubles, watched
-from experiments.data.images import Folder, Item, open_set
+from experiments.data.images import Folder, Item, Parquet, open_set
 from experiments.data.index import Index
 from experiments.data.masks import REAL, SYNTHETIC, UNIFORM, Contamination, plan, refuse_odd
-from experiments.data.names import warn_of_splits
+from experiments.data.metadata import FILE, replaced, types, written
+from experiments.data.names import unescaped, warn_of_splits
 from experiments.data.writing import (
     LOCK,
     check_claim,
@@ -65,13 +68,16 @@ def contaminate(asked: Contamination) -> int:
     total = sum(counts.values()) - (removed if asked.drop else 0)
     classes = index.sets[REAL].classes(counts)
     refuse_same(index)
+    kinds = columns(index) if asked.format == "parquet" else {}
     about = {**asked.config(), **digests, "images": total, "replaced": removed}
     check_claim(out, about)
+    folders = [folder for (folder,) in index.db.execute("SELECT DISTINCT folder FROM item WHERE set_ = 0")]
+    folders = folders if asked.format == "folder" else ["data"]
     with held(out, LOCK, f"{out} is being written"):
         claim(out, about)
-        refuse_links(out, counts if asked.format == "folder" else ["data"])
+        refuse_links(out, folders)
         try:
-            write(asked, index, out, total)
+            write(asked, index, out, total, kinds)
         except Unreadable as error:
             raise RunFailed(f"{error.where} {error.why} by now; mend that, and the same command goes on.") from None
         (out / LOCK).unlink(missing_ok=True)
@@ -93,7 +99,7 @@ def read(asked: Contamination, troubles: Troubles) -> Index:
         sets.append((asked.synthetic, asked.synthetic_split, seed, "synthetic images"))
     for path, split, seed, what in sets:
         images = open_set(path, split, asked.label if what == "real images" else None)
-        index.add(images, seed, what, troubles.of(images.root))
+        index.add(images, seed, what, troubles.of(images.root), said=True)
         if not index.counts(len(index.sets) - 1):
             troubles.print()
             raise GenlossError(f"{path} holds no image that can be used; give an image folder, or a folder of parquet.")
@@ -118,21 +124,24 @@ def mixed(asked: Contamination, index: Index) -> Iterator[tuple[Item, dict[str, 
     """Each image of the new set, its row of the manifest, and its size in bytes, in the order of the real set."""
     if not asked.drop:
         index.spool(SYNTHETIC, "SELECT synthetic FROM swap")
-    order = "r.label, r.name" if isinstance(index.sets[REAL], Folder) else "r.id"
+    order = "r.folder, r.name" if isinstance(index.sets[REAL], Folder) else "r.id"
     rows = index.db.execute(
-        "SELECT r.label, r.name, r.where_, r.size, swap.real IS NOT NULL, s.id, s.name, s.where_, s.size "
-        "FROM item AS r LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic "
+        "SELECT r.label, r.folder, r.name, r.where_, r.size, r.said, swap.real IS NOT NULL, s.id, s.name, s.where_, "
+        "s.size, s.said FROM item AS r LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic "
         f"WHERE r.set_ = 0 ORDER BY {order}"
     )
-    streamed = index.streamed(REAL, ((row, row[2]) for row in rows))
-    for (label, name, where, size, swapped, other, other_name, other_where, other_size), data in streamed:
+    column = index.sets[REAL].label
+    for (label, folder, name, where, size, said, swapped, *other), data in index.streamed(
+        REAL, ((row, row[3]) for row in rows)
+    ):
         row = {"file": "", "class": label, "origin": "real", "source": where, "replaced": None}
         if not swapped:
-            yield Item(label, name, where, data), row, size
+            yield Item(label, name, where, data, folder, said), row, size
         elif not asked.drop:
-            row |= {"origin": asked.origin, "source": other_where, "replaced": where}
-            data = index.data(SYNTHETIC, other, other_where)
-            yield Item(label, renamed(name, other_name), other_where, data), row, other_size
+            i, new, source, size, more = other
+            row |= {"origin": asked.origin, "source": source, "replaced": where}
+            item = Item(label, renamed(name, new), source, index.data(SYNTHETIC, i, source), folder)
+            yield item._replace(said=replaced(said, more, column)), row, size
 
 
 def renamed(name: str, other: str) -> str:
@@ -147,31 +156,41 @@ def refuse_same(index: Index) -> None:
     """Raises where two images would be written under one name: real a.jpg.png, and a.jpg that a PNG file replaces."""
     index.db.create_function("renamed", 2, renamed, deterministic=True)
     twice = index.db.execute(
-        "SELECT r.label, renamed(r.name, IFNULL(s.name, r.name)) AS name, MIN(r.where_), MAX(r.where_) "
-        "FROM item AS r LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic "
-        "WHERE r.set_ = 0 GROUP BY 1, 2 HAVING COUNT(*) > 1"
+        "SELECT r.folder, renamed(r.name, IFNULL(s.name, r.name)) AS name, MIN(r.where_), MAX(r.where_) "
+        f"{_ALL} GROUP BY 1, 2 HAVING COUNT(*) > 1"
     ).fetchone()
     if twice is not None:
-        label, name, first, second = twice
-        raise GenlossError(f"{first} and {second} would both be written as {label}/{name}; rename one of them.")
+        folder, name, first, second = twice
+        raise GenlossError(f"{first} and {second} would both be written as {folder}/{name}; rename one of them.")
 
 
-def write(asked: Contamination, index: Index, out: Path, total: int) -> None:
+def columns(index: Index) -> dict[str, Any]:
+    """The further columns of the new set, in parquet: their Arrow types."""
+    column = index.sets[REAL].label
+    said = index.db.execute(f"SELECT r.said, s.said {_ALL}")
+    but = {"image", "label", FILE, column}
+    return types((replaced(real, other or "", column) for real, other in said), but - {None})
+
+
+def write(asked: Contamination, index: Index, out: Path, total: int, kinds: dict[str, Any]) -> None:
     """The images, then the manifest: where that is, all is."""
     stream = watched(mixed(asked, index), "writing", total)
+    real = index.sets[REAL]
+    (some,) = index.db.execute("SELECT COUNT(*) FROM item WHERE set_ = 0 AND said <> ''").fetchone()
     if asked.format == "folder":
-        with manifest(out) as note:
+        with contextlib.ExitStack() as held:
+            note = held.enter_context(manifest(out))
+            told = held.enter_context(disk.opened(out, "metadata.jsonl", "utf-8")) if some else None
             for item, row, size in stream:
                 put(out, item, size)
                 note(row | {"file": item.file})
+                if told is not None:
+                    print(written({FILE: item.file, **_row(item, real)}), file=told)
         return
-    (size,) = index.db.execute(
-        "SELECT SUM(CASE WHEN swap.real IS NULL THEN r.size ELSE s.size END) FROM item AS r "
-        "LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic WHERE r.set_ = 0"
-    ).fetchone()
+    (size,) = index.db.execute(f"SELECT SUM(IFNULL(s.size, r.size)) {_ALL}").fetchone()
     files = shards(total, size)
     each = -(-total // files)  # rows of a file
-    classes = index.sets[REAL].classes(index.counts(REAL))
+    classes = real.classes(index.counts(REAL))
     with manifest(out) as note:
 
         def items() -> Iterator[Item]:
@@ -179,7 +198,20 @@ def write(asked: Contamination, index: Index, out: Path, total: int) -> None:
                 note(row | {"file": f"data/{shard(i // each, files)}#{i % each}"})
                 yield item
 
-        write_parquet(out, items(), () if classes == ("",) else classes, total, files)
+        named = () if classes == ("",) else classes
+        write_parquet(out, items(), named, total, files, others=kinds, features=getattr(real, "features", {}))
+
+
+_ALL = "FROM item AS r LEFT JOIN swap ON swap.real = r.id LEFT JOIN item AS s ON s.id = swap.synthetic WHERE r.set_ = 0"
+
+
+def _row(item: Item, real: Folder | Parquet) -> dict[str, Any]:
+    """The columns of an image in metadata.jsonl, beside which `datasets` takes no label from folders."""
+    row = {name: said for name, said in (json.loads(item.said) if item.said else {}).items() if name != FILE}
+    if item.label == "" or real.label in row:
+        return row
+    number = isinstance(real, Parquet) and not real.names and item.label.isdecimal()
+    return {"label": int(item.label) if number else unescaped(item.label), **row}
 
 
 def put(out: Path, item: Item, size: int) -> None:

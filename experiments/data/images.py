@@ -11,20 +11,21 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.data.metadata import read_metadata, written
 from experiments.data.names import OWN, SPLITS, escaped, unfit, unfit_class, unfit_path
-from simulator.images import decode, read
+from simulator import tables
+from simulator.images import Unreadable, decode, read
 from simulator.types import GenlossError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 DEEPEST = 64  # folders within folders
-MOST_CLASSES = 2**20
 
 Troubles = Callable[[str, str], None]
 """`troubles(where, why)`: told of each thing that should have been an image and cannot be used."""
@@ -37,11 +38,14 @@ class Item(NamedTuple):
     name: str  # its file name within the class, such as "0001.png"
     where: str  # its path below the set's root, or FILE#ROW
     data: bytes | str  # the encoded image, or the path of the file that holds it
+    folder: str | None = None  # where it lies below the root of an image folder; None: in that of its class
+    said: str = ""  # further columns, a row as JSON
 
     @property
     def file(self) -> str:
         """Its path below the root of an image folder."""
-        return f"{self.label}/{self.name}" if self.label else self.name
+        folder = self.label if self.folder is None else self.folder
+        return f"{folder}/{self.name}" if folder else self.name
 
     def read(self) -> bytes:
         """The encoded image; raises `Unreadable` where its file cannot be read."""
@@ -54,13 +58,32 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Folder:
-    """An image folder."""
+    """An image folder; where it has metadata, each image has its row."""
 
     root: Path
+    metadata: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # by path below the root
+    label: str | None = None  # the column of metadata that holds labels; None: an image's folder is its class
 
-    def items(self, troubles: Troubles) -> Iterator[Item]:
+    def items(self, troubles: Troubles, said: bool = False) -> Iterator[Item]:
         """Its images in the order of the file system; links are followed, but not in circles."""
-        yield from self._below(self.root, "", (), troubles)
+        if not self.metadata:
+            yield from self._below(self.root, "", (), troubles)
+            return
+        seen = set()
+        for item in self._below(self.root, "", (), troubles):
+            seen.add(item.where)
+            try:
+                yield self._labelled(item)
+            except Unreadable as error:
+                troubles(error.where, error.why)
+        for name in sorted(self.metadata.keys() - seen):
+            troubles(name, "has a row of metadata, and no image is there")
+
+    def _labelled(self, item: Item) -> Item:
+        if (row := self.metadata.get(item.where)) is None:
+            raise Unreadable(item.where, "has no row in the metadata")
+        named = item.label if self.label is None else escaped(str(tables.label(row.get(self.label), item.where)))
+        return item._replace(label=named, folder=item.label, said=written(row))
 
     def _below(
         self, folder: Path, label: str, above: tuple[tuple[int, int], ...], troubles: Troubles
@@ -112,8 +135,8 @@ class Folder:
             troubles(where, "is an empty folder")
 
     def classes(self, seen: Iterable[str]) -> tuple[str, ...]:
-        """The names of labels, sorted, as `datasets` numbers those of an image folder."""
-        return tuple(sorted(seen))
+        """The names of labels, sorted, as `datasets` numbers those of an image folder; see `Parquet` for metadata."""
+        return tuple(sorted(seen)) if self.label is None else _numbered(seen)
 
 
 @dataclass(frozen=True)
@@ -125,13 +148,15 @@ class Parquet:
     image: str
     label: str | None
     names: tuple[str, ...]  # of a ClassLabel; () where the label column says it itself
+    others: tuple[str, ...] = ()  # columns of text and numbers
+    features: Mapping[str, Any] = field(default_factory=dict)  # of those that name classes, as `datasets` notes them
 
-    def items(self, troubles: Troubles) -> Iterator[Item]:
-        """Its images in the order of the rows."""
+    def items(self, troubles: Troubles, said: bool = False) -> Iterator[Item]:
+        """Its images in the order of the rows, with what is `said` of them."""
         import pyarrow
         import pyarrow.parquet
 
-        columns = [self.image] if self.label is None else [self.image, self.label]
+        columns = [self.image, *([] if self.label is None else [self.label]), *(self.others if said else ())]
         before = 0  # rows
         for file in self.files:
             where, first = os.path.relpath(file, self.root) if file != self.root else file.name, before
@@ -141,44 +166,48 @@ class Parquet:
                     for batch in table.iter_batches(256, columns=columns, use_threads=False):
                         yield from self._rows(batch, where, first, before, troubles)
                         before += len(batch)
-            except (pyarrow.ArrowException, OSError) as error:
+            except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
                 troubles(where, f"cannot be read from row {before - first} on ({str(error).splitlines()[0]})")
 
     def _rows(self, batch: Any, where: str, first: int, before: int, troubles: Troubles) -> Iterator[Item]:
-        images = batch.column(self.image)
-        paths = images.field("path").to_pylist() if _has(images.type, "path") else [None] * len(batch)
-        labels: list[Any] = [""] * len(batch) if self.label is None else batch.column(self.label).to_pylist()
-        rows = zip(images.field("bytes").to_pylist(), paths, labels, strict=True)
-        for row, (data, path, label) in enumerate(rows, before):
-            at = f"{where}#{row - first}"
-            if self.names and label is not None:
-                label = self.names[label] if 0 <= label < len(self.names) else None
-            if data is None:
-                troubles(at, "holds no image")
-            elif label is None:
-                troubles(at, "has a label that is no class")
-            elif self.label is not None and (why := unfit_class(str(label))):
-                troubles(at, f"is of class {str(label)!a}, a name that {why}")
-            else:
-                yield Item(escaped(str(label)), _named(path, row, data), at, data)
+        names = batch.schema.names[1 + (self.label is not None) :]
+        columns = [batch.column(name).to_pylist() for name in (self.image, *names)]
+        labels = [None] * len(batch) if self.label is None else batch.column(self.label).to_pylist()
+        for row, (cell, *said, label) in enumerate(zip(*columns, labels, strict=True), before):
+            try:
+                at = f"{where}#{row - first}"
+                data = tables.encoded(cell, at, self.root)
+                data = data if isinstance(data, bytes) else str(data)
+                path = cell.get("path") if isinstance(cell, dict) else None if isinstance(cell, bytes) else cell
+                named = "" if self.label is None else self._class(label, at)
+                name = _named(path, row, data if isinstance(data, bytes) else b"")
+                yield Item(named, name, at, data, None, written(dict(zip(names, said, strict=True))))
+            except Unreadable as error:
+                troubles(error.where, error.why)
+
+    def _class(self, cell: Any, at: str) -> str:
+        """The class, as a folder, of what stands in a cell of labels."""
+        label = tables.label(cell, at, self.names)
+        name = self.names[label] if self.names and isinstance(label, int) else str(label)
+        if why := unfit_class(name):
+            raise Unreadable(at, f"is of class {name!a}, a name that {why}")
+        return escaped(name)
 
     def classes(self, seen: Iterable[str]) -> tuple[str, ...]:
         """The names of labels in their own order; plain numbers have all up to the highest."""
-        if self.names:
-            return tuple(map(escaped, self.names))
-        seen = sorted(seen)
-        if not all(map(str.isdecimal, seen)):
-            return tuple(seen)
-        last = max(map(int, seen))
-        if last >= MOST_CLASSES:
-            raise GenlossError(f"{self.root} has the label {last}, and numbers below {MOST_CLASSES:,} are classes.")
-        return tuple(map(str, range(1 + last)))
+        return tuple(map(escaped, self.names)) if self.names else _numbered(seen)
+
+
+def _numbered(seen: Iterable[str]) -> tuple[str, ...]:
+    """Labels in the order of their numbers: names sorted, and of plain numbers all up to the highest."""
+    seen = sorted(seen)
+    return tuple(map(str, range(1 + max(map(int, seen))))) if all(map(str.isdecimal, seen)) else tuple(seen)
 
 
 def open_set(path: str | os.PathLike[str], split: str | None = None, label: str | None = None) -> Folder | Parquet:
     """The image set at a folder or parquet file; of several splits, "train" where none is named.
 
-    `label` names the label column where parquet has several.
+    `label` names the label column where there are several.
     """
     root = Path(path).expanduser()
     if not root.exists():
@@ -190,9 +219,14 @@ def open_set(path: str | os.PathLike[str], split: str | None = None, label: str 
     inside = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     if inside == {"folder", "parquet"} and (root / "manifest.jsonl").exists():  # written in both formats
         return open_set(root / "parquet", split, label)
+    whole = root
     if split is not None or (inside and inside <= SPLITS):
         root = root / _chosen(path, inside, split)
-    return Folder(root)
+    metadata = read_metadata(root) or (read_metadata(whole, f"{root.name}/") if root != whole else {})
+    columns = {name for row in metadata.values() for name in row}
+    if label is not None and label not in columns:
+        raise GenlossError(f"{path} has no column '{label}' in a metadata.jsonl; it has: {', '.join(sorted(columns))}.")
+    return Folder(root, metadata, label or ("label" if "label" in columns else None))
 
 
 def _chosen(path: Any, splits: Iterable[str], wanted: str | None) -> str:
@@ -231,8 +265,11 @@ def _parquet(root: Path, files: list[Path], split: str | None, label: str | None
             why = str(error).splitlines()[0]
     if schema is None:
         raise GenlossError(f"{files[0]} cannot be read as parquet ({why}); write it again.")
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    images = [field.name for field in schema if _has(field.type, "bytes")]
+    features = _features(schema)
+    images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"] or [
+        field.name for field in schema if _has(field.type, "bytes") or pyarrow.types.is_binary(field.type)
+    ]
+    images = images or [name for name in ("image",) if name in schema.names]
     if len(images) != 1:
         raise GenlossError(
             f"{files[0]} must have one column of images, {{bytes, path}}; it has: {', '.join(schema.names)}."
@@ -247,7 +284,39 @@ def _parquet(root: Path, files: list[Path], split: str | None, label: str | None
             f"{files[0]} has several columns of labels; choose with --label one of: {', '.join(labels)}."
         )
     label = label or (labels[0] if labels else None)
-    return Parquet(root, tuple(files), images[0], label, tuple(features.get(label, {}).get("names", ())))
+    names = features.get(label, {}).get("names") if label else None
+    names = tuple(map(str, names)) if isinstance(names, list) else ()
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise GenlossError(
+                f"{files[0]} names two labels '{name}', {names.index(name)} and {i}; give each class a name of its own."
+            )
+        if why := unfit_class(name):
+            raise GenlossError(f"{files[0]} has a class {name!a}, a name that {why}; rename it.")
+    others = tuple(name for name in schema.names if name not in (images[0], label) and _plain(schema.field(name).type))
+    classes = {name: features[name] for name in others if features.get(name, {}).get("_type") == "ClassLabel"}
+    return Parquet(root, tuple(files), images[0], label, names, others, classes)
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """What `datasets` notes of each column; {} where that is damaged."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _plain(kind: Any) -> bool:
+    """Whether values of an Arrow type are text, numbers, or lists or groups of such."""
+    import pyarrow
+
+    if pyarrow.types.is_struct(kind):
+        return all(_plain(field.type) for field in kind)
+    if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
+        return _plain(kind.value_type)
+    tests = ("is_boolean", "is_integer", "is_floating", "is_string", "is_large_string", "is_null")
+    return any(getattr(pyarrow.types, test)(kind) for test in tests)
 
 
 def _has(kind: Any, field: str) -> bool:

@@ -11,14 +11,14 @@ from typing import Any
 from experiments.data.checks import looked, watched
 from experiments.data.images import Folder, Item, Parquet, Troubles
 
-COLUMNS = "set_, label, name, where_, size, crc, mode, width, height, rank"
+COLUMNS = "set_, label, folder, name, where_, size, crc, said, mode, width, height, rank"
 
 
 class Index:
     """A row for each usable image of some sets, numbered from 0; `db` is there to be asked.
 
-    item: id, in the order of reading; set_; label, name and where_ as `Item` has them; size in bytes and crc of the
-    encoded image; mode, width, height; rank, a random number made of a seed, the label and the name alone.
+    item: id, in the order of reading; set_; label, folder, name, where_ and said as `Item` has them; size in bytes and
+    crc of the encoded image; mode, width, height; rank, a random number made of a seed, the label and the name alone.
     """
 
     def __init__(self) -> None:
@@ -30,15 +30,18 @@ class Index:
         self.db.execute("CREATE TABLE bytes (id INTEGER PRIMARY KEY, data)")
         self.sets: list[Folder | Parquet] = []
 
-    def add(self, images: Folder | Parquet, seed: str, what: str, troubles: Troubles) -> None:
-        """Reads a set, and checks each image."""
+    def add(self, images: Folder | Parquet, seed: str, what: str, troubles: Troubles, said: bool = False) -> None:
+        """Reads a set, and checks each image; with further columns where asked for what is `said` of them."""
         number = len(self.sets)
         self.sets.append(images)
-        rows = (
-            (number, item.label, item.name, item.where, len(data), zlib.crc32(data), *looks, rank(seed, item))
-            for item, data, looks in looked(watched(images.items(troubles), f"reading {what}"), troubles)
+        found = looked(watched(images.items(troubles, said), f"reading {what}"), troubles)
+        self.db.executemany(
+            f"INSERT INTO item ({COLUMNS}) VALUES ({', '.join('?' * 12)})",
+            (
+                (number, *_placed(item), len(data), zlib.crc32(data), item.said, *looks, rank(seed, item))
+                for item, data, looks in found
+            ),
         )
-        self.db.executemany(f"INSERT INTO item ({COLUMNS}) VALUES ({', '.join('?' * 10)})", rows)
         if isinstance(images, Parquet):  # a name that several rows share is told apart by the number of the later ones
             row = "SELECT id, ROW_NUMBER() OVER (PARTITION BY label, name ORDER BY id) AS n FROM item WHERE set_ = ?"
             again = f"SELECT id FROM ({row}) WHERE n > 1"
@@ -53,7 +56,8 @@ class Index:
     def digest(self, number: int) -> str:
         """Checksum of what is in a set, whatever the order and place of its images."""
         total = hashlib.blake2b(digest_size=10)
-        for row in self.db.execute("SELECT label, name, size, crc FROM item WHERE set_ = ? ORDER BY 1, 2", (number,)):
+        columns = "label, folder, name, size, crc, said"
+        for row in self.db.execute(f"SELECT {columns} FROM item WHERE set_ = ? ORDER BY 1, 2, 3", (number,)):
             total.update(repr(row).encode())
         return total.hexdigest()
 
@@ -82,6 +86,10 @@ class Index:
         stream = images.items(lambda where, why: None)  # they were told when the set was read
         for row, where in rows:
             yield row, next(item.data for item in stream if item.where == where)
+
+
+def _placed(item: Item) -> tuple[str, str, str, str]:
+    return item.label, item.label if item.folder is None else item.folder, item.name, item.where
 
 
 def rank(seed: str, item: Item) -> int:

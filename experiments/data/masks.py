@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from experiments.data.checks import Troubles
 from experiments.data.index import Index
+from experiments.data.names import alike
 from simulator.types import GenlossError
 
 REAL, SYNTHETIC = 0, 1  # sets of the index
@@ -125,7 +126,8 @@ def refuse_short(asked: Contamination, need: dict[str, int], have: dict[str, int
     """Raises where a class has fewer synthetic images than it needs; says which classes have no use for theirs."""
     least = 1 if asked.repeat else 0
     short = {label: n for label, n in need.items() if have.get(label, 0) < (min(n, least) if least else n)}
-    if unused := sorted(have.keys() - need.keys()):
+    unused = sorted(have.keys() - need.keys())
+    if unused:
         print(f"{len(unused):,} classes of {asked.synthetic} are none of the real set's: {', '.join(unused[:20])}")
     if not short:
         return
@@ -134,6 +136,8 @@ def refuse_short(asked: Contamination, need: dict[str, int], have: dict[str, int
             f"{loose:,} of the images of {asked.real} to be replaced lie in no class's folder, and those of "
             f"{asked.synthetic} do; put them into one."
         )
+    if said := next((said for label in short if label not in have and (said := alike(label, unused))), None):
+        raise GenlossError(f"{asked.real} and {asked.synthetic} name a class in two ways: {said}.")
     if not need.keys() & have.keys():
         raise GenlossError(
             f"{asked.real} and {asked.synthetic} have no class in common, '{min(need)}' being one of the first and "

@@ -12,11 +12,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from experiments.data.images import Item
+from experiments.data.metadata import feature
 from experiments.data.names import unescaped, unfit_path
 from simulator import disk
 from simulator.types import GenlossError
@@ -147,18 +149,21 @@ def write_parquet(
     count: int,
     files: int,
     split: str = "train",
+    others: Mapping[str, Any] = MappingProxyType({}),
+    features: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Writes `count` items as `files` hub-layout parquet files, out/data/SPLIT-00000-of-00002.parquet.
 
     `classes` are the labels in the order of their numbers; () leaves them out; with None what an item has for a label
-    is its caption.  A file is there whole or not at all, and items of what is there are passed over without being
-    read: the same call after a kill goes on.
+    is its caption.  `others` are the Arrow types of further columns, of what is said of items, and `features` what
+    `datasets` is told of some.  A file is there whole or not at all, and items of what is there are passed over without
+    being read: the same call after a kill goes on.
     """
     import pyarrow
     import pyarrow.parquet
 
     number = {name: i for i, name in enumerate(classes or ())}
-    schema = _schema(classes)
+    schema = _schema(classes, others, features)
     stream, each = iter(items), -(-count // files)
     for i in range(files):
         name = f"data/{shard(i, files, split)}"
@@ -171,7 +176,7 @@ def write_parquet(
             disk.opened(out, name) as file,
             pyarrow.parquet.ParquetWriter(file, schema, use_dictionary=False, write_statistics=False) as writer,
         ):
-            for names, labels, images in _groups(rows):
+            for names, labels, images, said in _groups(rows):
                 pictures = pyarrow.StructArray.from_arrays(
                     [pyarrow.array(images, pyarrow.binary()), pyarrow.array(names, pyarrow.string())], ["bytes", "path"]
                 )
@@ -180,6 +185,7 @@ def write_parquet(
                     columns.append(pyarrow.array([number[label] for label in labels], pyarrow.int64()))
                 elif classes is None:
                     columns.append(pyarrow.array(labels, pyarrow.string()))
+                columns += [pyarrow.array([row.get(name) for row in said], kind) for name, kind in others.items()]
                 writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
 
 
@@ -197,25 +203,26 @@ def _refuse_other(file: Path, schema: Any, rows: int) -> None:
         raise GenlossError(f"{file} is not what this set has there; move it away, and the same command goes on.")
 
 
-def _groups(items: Iterable[Item]) -> Iterator[tuple[list[str], list[str], list[bytes]]]:
-    """Names, labels and encoded images of a row group at a time."""
-    group: tuple[list[str], list[str], list[bytes]] = [], [], []
+def _groups(items: Iterable[Item]) -> Iterator[tuple[list[str], list[str], list[bytes], list[dict[str, Any]]]]:
+    """Names, labels, encoded images and further columns of a row group at a time."""
+    group: tuple[list[str], list[str], list[bytes], list[dict[str, Any]]] = [], [], [], []
     size = 0
     for item in items:
         data = item.read()
         group[0].append(item.name)
         group[1].append(item.label)
         group[2].append(data)
+        group[3].append(json.loads(item.said) if item.said else {})
         size += len(data)
         if size >= GROUP or len(group[0]) == _ROWS:
             yield group
-            group, size = ([], [], []), 0
+            group, size = ([], [], [], []), 0
     if group[0]:
         yield group
 
 
-def _schema(classes: tuple[str, ...] | None) -> Any:
-    """The Arrow schema of image and label or caption, with the features that `datasets` reads from its metadata."""
+def _schema(classes: tuple[str, ...] | None, others: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
+    """The Arrow schema of image, label or caption and `others`, with the features that `datasets` reads from it."""
     import pyarrow
 
     features: dict[str, Any] = {"image": {"_type": "Image"}}
@@ -226,4 +233,6 @@ def _schema(classes: tuple[str, ...] | None) -> Any:
     elif classes is None:
         features["caption"] = {"dtype": "string", "_type": "Value"}
         fields.append(pyarrow.field("caption", pyarrow.string()))
+    features |= {name: known.get(name) or feature(kind) for name, kind in others.items()}
+    fields += [pyarrow.field(name, kind) for name, kind in others.items()]
     return pyarrow.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
