@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.contamination_findings import NOTE
 from experiments.hataya_contamination import FASHION, SHARP, TASK, Pretrained, fidelity
 from generators.archive import Archive
 from generators.nets.masked import MaskedAutoencoder
@@ -132,7 +133,7 @@ def reproduce(seeds: int = replicates) -> Reproduction:
         seen = told(generator)
         for detector in ("spectrum", "network", "entropy"):
             findings += [
-                Finding(f"{name}, detector by {detector}: {what}", None, None, float(seen[detector][key]), 0.0)
+                Finding(f"{name}, detector by {detector}: {what}", float(seen[detector][key]))
                 for key, what in (("auroc", "AUROC"), ("tpr", "TPR at 1 % FPR"))
             ]
     for rows, remedies in ((2000, tuple(REMEDIES)), (10_000, SOME)):
@@ -140,21 +141,19 @@ def reproduce(seeds: int = replicates) -> Reproduction:
         for remedy in ("drop by detector", "drop by watermark"):
             left = 100 * found[remedy]["diet"]["birth"][RATIOS.index(0.95)].sum(-1)  # [seeds]
             what = f"{rows:,} rows, 95 % replaced, {remedy}: % of what is left that is generated"
-            findings.append(Finding.of_mean(what, None, None, left))
+            findings.append(Finding.of_mean(what, left))
         rich = measured(treated(RICH, JUDGED, ("nothing",), rows), ("nothing",), seeds)
         found["richer prompts"] = rich["nothing"]
         sizes[rows] = {name: 100 * said["downstream"]["diet"]["accuracy"] for name, said in found.items()}
         findings += _findings(f"{rows:,} rows", sizes[rows])
     for name, generator in (("10 prompts", MARKED), ("160 prompts", RICH)):
         cover = fidelity(treated(generator, JUDGED, ("nothing",)))
-        findings += [
-            Finding(f"{what}, {name}", None, None, float(cover[what][-1]), 0.0) for what in ("recall", "coverage")
-        ]
+        findings += [Finding(f"{what}, {name}", float(cover[what][-1])) for what in ("recall", "coverage")]
     masked = measured(treated(MARKED, {"masked": PRETRAINING}, ("nothing",)), ("nothing",), seeds)["nothing"]
     for ratio, accuracy in zip(RATIOS, 100 * masked["masked"]["accuracy"], strict=True):
         what = f"2,000 rows, {100 * ratio:.0f} % replaced, pre-training and real labels: accuracy, %"
-        findings.append(Finding.of_mean(what, None, None, accuracy))
-    return Reproduction(findings, _figure(sizes))
+        findings.append(Finding.of_mean(what, accuracy))
+    return Reproduction(findings, _figure(sizes), NOTE)
 
 
 def _findings(name: str, accuracy: dict[str, np.ndarray]) -> list[Finding]:
@@ -165,9 +164,9 @@ def _findings(name: str, accuracy: dict[str, np.ndarray]) -> list[Finding]:
         for ratio, scores, without in zip(RATIOS, values, accuracy["nothing"], strict=True):
             at = f"{name}, {100 * ratio:.0f} % replaced, {remedy}"
             if remedy == "nothing":
-                found.append(Finding.of_mean(f"{at}: accuracy, %", None, None, scores))
+                found.append(Finding.of_mean(f"{at}: accuracy, %", scores))
             elif ratio not in (0.0, 0.4) or (ratio == 0 and remedy in SPOILING):
-                found.append(Finding.of_mean(f"{at}: points gained", None, None, scores - without))
+                found.append(Finding.of_mean(f"{at}: points gained", scores - without))
     return found
 
 

@@ -99,13 +99,11 @@ def reproduce() -> Reproduction:
     line, findings = np.geomspace(ROWS[0], ROWS[-1], 50), []
     for exponent, masses, colour in zip(EXPONENTS, found, COLOURS, strict=False):
         mean, error = masses.mean(0), masses.std(0, ddof=1) / np.sqrt(len(masses))  # [rows], [rows]
-        power = 1 / exponent - 1
-        findings.append(Finding(f"slope, β = {exponent}", f"{power:.3f}", power, *slope(ROWS, mean, error)))
+        findings.append(Finding(f"slope, β = {exponent}", *slope(ROWS, mean, error), theory=1 / exponent - 1))
         for i in (0, -1):
             exact = float(theory.zipf_missing_mass(exponent, ROWS[i], head=10**5))
-            findings.append(
-                Finding.of_mean(f"missing mass, β = {exponent}, T = {ROWS[i]:,}", None, exact, masses[:, i])
-            )
+            what = f"missing mass, β = {exponent}, T = {ROWS[i]:,}"
+            findings.append(Finding.of_mean(what, masses[:, i], theory=exact))
         panel.errorbar(ROWS, mean, 2 * error, color=colour, fmt="o", ms=4, label=f"β = {exponent}")
         law = theory.zipf_missing_mass(exponent, line)
         panel.plot(line, law, color="0.1", ls="--", lw=1, label="theory" if exponent == EXPONENTS[-1] else None)

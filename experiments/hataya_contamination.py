@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.contamination_findings import IMAGENET, MOST, NOTE, Case, findings_of, harm
 from generators.archive import Archive
 from generators.nets.convnet import ConvNet
 from generators.nets.mixer import Mixer
@@ -41,7 +42,7 @@ from generators.nets.vit import ViT
 from generators.vae import VAE
 from simulator import Chain, Dataset, Pool, Record, Sweep, View, ensemble
 from simulator.contamination import RATIOS, Contaminate
-from simulator.harm import excess, interval, marginal, worst
+from simulator.harm import interval
 from simulator.pool import Rows, draw, take
 from simulator.probes import Downstream, Learned, Manifold
 from simulator.recipe import Select
@@ -49,12 +50,10 @@ from simulator.source import Split
 from simulator.types import Array, Key
 
 if TYPE_CHECKING:
-    from experiments.reproductions import Finding, Reproduction
+    from experiments.reproductions import Reproduction
 
 DATA = os.environ.get("GENLOSS_DATA", "zalando-datasets")
 ARMS = {"generated": "generated", "other real": "real", "drop": "nothing"}  # arm -> what takes the place of real rows
-# ResNet-50 on ImageNet, top-1 in percent at RATIOS, digitised from the first author's plot (± 0.3).
-IMAGENET = {"generated": (75.6, 74.7, 72.8, 65.3, 15.5), "other real": (75.6, 75.3, 74.1, 68.4, 61.4)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,6 @@ FEATURES = {  # of real training images, to take distances in
     FASHION: Learned(partial(MLP, hidden=(256, 64)), steps=1500),
     CIFAR: Learned(Mixer, steps=700, augment=True, flips=True),
 }
-MOST = (0.8, 1.0)  # ratios where the cliff is
 TASK = Downstream(partial(MLP, hidden=(128,)))
 JUDGES = {FASHION: TASK, CIFAR: replace(TASK, learning_rate=5e-4)}  # at 3e-3 its accuracy moves with the seed
 TASKS = {  # other families of networks, of what the first generator says of Fashion-MNIST
@@ -234,29 +232,6 @@ def _features(source: Any) -> Any:
     return FEATURES[source].prepare(jax.random.key(0), source)
 
 
-@dataclass(frozen=True)
-class Case:
-    """A data set and a generator: what its rows are worth, and how much of real rows they cover."""
-
-    data: str
-    generator: str
-    classes: tuple[str, ...]
-    arms: dict[str, dict[str, np.ndarray]]  # of `measured`
-    cover: dict[str, np.ndarray]  # of `fidelity`
-
-    @property
-    def name(self) -> str:
-        return f"{self.data}, {self.generator}"
-
-    @property
-    def low(self) -> bool:
-        return self.cover["coverage"][-1] < 0.5
-
-    @property
-    def full(self) -> bool:
-        return self.cover["coverage"][-1] > 0.9
-
-
 def reproduce(seeds: int = replicates) -> Reproduction:
     """Both data sets, all generators, arms and ratios, beside the curves of ImageNet; then other tasks."""
     from experiments.reproductions import Reproduction
@@ -268,59 +243,11 @@ def reproduce(seeds: int = replicates) -> Reproduction:
             one = contaminated(source, generator, JUDGES[source], chain.real, chain.held_out)  # pyright: ignore
             control = control | measured(one, ("generated",) if control else tuple(ARMS), seeds)
             cases.append(Case(data, name, source.split.classes or (), control, fidelity(one)))
-    findings = [finding for case in cases for finding in _findings(case)]
+    findings = [finding for case in cases for finding in findings_of(case)]
     for name, task in TASKS.items():
         one = contaminated(FASHION, SHARP, task, chain.real, chain.held_out)  # pyright: ignore
-        findings += _harm(f"Fashion-MNIST, {name}", measured(one, ("generated", "other real"), seeds, MOST), MOST)
-    return Reproduction(findings, _figure(cases))
-
-
-def _harm(name: str, arms: dict[str, Any], ratios: tuple[float, ...], published: bool = False) -> list[Finding]:
-    """Of the last of the ratios that were measured."""
-    from experiments.reproductions import Finding
-
-    harm = 100 * (arms["other real"]["accuracy"] - arms["generated"]["accuracy"])[-len(ratios) :]  # [ratios, seeds]
-    generated, control = (dict(zip(RATIOS, IMAGENET[arm], strict=True)) for arm in ("generated", "other real"))
-    theirs = [f"{control[r] - generated[r]:.1f} (ImageNet)" if published else None for r in ratios]
-    return [
-        Finding.of_mean(f"{name}: excess harm at {100 * r:.0f} %, points", said, None, samples)
-        for r, said, samples in zip(ratios, theirs, harm, strict=True)
-    ]
-
-
-def _findings(case: Case) -> list[Finding]:
-    from experiments.reproductions import Finding
-
-    generated, control = case.arms["generated"], case.arms["other real"]
-    recall = case.cover["recall"]
-    rows = [
-        Finding(f"{case.name}: {what} of its rows", None, None, float(case.cover[what][-1]), 0.0)
-        for what in (("precision", "recall", "coverage") if case.low else ("coverage",))
-    ]
-    if case.low:
-        rows.append(Finding(f"{case.name}: recall with none replaced", None, None, float(recall[0]), 0.0))
-    rows += _harm(case.name, case.arms, RATIOS[1:] if case.low else MOST, case.low)
-    within = excess(control["accuracy"], generated["accuracy"])  # [ratios]
-    claims: dict[str, bool] = {}
-    if case.low:
-        picked, _ = worst(control["class"][-1], generated["class"][-1])
-        damage = 100 * (control["class"] - generated["class"])[-1, :, picked]  # [seeds]
-        rows.append(Finding.of_mean(f"{case.name}: the same of {case.classes[picked]}", None, None, damage))
-        worth = marginal(RATIOS, 100 * generated["accuracy"])  # [ratios - 1]
-        for i, percent in ((-1, "first"), (0, "last")):
-            half = float(worth.high[i] - worth.mean[i]) / 2
-            what = f"{case.name}: points each of the {percent} 20 % of real rows is worth"
-            rows.append(Finding(what, None, None, float(worth.mean[i]), half))
-        mean = 100 * generated["accuracy"].mean(1)  # [ratios]
-        claims = {
-            "accuracy falls with every ratio": bool((np.diff(mean) < 0).all()),
-            "generated at or below other real at every ratio": bool((within.mean >= 0).all()),
-            "it falls further from 80 to 100 % than from 0 to 80 %": bool(mean[3] - mean[4] > mean[0] - mean[3]),
-            "recall falls with every ratio": bool((np.diff(recall) < 0).all()),
-        }
-    if case.full:
-        claims = {"harm of 0 is in every interval": bool(((within.low <= 0) & (within.high >= 0)).all())}
-    return rows + [Finding(f"{case.name}: {what}", 1.0, None, float(holds), 0.0) for what, holds in claims.items()]
+        findings += harm(f"Fashion-MNIST, {name}", measured(one, ("generated", "other real"), seeds, MOST), MOST)
+    return Reproduction(findings, _figure(cases), NOTE)
 
 
 def _figure(cases: list[Case]) -> Any:

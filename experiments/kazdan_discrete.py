@@ -86,8 +86,7 @@ def reproduce() -> Reproduction:
     for (rows, size), chains in CELLS.items():
         exact = theory.mean_fixation_time(np.full(size, 1 / size), rows)
         what = f"mean fits until fixed, M = {rows}, K = {size}"
-        found = Finding.of_mean(what, f"≈ {2 * (rows - 1)}", exact, times(rows, size, chains))
-        findings[rows, size] = found
+        findings[rows, size] = Finding.of_mean(what, times(rows, size, chains), theory=exact)
     for size, colour in zip(dict.fromkeys(size for _, size in CELLS), COLOURS, strict=False):
         cells = {rows: found for (rows, k), found in findings.items() if k == size}
         ours, errors = [f.ours for f in cells.values()], [2 * f.error for f in cells.values()]

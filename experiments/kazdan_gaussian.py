@@ -47,7 +47,9 @@ replicates = 100
 every = 100
 
 DIMS, ROWS, ITERATIONS = (1, 3, 10, 31, 100), (10, 32, 100, 316, 1000), 100
-PUBLISHED = {"replace": "(1 - 1/n)^t", "accumulate": "Π (1 - 1/(n k²))"}
+# Under replace the variance is a product: its relative variance, (1 + 2/(n-1))^t - 1 for d = 1, is 0.9 at n = 316 but 6
+# at n = 100 and 5e8 at 10, where the mean of a thousand chains is that of a few. Log determinants serve all n.
+LIGHT = 316
 PROBES = {"moments": Moments(), "log_det": LogDet()}
 
 
@@ -74,14 +76,14 @@ def row_by_row(
         rows=rows,
         held_out=0,
     )
-    one = jax.jit(lambda keys: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), keys, batch_size=at_once))
+    one = jax.jit(lambda keys: jax.lax.map(lambda key: simulate(chain, key, iterations), keys, batch_size=at_once))
     return one(keys)
 
 
 def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds: int = 1000) -> Reproduction:
     from matplotlib.figure import Figure
 
-    from experiments.reproductions import Finding, Reproduction
+    from experiments.reproductions import Cell, Finding, Reproduction, largest_z
     from simulator.report.figures import COLOURS
 
     figure = Figure(figsize=(3.0 * len(rows), 9.6), layout="constrained")
@@ -90,20 +92,20 @@ def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds:
     laws = (theory.replace_variance, theory.accumulate_variance, theory.subsample_variance)
     names = ("replace", "accumulate", "accumulate, subsample")
     findings: list[Finding] = []
-    worst: dict[str, float] = dict.fromkeys((*names, "log det, replace"), 0.0)
+    cells: dict[str, dict[int, list[Cell]]] = {name: {} for name in (*names, "log det, replace")}  # by dimension
 
     def draw(row: int, name: str, dim: int, n: int, samples: np.ndarray, law: np.ndarray) -> None:
+        samples = samples.astype(np.float64)
         mean, error = samples.mean(0), samples.std(0, ddof=1) / np.sqrt(len(samples))
         panel, colour = panels[row, rows.index(n)], COLOURS[DIMS.index(dim) % len(COLOURS)]
         panel.plot(t, mean, color=colour, lw=1.5, label=f"d = {dim}")
         panel.fill_between(t, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.2, lw=0)
         panel.plot(t, law, color="0.1", ls="--", lw=1.1, label="theory" if dim == dims[-1] else None)
-        # The mean of few heavy-tailed chains is not normal: their logarithms carry the comparison under replace.
-        if row != 0 or n >= 1000:
-            worst[name] = max(worst[name], float(np.abs((mean - law) / error).max()))
+        if row != 0 or n >= LIGHT:
+            cells[name].setdefault(dim, []).append((samples, law))
         if (dim, n) == (min(10, dims[-1]), rows[-1]) or (row == 3 and (dim, n) == (dims[-1], rows[-1])):
             what = f"{name}, d = {dim}, n = {n}, t = {ITERATIONS}"
-            findings.append(Finding.of_mean(what, PUBLISHED.get(name), float(law[-1]), samples[:, -1]))
+            findings.append(Finding.of_mean(what, samples[:, -1], theory=float(law[-1])))
 
     for dim in dims:
         sizes = tuple(n for n in rows if n > dim)
@@ -129,6 +131,7 @@ def reproduce(dims: tuple[int, ...] = DIMS, rows: tuple[int, ...] = ROWS, seeds:
         panel.tick_params(labelsize=8)
     handles, labels = panels[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    for name, z in worst.items():
-        findings.append(Finding(f"{name}: largest |z| of all cells", None, 0.0, z, 1.0, sigmas=6.0))
+    for name, of in cells.items():
+        which = f"n >= {LIGHT} alone" if name == "replace" else "all"
+        findings.append(largest_z(f"{name}, {which}", list(of.values())))
     return Reproduction(findings, figure)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-NOT_EXPERIMENTS = {"__init__", "cli", "live", "loading", "reproductions"}
+NOT_EXPERIMENTS = {"__init__", "cli", "contamination_findings", "live", "loading", "reproductions"}
 
 
 class Experiment:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from experiments.reproductions import Finding, Reproduction
+from experiments.reproductions import Finding, Published, Reproduction
 from generators.gaussian import Gaussian
 from simulator import Chain, Record, Sweep, Truth, ensemble, theory
 from simulator.probes import Moments, Wasserstein
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 DIM, SYNTHETIC, FRESH = 100, 900, 100
 BIASES = {"λ = 1": 1.0, "λ = 0.8": 0.8}
-PUBLISHED = {"λ = 1": 12.3, "λ = 0.8": 20.6}  # W2² in the end
-STARTS = {100: 31.9, 1000: 2.67}  # real rows of the first fit: its W2²
+PUBLISHED = {name: Published(w2, "Fig. 10", 0.03) for name, w2 in {"λ = 1": "12.3", "λ = 0.8": "20.6"}.items()}  # W2²
+STARTS = {rows: Published(w2, "Fig. 10", 0.03) for rows, w2 in {100: "31.9", 1000: "2.67"}.items()}  # of the first fit
 
 chain = Chain(
     source=Truth(Gaussian(DIM)),
@@ -71,17 +71,17 @@ def reproduce() -> Reproduction:
     findings = []
     for real, first in STARTS.items():
         values = found[real]["w2"][0, :, 0]  # [replicates]; the first fit knows no bias
-        findings.append(Finding.of_mean(f"W2² of the first fit, {real} real rows", first, None, values, within=0.03))
+        findings.append(Finding.of_mean(f"W2² of the first fit, {real} real rows", values, published=first))
     for i, (name, bias) in enumerate(BIASES.items()):
         law = [float(values[-1]) for values in theory.fresh_share(n, share, 1000, bias, ddof=1)]
         end = {real: _settled(record["w2"][i]) for real, record in found.items()}  # [replicates] each
         for real, values in end.items():
             what = f"W2² in the end, {name}, from {real} rows"
-            findings.append(Finding.of_mean(what, PUBLISHED[name], None, values, within=0.03))
-        findings.append(Finding.of_mean(f"what the first fit leaves of it, {name}", None, 0.0, end[100] - end[1000]))
+            findings.append(Finding.of_mean(what, values, published=PUBLISHED[name]))
+        findings.append(Finding.of_mean(f"what the first fit leaves of it, {name}", end[100] - end[1000], theory=0.0))
         ours = [_settled(found[1000][f"gaussian.{what}"][i]) for what in ("variance", "mean_error")]
-        findings.append(Finding.of_mean(f"variance in the end, {name}", None, law[0], ours[0]))
-        findings.append(Finding.of_mean(f"squared error of the mean, {name}", None, DIM * law[1], ours[1]))
+        findings.append(Finding.of_mean(f"variance in the end, {name}", ours[0], theory=law[0]))
+        findings.append(Finding.of_mean(f"squared error of the mean, {name}", ours[1], theory=DIM * law[1]))
     return Reproduction(findings, _figure(found))
 
 
@@ -107,7 +107,7 @@ def _figure(found: dict[int, Record]) -> Figure:
                 panel.plot(t, mean, color=colour, lw=1.8, label=f"{name}, first fit on {real} rows")
                 panel.fill_between(t, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
         label = ("the limit published", "the law's limit") if i == 0 else (None, None)
-        panels[0].axhline(PUBLISHED[name], color="0.35", ls=":", lw=1.3, label=label[0])
+        panels[0].axhline(PUBLISHED[name].value, color="0.35", ls=":", lw=1.3, label=label[0])
         law = theory.fresh_share(SYNTHETIC + FRESH, FRESH / (SYNTHETIC + FRESH), 1000, bias, ddof=1)[0][-1]
         panels[1].axhline(law, color="black", ls="--", lw=1, label=label[1])
     panels[0].set_ylim(0)

@@ -50,9 +50,6 @@ every = 1000
 CHAINS = {100: 3000, 500: 800, 1000: 400, 10_000: 40}  # rows a fit -> chains, so that each costs about the same
 
 
-PUBLISHED = {100: 4.1e-5, 500: 0.135, 1000: 0.368, 10_000: 0.905}  # median σ, as listed for the paper's Gaussian
-
-
 def log_stds(n: int, chains: int, generations: int, seed: int = 0) -> np.ndarray:
     """log σ_t of chains that are replaced, n rows a fit, [chains, generations]."""
     cell = Chain(
@@ -92,7 +89,7 @@ def reproduce() -> Reproduction:
         law = theory.replace_median_std(n, 1000)
         sigma = float(np.exp(middle[-1]))
         what = f"median σ at fit 1000, n = {n:,}"
-        findings.append(Finding(what, PUBLISHED.get(n), law[-1], sigma, sigma * float(error[-1])))
+        findings.append(Finding(what, sigma, sigma * float(error[-1]), theory=law[-1]))
         panel.plot(fits, np.exp(middle), color=colour, lw=1.8, label=f"n = {n:,}")
         panel.fill_between(fits, np.exp(middle - 2 * error), np.exp(middle + 2 * error), color=colour, alpha=0.2, lw=0)
         panel.plot(fits, law, color="0.1", ls="--", lw=1, label="theory" if n == max(CHAINS) else None)

@@ -55,16 +55,18 @@ def writing(what: str, kinds: type[Exception] = OSError) -> Iterator[None]:
         raise RunFailed(f"{what}: {reason}; mend that and give the same command again to go on.") from error
 
 
-def folder(path: str | os.PathLike[str]) -> Path:
-    """Makes a folder where there is none and sees that a file can be written in it; ask before any work is done."""
+def folder(path: str | os.PathLike[str], room: int = 0) -> Path:
+    """Makes a folder where there is none and sees that a file of `room` bytes can be written in it; ask before any work
+    is done."""
     place = Path(path)
     _nameable(str(place))
     new = [p for p in (place, *place.parents) if not os.path.lexists(p)]
     try:
         with writing(f"The folder {place} cannot be written to"):
             place.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=place).close()
-    except GenlossError:
+            with tempfile.TemporaryFile(dir=place) as file:
+                file.write(bytes(room))
+    except (GenlossError, RunFailed):
         for made in new:  # of a path that cannot be, nothing stays
             with contextlib.suppress(OSError):
                 made.rmdir()

@@ -66,11 +66,16 @@ def worst(control: Any, generated: Any, level: float = 0.95) -> tuple[int, Inter
 
 
 def marginal(ratios: Any, scores: Any, level: float = 0.95) -> Interval:
-    """What each percent of real rows is worth between neighbouring ratios, [ratios - 1], of scores [ratios, seeds].
+    """What each percent of real rows is worth between neighbouring ratios: the interval of `worths`, [ratios - 1]."""
+    return interval(worths(ratios, scores), level)
 
-    (score at the lower ratio - score at the higher) / (100·their difference); ratios rise.
+
+def worths(ratios: Any, scores: Any) -> np.ndarray:
+    """What each percent of real rows is worth to each seed, [ratios - 1, seeds], of scores [ratios, seeds].
+
+    (score at the lower ratio - score at the higher) / (100·their difference) for neighbouring ratios, which rise.
     """
     ratios, scores = np.asarray(ratios, np.float64), np.asarray(scores, np.float64)
     if len(ratios) != len(scores) or not (np.diff(ratios) > 0).all():
         raise GenlossError("Ratios must rise, and there must be a row of scores for each.")
-    return interval(-np.diff(scores, axis=0) / (100 * np.diff(ratios)[:, None]), level)
+    return -np.diff(scores, axis=0) / (100 * np.diff(ratios)[:, None])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import reproductions
 from experiments.cli import main
 from simulator import GenlossError, RunFailed, Store, disk
 
@@ -164,3 +165,12 @@ def test_a_full_disk_is_no_bad_input_and_leaves_what_was_there(small: Path):
     assert tree(small) == {"a": b"old"}
     with pytest.raises(RunFailed, match="the disk is full"):
         Store(small / "run").write("samples/0.png", bytes(10**6))
+
+
+def test_a_reproduction_finds_out_that_the_disk_is_full_before_any_work(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(reproductions, "reproduce", lambda name: pytest.fail(f"{name} was run"))
+    assert main(["reproduce", "suresh_poisson", "--out", str(small / "out"), "--cache", "off"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the disk is full" in said and tree(small) == {}
