@@ -534,12 +534,14 @@ CASES = [("DDPMScheduler", c) for c in DDPM.values()] + [("DDIMScheduler", c) fo
 
 
 def theirs(name: str, config: Any) -> Any:
-    torch = pytest.importorskip("torch")
+    import diffusers
+    import torch
+
     torch.set_num_threads(1)
-    diffusers = pytest.importorskip("diffusers")
     return torch, getattr(diffusers, name)(**config)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("name", "config"), CASES, ids=[f"{a}-{b}" for a, b in CASES])
 def test_schedules_against_diffusers(name: str, config: Any):
     _, scheduler = theirs(name, config)
@@ -550,6 +552,7 @@ def test_schedules_against_diffusers(name: str, config: Any):
     assert np.abs(noise.alphas_cumprod - scheduler.alphas_cumprod.numpy()).max() < 1e-6
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("steps", [7, 20])
 @pytest.mark.parametrize(("name", "config"), CASES, ids=[f"{a}-{b}" for a, b in CASES])
 def test_a_step_against_diffusers(name: str, config: Any, steps: int):
@@ -583,6 +586,7 @@ def test_a_step_against_diffusers(name: str, config: Any, steps: int):
             assert np.abs(found - expected).max() < 1e-6 * max(1, np.abs(expected).max())
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_a_step_of_flow_against_diffusers(shift: float):
     torch, scheduler = theirs("FlowMatchEulerDiscreteScheduler", {"shift": shift})
@@ -607,6 +611,7 @@ def test_a_step_of_flow_against_diffusers(shift: float):
         assert np.abs(a * x0 + s * eps - noisy).max() < 1e-5
 
 
+@pytest.mark.torch
 def test_noise_is_added_as_diffusers_does():
     torch, scheduler = theirs("DDPMScheduler", {"beta_schedule": "squaredcos_cap_v2"})
     noise = read(dict(scheduler.config) | {"_class_name": "DDPMScheduler"})
@@ -621,6 +626,7 @@ def test_noise_is_added_as_diffusers_does():
 WRITTEN = [noise for noise in SAMPLERS.values() if noise != SAMPLERS["flow-shifted-x0"]]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("noise", [*WRITTEN, Noise(trained_betas=(0.1, 0.2), num_train_timesteps=2)])
 def test_a_schedule_is_written_as_diffusers_reads_it(noise: Any, tmp_path: Path):
     """What diffusers makes of our file, and writes again, is what we read."""

@@ -245,9 +245,9 @@ def test_memory_does_not_grow_with_the_square_of_the_rows():
 @pytest.fixture(scope="module")
 def torch_metrics() -> tuple[Any, Any, Any, Any]:
     """(torch, its image metrics, images, features [n, d] of them): features are a fixed projection of the pixels."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("torchmetrics")
     import warnings
+
+    import torch
 
     torch.set_num_threads(1)
     with warnings.catch_warnings():
@@ -277,6 +277,7 @@ def torch_metrics() -> tuple[Any, Any, Any, Any]:
     return frechet, metric(KernelInceptionDistance, subsets=1, subset_size=120), rows[0], rows[1]
 
 
+@pytest.mark.torch
 def test_frechet_and_kid_against_torchmetrics(torch_metrics: tuple[Any, Any, Any, Any]):
     fid, (kid, _), real, fake = torch_metrics
     found = probe(Fidelity(), fake, real)

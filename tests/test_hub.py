@@ -104,9 +104,10 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def torch() -> Any:
-    found = pytest.importorskip("torch")
-    found.set_num_threads(1)
-    return found
+    import torch
+
+    torch.set_num_threads(1)
+    return torch
 
 
 def reference(torch: Any, config: dict[str, Any]) -> Any:
@@ -153,6 +154,7 @@ def stored(model: Any, folder: Path, **changes: Any) -> Path:
 QUICK = "tiny; cifar; classes; dit; dit, learned variance; resnet resampling; skip, attending"
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("config", cases(CONFIGS, QUICK))
 def test_a_model_of_diffusers_says_the_same_here_and_back_there(config: dict[str, Any], torch: Any, tmp_path: Path):
     model = reference(torch, config)
@@ -174,6 +176,7 @@ def test_a_model_of_diffusers_says_the_same_here_and_back_there(config: dict[str
     assert jax.tree.all(jax.tree.map(np.array_equal, again.params, params))
 
 
+@pytest.mark.torch
 def test_the_gradient_is_that_of_torch(torch: Any, tmp_path: Path):
     """Of the mean squared error with respect to every weight."""
     model = reference(torch, CONFIGS["classes"])
@@ -233,6 +236,7 @@ def steps(torch: Any, pipeline: Any, say: Any, shape: tuple[int, ...], n: int) -
     return np.clip(x.numpy().transpose(0, 2, 3, 1) / 2 + 0.5, 0, 1)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["DDPMPipeline", "DDIMPipeline"])
 @pytest.mark.parametrize("label", [None, 1])
 def test_pipelines_of_a_unet_show_what_it_says(name: str, label: int | None, torch: Any, tmp_path: Path):
@@ -257,14 +261,16 @@ def test_pipelines_of_a_unet_show_what_it_says(name: str, label: int | None, tor
         )
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("classes", [3, None])
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_the_pipeline_of_a_dit_shows_what_it_says(classes: int | None, guidance: float, torch: Any, tmp_path: Path):
     """Its pixels pass the autoencoder, and its null label is the pipeline's."""
-    diffusers: Any = pytest.importorskip("diffusers")
+    import diffusers
+
     network = DiT(num_layers=2, num_attention_heads=2, attention_head_dim=8)
     loaded = trained(network, (8, 8, 3), classes)._replace(scheduler={**SCHEDULE, "_class_name": "DDIMScheduler"})
-    pipeline = diffusers.DiTPipeline.from_pretrained(written(loaded, tmp_path))
+    pipeline = diffusers.DiTPipeline.from_pretrained(written(loaded, tmp_path))  # pyright: ignore
     pipeline.set_progress_bar_config(disable=True)
     chance = torch.Generator().manual_seed(3)
     shown = pipeline([2, 0], guidance, chance, num_inference_steps=4, output_type="np").images

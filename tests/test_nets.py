@@ -141,7 +141,8 @@ def test_the_mean_over_neighbours_leaves_the_border_out():
 
 def torch_features(weights: dict[str, np.ndarray], images: np.ndarray, side: int) -> np.ndarray:
     """The network of the Fréchet inception distance in torch, by its state dict: images [n, 3, h, w] in [0, 1]."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.set_num_threads(1)
     f = torch.nn.functional
     w = {name: torch.from_numpy(np.array(leaf)) for name, leaf in weights.items()}
@@ -206,11 +207,11 @@ def torch_features(weights: dict[str, np.ndarray], images: np.ndarray, side: int
         return x.mean((2, 3)).numpy()
 
 
+@pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [75, 299])
 def test_inception_against_torch(side: int, tmp_path: Path):
     """Random weights and statistics, through a file as other frameworks write it."""
-    pytest.importorskip("torch")
     network, file = partial(Inception, side=side), tmp_path / "inception.safetensors"
     params = nnx.as_pure(nnx.split(Inception((8, 8, 3), 20, rngs=nnx.Rngs(0)), nnx.Param)[1])
     save(file, {"network": params})
