@@ -270,7 +270,7 @@ def test_the_pipeline_of_a_dit_shows_what_it_says(classes: int | None, guidance:
 
     network = DiT(num_layers=2, num_attention_heads=2, attention_head_dim=8)
     loaded = trained(network, (8, 8, 3), classes)._replace(scheduler={**SCHEDULE, "_class_name": "DDIMScheduler"})
-    pipeline = diffusers.DiTPipeline.from_pretrained(written(loaded, tmp_path))  # pyright: ignore
+    pipeline: Any = diffusers.DiTPipeline.from_pretrained(written(loaded, tmp_path))  # pyright: ignore
     pipeline.set_progress_bar_config(disable=True)
     chance = torch.Generator().manual_seed(3)
     shown = pipeline([2, 0], guidance, chance, num_inference_steps=4, output_type="np").images

@@ -144,7 +144,7 @@ def torch_features(weights: dict[str, np.ndarray], images: np.ndarray, side: int
     import torch
 
     torch.set_num_threads(1)
-    f = torch.nn.functional
+    f: Any = torch.nn.functional
     w = {name: torch.from_numpy(np.array(leaf)) for name, leaf in weights.items()}
 
     def unit(x: Any, name: str, stride: int = 1, padding: Any = 0) -> Any:
