@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data import arguments
-from experiments.loading import NOT_EXPERIMENTS, Experiment, overridden, stored_model, trusted
+from experiments.loading import NOT_EXPERIMENTS, Experiment, overridden, stored_model, swept, trusted
 
 HERE = Path(__file__).parent
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
         if name != "plan":
             sub.add_argument("--processes", metavar="HOST:PORT,N,I", help=_PROCESSES)
-        if name == "run":
+        if name != "plan":
             sub.add_argument("--dry-run", action="store_true", help="what it would cost, without running it")
     sub = command("reproduce", "published figures again: published, theory, ours, and the figure")
     sub.add_argument("names", nargs="*", metavar="NAME", help="of the experiments that have one; all if none is given")
@@ -262,12 +262,9 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     fields = {leaf.path: leaf.value for leaf in leaves(experiment.chain)}
     if path not in fields:
         raise GenlossError(unknown(path, list(fields), "The chain has no field"))
-    try:
-        values = {v.strip(): int(v) if isinstance(fields[path], int) else float(v) for v in text.split(",")}
-    except ValueError:
-        raise GenlossError(f"--over {path} takes numbers separated by commas; it was given '{text}'.") from None
+    values = swept(path, fields[path], text)
     experiment.subject = Sweep(experiment.chain, path, {f"{path}={name}": value for name, value in values.items()})
-    return _go(experiment, options)
+    return _plan_of(experiment, options) if options.dry_run else _go(experiment, options)
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> int:

@@ -213,6 +213,27 @@ def overridden(chain: Any, rest: list[str], prog: str, usage: str | None) -> tup
     return (spec.override(chain, changes) if changes else chain), given
 
 
+def swept(path: str, value: Any, text: str) -> dict[str, float]:
+    """The values of a sweep over a field that holds `value`, by how they are written: numbers with commas between."""
+    import math
+
+    from simulator import GenlossError
+    from simulator.schedule import Schedule
+
+    if isinstance(value, bool | str | tuple) or not isinstance(value, int | float | Schedule | None):
+        raise GenlossError(f"--over {path}: the field holds {value!r}, and what is swept is a number; run one a value.")
+    kind, what = (int, "whole numbers") if isinstance(value, int) else (float, "numbers")
+    try:
+        values = {word.strip(): kind(word) for word in text.split(",")}
+        if not all(math.isfinite(number) and abs(number) < 2**31 for number in values.values()):
+            raise ValueError
+    except ValueError:
+        raise GenlossError(f"--over {path} takes {what} separated by commas; it was given '{text}'.") from None
+    if len(set(values.values())) < len(text.split(",")):
+        raise GenlossError(f"--over {path} was given a value twice in '{text}'; leave one of them out.")
+    return values
+
+
 def _typed(leaf: Any, tyro: Any) -> Any:
     """The type tyro reads a field as."""
     from types import UnionType

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from simulator import spec
 from simulator.chain import Chain
 from simulator.drive import Drive, check, kept
 from simulator.sweep import Sweep
-from simulator.types import Key
+from simulator.types import Key, State
 
 
 def estimate(
@@ -34,20 +34,14 @@ def estimate(
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
     row = sum(leaf.nbytes for leaf in jax.tree.leaves(kept(state.pool))) // (chains * state.pool.weight.shape[-1])
     if drive.trained:
-        fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
-        _, diet, training = drive.begin(state, jnp.int32(0), fresh)
-        work: Callable[[], Any] = functools.partial(drive.advance, diet)
-        training = jax.block_until_ready(work(training))
-        started = time.perf_counter()
-        jax.block_until_ready(work(training))
-        each = (time.perf_counter() - started) * drive.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
+        each, said = _training(chain, drive, state, lambda cut: Drive(cut, key, generations, replicates, mesh))
+        said = f"{each * generations:.1f} s of training ({said})"
     else:
-        ts = jnp.arange(min(every, generations))
+        ts = jnp.arange(1)
         fresh = drive.serve(state.key, ts)
-        state, _ = jax.block_until_ready(drive.scan(state, ts, fresh))
-        started = time.perf_counter()
-        jax.block_until_ready(drive.scan(state, ts, fresh))
-        each = (time.perf_counter() - started) / len(ts)
+        state, _ = jax.block_until_ready(drive.scan(state, ts, fresh))  # on an accelerator the old one is given away
+        each, timed = _timed(lambda: drive.scan(jax.tree.map(jnp.copy, state), ts, fresh))
+        said = f"{each * generations:.1f} s ({timed} generations were timed)"
     on = "" if mesh is None else f", shared by {mesh.shape['chain']} x {mesh.shape['batch']} devices"
     return {
         "chains": f"{chains}{on}",
@@ -58,9 +52,40 @@ def estimate(
         "parameters": f"{weights:,} a chain",
         "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and what a step needs",
         "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
-        "time": f"about {each * generations:.1f} s of training on {jax.devices()[0].device_kind}, "
-        "and compiling, measuring, saving",
+        "time": f"about {said} on {jax.devices()[0].device_kind}, and compiling, measuring, saving",
     }
+
+
+def _timed(work: Callable[[], Any], seconds: float = 1.0) -> tuple[float, int]:
+    """(seconds of one call, calls timed): as many as fit into some time, and one at least."""
+    started, calls = time.perf_counter(), 0
+    while not calls or time.perf_counter() - started < seconds:
+        jax.block_until_ready(work())
+        calls += 1
+    return (time.perf_counter() - started) / calls, calls
+
+
+def _training(
+    chain: Chain | Sweep, drive: Drive, state: State, driven: Callable[[Chain | Sweep], Drive]
+) -> tuple[float, str]:
+    """(seconds of a fit, what was timed): a call of many optimizer steps, or one step where that would take long."""
+    fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
+
+    def called(drive: Drive) -> tuple[float, int]:
+        _, diet, training = drive.begin(jax.tree.map(jnp.copy, state), jnp.int32(0), fresh)
+        training = jax.block_until_ready(drive.advance(diet, training))  # compiles
+        return _timed(lambda: drive.advance(diet, jax.tree.map(jnp.copy, training)))
+
+    calls: int = drive.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
+    chunk: int | None = getattr(drive.chain.generator, "chunk", None)
+    if chunk is not None:
+        chunk = min(chunk, drive.chain.generator.steps)  # pyright: ignore[reportAttributeAccessIssue]
+        one = spec.override(drive.chain, {"generator.chunk": 1})
+        seconds, timed = called(driven(Sweep(one, chain.path, chain.values) if isinstance(chain, Sweep) else one))
+        if seconds * chunk > 3:
+            return seconds * chunk * calls, f"{timed} optimizer steps of {chunk * calls} were timed"
+    seconds, timed = called(drive)
+    return seconds * calls, f"{timed} calls of {calls} were timed"
 
 
 def _bytes(n: float) -> str:

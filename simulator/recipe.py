@@ -294,13 +294,15 @@ class Then:
 class Select:
     """The recipe at `index`, which may be swept: different recipes under one compilation.
 
-    Weights are cheap next to a fit, so all are computed and one is picked.
+    Weights are cheap next to a fit, so where the index is swept all are computed and one is picked.
     """
 
     recipes: tuple[Recipe, ...]
     index: int | Array = 0  # which of the recipes
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        if not isinstance(self.index, Tracer):
+            return self.recipes[int(self.index)](key, t, pool)
         return jnp.stack([recipe(key, t, pool) for recipe in self.recipes])[self.index]  # [recipes, capacity] -> one
 
     def check(self, chain: Chain) -> None:

@@ -70,7 +70,7 @@ def override(tree: Any, changes: Mapping[str, Any]) -> Any:
     for head in grouped:
         if head not in names:
             raise GenlossError(unknown(head, names, f"{type(tree).__name__} has no field"))
-    new = {head: override(_child(tree, head), inner) for head, inner in grouped.items()}
+    new = {head: override(child(tree, head), inner) for head, inner in grouped.items()}
     if dataclasses.is_dataclass(tree):
         return type(tree)(**{name: new.get(name, getattr(tree, name)) for name in names})
     if isinstance(tree, Mapping):
@@ -223,7 +223,8 @@ def _names(tree: Any) -> list[str]:
     return [str(i) for i in range(len(tree))] if _plain_tuple(tree) else []
 
 
-def _child(tree: Any, name: str) -> Any:
+def child(tree: Any, name: str) -> Any:
+    """The branch of a tree that one part of a dotted name means."""
     if dataclasses.is_dataclass(tree):
         return getattr(tree, name)
     return tree[name] if isinstance(tree, Mapping) else tree[int(name)]

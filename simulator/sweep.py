@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
 
 from simulator import spec
 from simulator.chain import Chain
+from simulator.recipe import Select
 from simulator.types import Array, GenlossError
 
 
@@ -60,10 +62,64 @@ class Sweep:
     def check(self) -> None:
         """Raises where the field cannot be swept in one program."""
         jax.eval_shape(lambda: self.chain.init(jax.random.key(0), 1).t)  # wrong without a sweep, too
+        moves: list[bool] = []
         try:
             jax.eval_shape(lambda grid: jax.vmap(lambda v: self.make(v).init(jax.random.key(0), 1).t)(grid), self.grid)
+            moves = self._moves()
         except (jax.errors.JAXTypeError, TypeError, GenlossError) as error:  # each value alone was fine
+            jax.eval_shape(lambda: [_once(spec.override(self.chain, {}), measured) for measured in (False, True)])
             raise GenlossError(
                 f"`{self.path}` cannot be swept in one program, since shapes or choices made in Python depend on it; "
                 "run one chain a value."
             ) from error
+        for path, moved in zip(self.paths, moves, strict=True):
+            if not moved:
+                raise GenlossError(f"`{path}` changes nothing that is computed: {_why_not(self.chain, path)}.")
+
+    def _moves(self) -> list[bool]:
+        """Whether anything that is computed depends on each field.  Nothing is run for that."""
+        first = tuple(column[0] for column in self.grid)
+        found = [False] * len(first)
+        for measured in (False, True):
+            if not all(found):
+                program = jax.make_jaxpr(lambda v, m=measured: _once(self.make(v), m))(first)
+                found = [a or b for a, b in zip(found, _reached(program, len(first)), strict=True)]
+        return found
+
+
+def _once(chain: Chain, measured: bool) -> Any:
+    """What a chain computes: its beginning and a generation, or what is measured of that."""
+    key = jax.random.key(0)
+    begun = chain.init(key, 2)
+    state, diet = chain.eat(key, begun, chain.serve(begun.key, begun.t))
+    params, info = chain.model.fit(key, chain.first(key, state), diet)
+    synthetic = chain.speak(key, params)
+    if not measured:
+        return begun, params, info, synthetic
+    if "prepared" not in vars(chain):  # what probes learn is followed, not learned
+        chain.adopt({student: student.prepare(key, chain.source) for student in chain.students})
+    ancestors = chain.trace(key, state.t, params, diet, synthetic)
+    return chain.measure(key, state.t, params, diet, synthetic, ancestors)
+
+
+def _reached(program: ClosedJaxpr, n: int) -> list[bool]:
+    """Whether any output may depend on each of the first n inputs."""
+    found = []
+    for number in program.jaxpr.invars[:n]:
+        reached = {number}
+        for equation in program.jaxpr.eqns:
+            if any(v in reached for v in equation.invars if not isinstance(v, Literal)):
+                reached.update(equation.outvars)
+        found.append(any(v in reached for v in program.jaxpr.outvars if not isinstance(v, Literal)))
+    return found
+
+
+def _why_not(chain: Chain, path: str) -> str:
+    node: Any = chain
+    parts = path.split(".")
+    for i, part in enumerate(parts):
+        if isinstance(node, Select) and part == "recipes" and int(node.index) != int(parts[i + 1]):
+            where = ".".join([*parts[:i], "index"])
+            return f"its arm is not selected; select it with {where}={parts[i + 1]} (--{where} {parts[i + 1]})"
+        node = spec.child(node, part)
+    return "all settings would be one; sweep another field"

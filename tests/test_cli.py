@@ -90,6 +90,8 @@ def test_dry_run_starts_nothing(capsys: pytest.CaptureFixture[str]):
         assert word in said
     assert main(["plan", GAUSSIAN, "--replicates", "2", "--mesh", "1x1"]) == 0
     assert "2, shared by 1 x 1 devices" in capsys.readouterr().out
+    assert main(["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5", "--replicates", "2", "--dry-run"]) == 0
+    assert ["chains", "4"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert not Path("runs").exists()
 
 
@@ -143,6 +145,13 @@ BAD: dict[str, tuple[list[str], str]] = {
     "not a run": (["show", "."], "holds no run"),
     "sweep of a shape": (["sweep", GAUSSIAN, "--over", "rows=10,20"], "cannot be swept in one program"),
     "sweep of nothing": (["sweep", GAUSSIAN], "--over recipe.real=0,0.1,0.5"),
+    "sweep of parts of rows": (
+        ["sweep", GAUSSIAN, "--over", "rows=10.5,20"],
+        "takes whole numbers separated by commas",
+    ),
+    "sweep of nan": (["sweep", GAUSSIAN, "--over", "generator.bias=1,nan"], "takes numbers separated by commas"),
+    "sweep twice": (["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5,1.0"], "a value twice in '1,0.5,1.0'"),
+    "sweep of text": (["sweep", GAUSSIAN, "--over", "start=1,2"], "holds 'scratch', and what is swept is a number"),
     "sweep of words": (["sweep", GAUSSIAN, "--over", "generator.bias=low,high"], "numbers separated by commas"),
     "fork to nowhere": (["fork", "none", "--at", "1"], "holds no run"),
     "fork by too few": (["fork", "none", "--at", "1", "--processes", "here,2"], "takes HOST:PORT,N,I"),
