@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Share, check
 from simulator.pool import Pool
-from simulator.types import Array, GenlossError, Key
+from simulator.types import Array, Key
 
 
 class BernoulliParams(NamedTuple):
@@ -23,11 +24,9 @@ class Bernoulli:
     The fitted p is a martingale that ends at 0 or 1 (Suresh et al. 2024, arXiv:2412.17646).
     """
 
-    p: float | Array = 0.5  # probability of a 1 in `init`, in [0, 1]
+    p: Share | Array = 0.5  # probability of a 1 in `init`, in [0, 1]
 
-    def __post_init__(self) -> None:
-        if isinstance(self.p, int | float) and not 0 <= self.p <= 1:
-            raise GenlossError(f"Bernoulli(p={self.p:g}) is a probability; give a number between 0 and 1.")
+    __post_init__ = check
 
     def init(self, key: Key) -> BernoulliParams:
         return BernoulliParams(jnp.asarray(self.p, jnp.float32))

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from simulator.chance import multinomial
+from simulator.fields import Count, NonNegative, Positive, check
 from simulator.pool import NONE, Pool, cdf, draw
-from simulator.types import Array, GenlossError, Key
+from simulator.types import Array, Key
 
 
 class CategoricalParams(NamedTuple):
@@ -25,18 +26,12 @@ class Categorical:
     category that a generation did not say is lost for good (Shumailov et al. 2024, doi:10.1038/s41586-024-07566-y).
     """
 
-    size: int  # number of categories
-    smoothing: float | Array = 0.0  # β >= 0: Laplace's pseudo-count of every category, in rows
+    size: Count  # number of categories
+    smoothing: NonNegative | Array = 0.0  # β >= 0: Laplace's pseudo-count of every category, in rows
     zipf: float | Array = 0.0  # s: `init` is p_i ∝ i^-s, i = 1..size; 0 is uniform
-    temperature: float | Array = 1.0  # τ > 0 of samples; below 1 sharpens
+    temperature: Positive | Array = 1.0  # τ > 0 of samples; below 1 sharpens
 
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise GenlossError(f"Categorical(size={self.size}) must have at least 1 category.")
-        if isinstance(self.smoothing, int | float) and self.smoothing < 0:
-            raise GenlossError(f"Categorical(smoothing={self.smoothing:g}) is a pseudo-count; give 0 or more.")
-        if isinstance(self.temperature, int | float) and self.temperature <= 0:
-            raise GenlossError(f"Categorical(temperature={self.temperature:g}) must be above 0; 1 leaves samples be.")
+    __post_init__ = check
 
     def init(self, key: Key) -> CategoricalParams:
         """Uniform, or Zipf's law with exponent `zipf`."""

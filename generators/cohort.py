@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from simulator.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -43,19 +44,17 @@ class Cohort:
     """
 
     generator: Any  # with a `summary`: Gaussian, Categorical, Poisson, Linear
-    n: int | Array = 100  # rows in a cohort
+    n: Count | Array = 100  # rows in a cohort
     merge: bool = True  # keep cohorts that always weigh the same as one
 
     def __post_init__(self) -> None:
+        check(self)
         if not hasattr(self.generator, "summary"):
             raise GenlossError(
                 f"{type(self.generator).__name__} has no sufficient statistic here; run it row by row, without Cohort."
             )
-        if not isinstance(self.n, Tracer):
-            if self.n < 1:
-                raise GenlossError(f"Cohort(n={self.n}) is empty; give it at least 1 row.")
-            if check := getattr(self.generator.summary, "check", None):
-                check(int(self.n))
+        if not isinstance(self.n, Tracer) and (fits := getattr(self.generator.summary, "check", None)):
+            fits(int(self.n))
 
     def init(self, key: Key) -> Params:
         """The inner generator's own start."""

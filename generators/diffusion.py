@@ -15,6 +15,7 @@ from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise, Steps, step, target
 from generators.train import Trained
 from simulator.chance import fold_in, normal, uniform
+from simulator.fields import BelowOne, Count, NonNegative, Positive
 from simulator.pool import Pool, Rows, draw
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -46,34 +47,22 @@ class Diffusion(Trained):
 
     network: Network = Denoiser
     noise: Noise | Flow = Noise()  # schedule, sampler, and what the network tells
-    shape: tuple[int, ...] | None = None  # of a row, [h, w, c] or [d]; None takes the source's
-    classes: int | None = None  # number of labels; None takes the source's
+    shape: tuple[Count, ...] | None = None  # of a row, [h, w, c] or [d]; None takes the source's
+    classes: Count | None = None  # number of labels; None takes the source's
     conditional: bool = True  # False: the network is told no label; samples draw theirs whatever they show
-    learning_rate: float = 1e-3  # peak of the cosine schedule
-    average: float = 0.999  # decay of the moving average of weights that is sampled from
-    drop: float = 0.1  # share of training rows whose label is left out, which guidance needs
+    learning_rate: Positive = 1e-3  # peak of the cosine schedule
+    average: BelowOne = 0.999  # decay of the moving average of weights that is sampled from
+    drop: BelowOne = 0.1  # share of training rows whose label is left out, which guidance needs
     flips: bool = False  # mirror every second training image
     dtype: Literal["float32", "bfloat16"] = "float32"  # what networks compute in; weights are float32
-    sample_steps: int = 50  # of the sampler
-    sample_batch: int = 500  # rows sampled side by side
-    guidance: float | Array = 1.0  # weight of what is told with the label against what is told without
-    temperature: float | Array = 1.0  # τ, scale of all normal numbers that sampling draws
-    stop: float = 0.0  # time at which sampling ends, as a share of the schedule's
+    sample_steps: Count = 50  # of the sampler
+    sample_batch: Count = 500  # rows sampled side by side
+    guidance: NonNegative | Array = 1.0  # weight of what is told with the label against what is told without
+    temperature: NonNegative | Array = 1.0  # τ, scale of all normal numbers that sampling draws
+    stop: BelowOne = 0.0  # time at which sampling ends, as a share of the schedule's
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("sample_steps", "sample_batch"):
-            if getattr(self, name) < 1:
-                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 1.")
-        for name in ("drop", "stop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 0 and below 1.")
-        for name in ("guidance", "temperature"):
-            value = getattr(self, name)
-            if isinstance(value, int | float) and not value >= 0:
-                raise GenlossError(f"`{name}` is {value} and must be at least 0.")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise GenlossError(f"`dtype` is '{self.dtype}' and must be float32 or bfloat16.")
         if self._guided and not (self.conditional and self.drop):
             raise GenlossError(
                 "Guidance needs a network that knows rows with and without label: `conditional`, and `drop` above 0, "

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.chance import bartlett, normal
+from simulator.fields import Count, NonNegative, check
 from simulator.linalg import cholesky
 from simulator.pool import Pool, summed
 from simulator.types import Array, GenlossError, Key
@@ -38,13 +39,11 @@ class Gaussian:
     m = Σ w x / W and S = Σ w (x - m)(x - m)ᵀ / (W - ddof), W = Σ w, so that weights count rows.
     """
 
-    dim: int = 1  # d
+    dim: Count = 1  # d
     ddof: int = 0  # 0: maximum likelihood; 1: unbiased covariance
-    bias: float | Array = 1.0  # λ: samples come from N(m, λS) (sampling bias, arXiv:2307.01850)
+    bias: NonNegative | Array = 1.0  # λ: samples come from N(m, λS) (sampling bias, arXiv:2307.01850)
 
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise GenlossError(f"Gaussian(dim={self.dim}) must have at least 1 dimension.")
+    __post_init__ = check
 
     def init(self, key: Key) -> GaussianParams:
         """The standard normal."""

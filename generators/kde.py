@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from simulator.chance import normal, uniform
+from simulator.fields import Count, NonNegative, check
 from simulator.pool import Pool, Rows, count, draw, locate, nth, summed, tree
-from simulator.types import Array, GenlossError, Key
+from simulator.types import Array, Key
 
 
 class KDEParams(NamedTuple):
@@ -28,17 +29,11 @@ class KDE:
     resampling), which is unbiased: set `size` to the rows in the diet and nothing is left to chance.
     """
 
-    dim: int = 1  # d
-    bandwidth: float | Array = 0.1  # h, the standard deviation of the kernel, in the units of the rows; 0 copies rows
-    size: int = 1000  # centres kept
+    dim: Count = 1  # d
+    bandwidth: NonNegative | Array = 0.1  # h, the kernel's standard deviation, in the units of the rows; 0 copies rows
+    size: Count = 1000  # centres kept
 
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise GenlossError(f"KDE(dim={self.dim}) must have at least 1 dimension.")
-        if isinstance(self.bandwidth, int | float) and self.bandwidth < 0:
-            raise GenlossError(f"KDE(bandwidth={self.bandwidth}) is a standard deviation; give 0 or more.")
-        if self.size < 1:
-            raise GenlossError(f"KDE(size={self.size}) keeps no rows; give as many as the diet has.")
+    __post_init__ = check
 
     def init(self, key: Key) -> KDEParams:
         """Every centre at the origin: N(0, h² I)."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from simulator.chance import bartlett, normal
+from simulator.fields import Count, NonNegative, check
 from simulator.linalg import cholesky, eigh
 from simulator.pool import Pool, summed
 from simulator.types import Array, GenlossError, Key
@@ -27,17 +27,11 @@ class Linear:
     determine it (fewer rows than features).  The risk in excess of the noise is E‖coef - truth‖².
     """
 
-    dim: int = 1  # d
-    noise: float | Array = 1.0  # σ, the standard deviation of y given x; known, not fitted
-    ridge: float | Array = 0.0  # penalty ridge·‖coef‖² on the weighted sum of squares
+    dim: Count = 1  # d
+    noise: NonNegative | Array = 1.0  # σ, the standard deviation of y given x; known, not fitted
+    ridge: NonNegative | Array = 0.0  # penalty ridge·‖coef‖² on the weighted sum of squares
 
-    def __post_init__(self) -> None:
-        if self.dim < 1:
-            raise GenlossError(f"Linear(dim={self.dim}) must have at least 1 feature.")
-        for name in ("noise", "ridge"):
-            value = getattr(self, name)
-            if not isinstance(value, Tracer) and value < 0:
-                raise GenlossError(f"Linear({name}={value}) must be at least 0.")
+    __post_init__ = check
 
     def init(self, key: Key) -> LinearParams:
         """A coefficient vector of norm 1, all features alike."""

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from simulator.fields import Count, Positive, check
 from simulator.linalg import solve
 from simulator.pool import Pool
-from simulator.types import Array, GenlossError, Key
+from simulator.types import Array, Key
 
 
 class LogisticParams(NamedTuple):
@@ -26,18 +26,11 @@ class Logistic:
     the ridge keeps coef finite where the two classes can be separated.
     """
 
-    dim: int = 1  # d
-    ridge: float | Array = 1e-3  # the larger, the smaller the coefficients of separable rows
-    steps: int = 20  # of Newton's method
+    dim: Count = 1  # d
+    ridge: Positive | Array = 1e-3  # the larger, the smaller the coefficients of separable rows
+    steps: Count = 20  # of Newton's method
 
-    def __post_init__(self) -> None:
-        for name in ("dim", "steps"):
-            if getattr(self, name) < 1:
-                raise GenlossError(f"Logistic({name}={getattr(self, name)}) must be at least 1.")
-        if not isinstance(self.ridge, Tracer) and self.ridge <= 0:
-            raise GenlossError(
-                f"Logistic(ridge={self.ridge}) must be above 0; give a small one for the likelihood alone."
-            )
+    __post_init__ = check
 
     def init(self, key: Key) -> LogisticParams:
         """A coefficient vector of norm 1, all features alike."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, Positive, check
 from simulator.linalg import cholesky
 from simulator.pool import Pool, draw
 from simulator.types import Array, GenlossError, Key
@@ -30,17 +31,12 @@ class Mixture:
     floor·I, whatever the number of components.
     """
 
-    dim: int = 2  # d
-    components: int = 8  # k
-    steps: int = 50  # of expectation maximisation
-    floor: float | Array = 1e-3  # variance added to each diagonal, in squared units of the rows
+    dim: Count = 2  # d
+    components: Count = 8  # k
+    steps: Count = 50  # of expectation maximisation
+    floor: Positive | Array = 1e-3  # variance added to each diagonal, in squared units of the rows
 
-    def __post_init__(self) -> None:
-        for name in ("dim", "components", "steps"):
-            if getattr(self, name) < 1:
-                raise GenlossError(f"Mixture({name}={getattr(self, name)}) must be at least 1.")
-        if isinstance(self.floor, int | float) and self.floor <= 0:
-            raise GenlossError(f"Mixture(floor={self.floor}) lets a component shrink to a point; give more than 0.")
+    __post_init__ = check
 
     def init(self, key: Key) -> MixtureParams:
         """Equal modes of standard deviation 0.1 on the unit circle of the first two axes; on [-1, 1] where d = 1."""

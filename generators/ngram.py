@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, NonNegative, check
 from simulator.pool import Pool, Rows, draw, fraction, locate, tree
 from simulator.types import Array, GenlossError, Key
 
@@ -31,16 +32,13 @@ class Ngram:
     that is lost stays lost.  order=1 draws tokens independently, as `Categorical` does with n·length rows.
     """
 
-    vocabulary: int  # number of tokens
-    order: int = 2  # tokens of an n-gram: the one drawn and the order - 1 it depends on
-    smoothing: float | Array = 0.0  # β >= 0: Laplace's pseudo-count of every token after every context
-    length: int | None = None  # tokens of a window, at least `order`; None takes it from the source
+    vocabulary: Count  # number of tokens
+    order: Count = 2  # tokens of an n-gram: the one drawn and the order - 1 it depends on
+    smoothing: NonNegative | Array = 0.0  # β >= 0: Laplace's pseudo-count of every token after every context
+    length: Count | None = None  # tokens of a window, at least `order`; None takes it from the source
 
     def __post_init__(self) -> None:
-        if self.vocabulary < 1 or self.order < 1:
-            raise GenlossError(
-                f"Ngram(vocabulary={self.vocabulary}, order={self.order}) needs at least 1 token and order 1."
-            )
+        check(self)
         if self.vocabulary**self.order > _LARGEST:
             raise GenlossError(
                 f"Ngram(vocabulary={self.vocabulary}, order={self.order}) needs a table of vocabulary^order counts, "
@@ -51,8 +49,6 @@ class Ngram:
                 f"Ngram(order={self.order}) cannot learn from windows of {self.length} tokens; "
                 "give windows at least as long as the order."
             )
-        if isinstance(self.smoothing, int | float) and self.smoothing < 0:
-            raise GenlossError(f"Ngram(smoothing={self.smoothing:g}) is a pseudo-count; give 0 or more.")
 
     def shaped(self, rows: Rows) -> Ngram:
         """The same model for windows as long as these."""

@@ -16,11 +16,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Positive, Range, Share, Whole, check
 from simulator.foreign import read_json, shown, typed
 from simulator.spec import unknown
 from simulator.types import Array, GenlossError
@@ -52,8 +53,8 @@ class Noise:
     """
 
     sampler: Literal["ddpm", "ddim"] = "ddpm"
-    eta: float = 0.0  # of DDIM: 0 adds no noise, 1 as much as DDPM
-    num_train_timesteps: int = 1000  # T
+    eta: Share = 0.0  # of DDIM: 0 adds no noise, 1 as much as DDPM
+    num_train_timesteps: Annotated[int, Range(2, LONGEST)] = 1000  # T
     beta_start: float = 0.0001  # of the first t
     beta_end: float = 0.02  # of the last t
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
@@ -61,9 +62,9 @@ class Noise:
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"  # what the network tells; "sample" is x0
     variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] = "fixed_small"  # of DDPM's noise
     clip_sample: bool | None = None  # clip the x0 that a step believes in; None: for images
-    clip_sample_range: float = 1.0  # to at most this on either side of 0
+    clip_sample_range: Positive = 1.0  # to at most this on either side of 0
     timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
-    steps_offset: int = 0  # added to every t of the leading spacing
+    steps_offset: Whole = 0  # added to every t of the leading spacing
     set_alpha_to_one: bool = True  # DDIM's last step ends at ᾱ = 1; else at ᾱ_0
     rescale_betas_zero_snr: bool = False  # shift and scale √ᾱ so that it ends at 0
 
@@ -71,10 +72,7 @@ class Noise:
         for name, known in _choices(type(self)):
             if getattr(self, name) not in known:
                 raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Noise has no `{name}`"))
-        if not 2 <= self.num_train_timesteps <= LONGEST:
-            raise GenlossError(
-                f"Noise(num_train_timesteps={self.num_train_timesteps}) must be between 2 and {LONGEST}."
-            )
+        check(self)
         if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
             raise GenlossError(
                 f"`trained_betas` holds {len(self.trained_betas)} numbers; give one for each of the "
@@ -87,14 +85,8 @@ class Noise:
                 "Betas must lie above 0 and below 1 (the last may be 1); look at `beta_start`, `beta_end` and "
                 "`trained_betas`."
             )
-        if not 0 <= self.eta <= 1:
-            raise GenlossError(f"Noise(eta={self.eta}) must be between 0 and 1.")
         if self.eta and self.sampler != "ddim":
             raise GenlossError("`eta` is of the sampler 'ddim'; for 'ddpm' leave it out.")
-        if not self.clip_sample_range > 0:
-            raise GenlossError(f"Noise(clip_sample_range={self.clip_sample_range}) must be above 0.")
-        if self.steps_offset < 0:
-            raise GenlossError(f"Noise(steps_offset={self.steps_offset}) must be 0 or more.")
         if betas[-1] == 1 and self.prediction_type == "epsilon":
             raise GenlossError(
                 "Where nothing of a row is left, ε says nothing of it; with `rescale_betas_zero_snr` predict "
@@ -205,18 +197,15 @@ class Flow:
     FlowMatchEulerDiscreteScheduler, which always takes the velocity.
     """
 
-    num_train_timesteps: int = 1000  # T: what the network is told at σ = 1
-    shift: float = 1.0  # times are drawn, and steps laid, uniformly in u, σ = shift·u / (1 + (shift - 1)·u)
+    num_train_timesteps: Annotated[int, Range(2, LONGEST)] = 1000  # T: what the network is told at σ = 1
+    shift: Positive = 1.0  # times are drawn, and steps laid, uniformly in u, σ = shift·u / (1 + (shift - 1)·u)
     prediction_type: Literal["velocity", "sample", "v_prediction"] = "velocity"
 
     def __post_init__(self) -> None:
         for name, known in _choices(type(self)):
             if getattr(self, name) not in known:
                 raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Flow has no `{name}`"))
-        if not 2 <= self.num_train_timesteps <= LONGEST:
-            raise GenlossError(f"Flow(num_train_timesteps={self.num_train_timesteps}) must be between 2 and {LONGEST}.")
-        if not self.shift > 0:
-            raise GenlossError(f"Flow(shift={self.shift}) must be above 0.")
+        check(self)
 
     def at(self, u: Array) -> tuple[Array, Array, Array]:
         """(t, a, s) at times u in [0, 1), the shape of u."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, Generator, GenlossError, Key, Params
 
@@ -27,11 +28,9 @@ class PerClass:
     """
 
     generator: Generator
-    classes: int  # number of labels
+    classes: Count  # number of labels
 
-    def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise GenlossError(f"PerClass(classes={self.classes}) must have at least 1 class.")
+    __post_init__ = check
 
     def shaped(self, rows: Rows) -> PerClass:
         """The same for rows like these."""

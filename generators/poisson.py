@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import NonNegative, check
 from simulator.pool import Pool
-from simulator.types import Array, GenlossError, Key
+from simulator.types import Array, Key
 
 
 class PoissonParams(NamedTuple):
@@ -24,11 +25,9 @@ class Poisson:
     sooner or later (Suresh et al. 2024, arXiv:2412.17646).
     """
 
-    rate: float | Array = 1.0  # λ >= 0 of `init`
+    rate: NonNegative | Array = 1.0  # λ >= 0 of `init`
 
-    def __post_init__(self) -> None:
-        if isinstance(self.rate, int | float) and self.rate < 0:
-            raise GenlossError(f"Poisson(rate={self.rate:g}) is a mean count; give 0 or more.")
+    __post_init__ = check
 
     def init(self, key: Key) -> PoissonParams:
         return PoissonParams(jnp.asarray(self.rate, jnp.float32))

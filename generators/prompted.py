@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, check
 from simulator.pool import Pool, Rows, draw
 from simulator.probes.features import flat
 from simulator.types import Array, Generator, GenlossError, Key, Params
@@ -26,15 +27,12 @@ class Prompted:
     """
 
     generator: Generator  # of rows {"image" or others, "label"}
-    variants: int = 16  # prompts a class
+    variants: Count = 16  # prompts a class
     features: Callable[[Rows], Array] = flat  # rows -> [n, d], where groups are found
-    steps: int = 20  # of k-means
-    classes: int | None = None  # number of labels; None takes the source's
+    steps: Count = 20  # of k-means
+    classes: Count | None = None  # number of labels; None takes the source's
 
-    def __post_init__(self) -> None:
-        for name in ("variants", "steps"):
-            if getattr(self, name) < 1:
-                raise GenlossError(f"Prompted({name}={getattr(self, name)}) must be at least 1.")
+    __post_init__ = check
 
     def shaped(self, rows: Rows) -> Prompted:
         """The same for rows like these."""

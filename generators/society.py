@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Count, check
 from simulator.pool import Pool, Rows
-from simulator.types import Array, Generator, GenlossError, Key, Params
+from simulator.types import Array, Generator, Key, Params
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,10 @@ class Society:
     """
 
     generator: Generator
-    members: int = 2
+    members: Count = 2
     share: bool = False  # each member eats a part of the diet instead of all of it
 
-    def __post_init__(self) -> None:
-        if self.members < 1:
-            raise GenlossError(f"Society(members={self.members}) must have at least 1 member.")
+    __post_init__ = check
 
     def shaped(self, rows: Rows) -> Society:
         """The same for rows like these."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from simulator.fields import BelowOne, Count, Positive, check
 from simulator.mesh import spread
 from simulator.pool import Pool, Rows, draw, take
 from simulator.types import Array, GenlossError, Key, Params
@@ -38,25 +39,18 @@ class Trained(abc.ABC):
     A final class gives `loss` and the protocol's `init` and `sample`.
     """
 
-    steps: int = 600  # optimizer steps per generation
-    batch: int = 128  # rows per step
-    learning_rate: float = 3e-3  # peak of the cosine schedule
-    warmup: float = 0.05  # share of the steps in which the rate rises to its peak
-    average: float = 0.99  # decay of the moving average of weights that is sampled from; 0 takes the last weights
-    clip: float = 1.0  # largest norm of a gradient
-    chunk: int = 100  # optimizer steps per compiled call
+    steps: Count = 600  # optimizer steps per generation
+    batch: Count = 128  # rows per step
+    learning_rate: Positive = 3e-3  # peak of the cosine schedule
+    warmup: BelowOne = 0.05  # share of the steps in which the rate rises to its peak
+    average: BelowOne = 0.99  # decay of the moving average of weights that is sampled from; 0 takes the last weights
+    clip: Positive = 1.0  # largest norm of a gradient
+    chunk: Count = 100  # optimizer steps per compiled call
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "chunk"):
-            if getattr(self, name) < 1:
-                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 1.")
+        check(self)
         if self.steps % min(self.chunk, self.steps):
             raise GenlossError(f"`steps` ({self.steps}) must be a multiple of `chunk` ({self.chunk}).")
-        if not self.learning_rate > 0:
-            raise GenlossError(f"`learning_rate` is {self.learning_rate} and must be above 0.")
-        for name in ("warmup", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 0 and below 1.")
 
     @abc.abstractmethod
     def loss(self, key: Key, params: Params, rows: Rows) -> Array:

@@ -13,6 +13,7 @@ from flax import nnx
 
 from generators.nets.mlp import MLP
 from generators.train import Trained
+from simulator.fields import Count, NonNegative
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key
 
@@ -26,17 +27,12 @@ class VAE(Trained):
     `classes` are taken from the source where they are left open.
     """
 
-    shape: tuple[int, ...] | None = None  # image shape [h, w, c]; None takes the source's
-    classes: int | None = None  # number of labels; None takes the source's
-    latent: int = 16  # dimensions of z
-    hidden: tuple[int, ...] = (128,)  # widths of encoder and, reversed, decoder
-    beta: float = 1.0  # weight of the KL term
-    temperature: float = 1.0  # standard deviation of z when sampling
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.latent < 1:
-            raise GenlossError(f"`latent` is {self.latent} and must be at least 1.")
+    shape: tuple[Count, ...] | None = None  # image shape [h, w, c]; None takes the source's
+    classes: Count | None = None  # number of labels; None takes the source's
+    latent: Count = 16  # dimensions of z
+    hidden: tuple[Count, ...] = (128,)  # widths of encoder and, reversed, decoder
+    beta: NonNegative = 1.0  # weight of the KL term
+    temperature: NonNegative = 1.0  # standard deviation of z when sampling
 
     def shaped(self, rows: Rows) -> VAE:
         """The same VAE for rows like these."""

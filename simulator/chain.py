@@ -15,6 +15,7 @@ from jax.core import Tracer
 
 from simulator import recipe as recipes
 from simulator.chance import fold_in
+from simulator.fields import Count, Whole, check_tree
 from simulator.mesh import whole
 from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots, take
 from simulator.recipe import Accumulate
@@ -46,22 +47,14 @@ class Chain:
     generator: Generator
     recipe: Recipe = Accumulate()
     probes: Mapping[str, Probe] = field(default_factory=dict)
-    real: int = 1000  # real rows at generation 0
-    rows: int = 1000  # synthetic rows each generation writes
-    fresh: int = 0  # new real rows per generation
-    held_out: int = 1000  # held-out real rows that probes compare with, at most; 0 where none reads any
+    real: Count = 1000  # real rows at generation 0
+    rows: Count = 1000  # synthetic rows each generation writes
+    fresh: Whole = 0  # new real rows per generation
+    held_out: Whole = 1000  # held-out real rows that probes compare with, at most; 0 where none reads any
     start: Literal["scratch", "previous", "base"] = "scratch"  # each fit begins at new, the last, or the first weights
 
     def __post_init__(self) -> None:
-        for name, low in (("real", 1), ("rows", 1), ("fresh", 0), ("held_out", 0)):
-            if not isinstance(getattr(self, name), int):
-                raise GenlossError(
-                    f"`{name}` is {getattr(self, name)!r} and must be a whole number, fixed for all chains."
-                )
-            if getattr(self, name) < low:
-                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least {low}.")
-        if self.start not in ("scratch", "previous", "base"):
-            raise GenlossError(f"`start` is '{self.start}' and must be scratch, previous or base.")
+        check_tree(self)
         for name in self.probes:
             if name in ("t", "fit") or "." in name:
                 raise GenlossError(

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
 from simulator.types import GenlossError
 
@@ -57,6 +59,20 @@ _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }  # fmt: skip
 
 Number = float | Schedule | jax.Array
+
+_FAR = 1000  # generations of a schedule that are looked at before a chain is built
+
+
+def values_of(number: Number) -> np.ndarray | None:
+    """All the values a number takes, or None where it is being traced (a swept value is checked by its sweep)."""
+    if isinstance(number, Tracer):
+        return None
+    if isinstance(number, Schedule):
+        if any(isinstance(v, Tracer) for v in number.values):
+            return None
+        with jax.ensure_compile_time_eval():
+            return np.asarray(jax.vmap(number)(jnp.arange(1, _FAR)))  # fit 0 eats real rows whatever the schedule says
+    return np.asarray(number, np.float64).reshape(-1)
 
 
 def schedule(kind: str, *values: float, **named: float) -> Schedule:
