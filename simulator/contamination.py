@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
 from simulator.chance import fold_in, words
+from simulator.fields import Range
 from simulator.pool import Pool, Rows
-from simulator.recipe import within
 from simulator.schedule import Number, at
 from simulator.types import Array, GenlossError, Key
 
@@ -37,14 +37,10 @@ class Contaminate:
     ratio has an order of its own, still the same for all three.
     """
 
-    ratio: Number = 0.4  # share of the first real rows that is replaced, in [0, 1]
+    ratio: Annotated[Number, Range(0, 1)] = 0.4  # share of the first real rows that is replaced, in [0, 1]
     stratified: bool = True  # the same share of every class
     nested: bool = True  # a smaller ratio replaces some of the rows that a larger one does
     by: By = "generated"  # what takes their place: "generated", "real" or "nothing"
-
-    def __post_init__(self) -> None:
-        if self.by not in get_args(By):
-            raise GenlossError(f"Contaminate(by='{self.by}') must be generated, real or nothing.")
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         ratio = jnp.where(t == 0, 0.0, at(self.ratio, t))  # []
@@ -69,7 +65,6 @@ class Contaminate:
         return jnp.where(taken, pool.weight * factor[kind], jnp.where(first & ~replaced, pool.weight, 0.0))
 
     def check(self, chain: Chain) -> None:
-        within("Contaminate(ratio)", self.ratio, 0, 1)
         if self.by == "real" and not chain.fresh:
             raise GenlossError("Contaminate(by='real') replaces real rows by fresh ones; set `fresh` of the chain.")
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from simulator.schedule import Number, Schedule, values_of
+from simulator.schedule import Schedule, values_of
 from simulator.types import GenlossError
 
 
@@ -53,6 +53,7 @@ Count = Annotated[int, Range(1)]
 Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
+InsideShare = Annotated[float, Range(0, 1, above=True, below=True)]
 BelowOne = Annotated[float, Range(0, 1, below=True)]
 
 
@@ -71,16 +72,10 @@ def check(thing: Any) -> None:
         if _allowed(value, hint):
             continue
         what = f"{type(thing).__name__}({name}={_shown(value)})"
-        if isinstance(value, type):
-            raise GenlossError(f"{what} is a class; give an object of it, such as {value.__name__}(...).")
+        if classes := [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, type)]:
+            name = classes[0].__name__
+            raise GenlossError(f"{what}: {name} is a class; give an object of it, such as {name}(...).")
         raise GenlossError(f"{what} must be {_described(hint)}.")
-
-
-def within(name: str, number: Number, low: float, high: float) -> None:
-    """Raises where a number, or a schedule at any generation, is not between low and high."""
-    allowed = Range(low, high)
-    if (values := values_of(number)) is not None and not allowed.holds(values):
-        raise GenlossError(f"{name} is {number} and must be {allowed}.")
 
 
 @functools.cache
@@ -105,6 +100,8 @@ def _children(thing: Any) -> Iterator[Any]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, jax.Array) and not (isinstance(value, Tracer) or value.ndim):
+        value = value.item()
     text = value.__name__ if isinstance(value, type) else str(value) if isinstance(value, Schedule) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -113,6 +110,8 @@ def _allowed(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         inner, *marks = arguments
+        if any(isinstance(mark, str) for mark in marks) and isinstance(value, type):
+            return False  # a thing of that kind is built; a function that builds one is no such thing
         return _allowed(value, inner) and all(_in_range(value, mark) for mark in marks if isinstance(mark, Range))
     if origin in (typing.Union, types.UnionType):
         if jax.Array in arguments and isinstance(value, jax.Array) and not isinstance(value, Tracer) and not value.ndim:
@@ -182,6 +181,8 @@ def _described(hint: Any) -> str:
     """What an annotation allows, in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
+        if names := [mark for mark in arguments[1:] if isinstance(mark, str)]:
+            return names[0]
         ranges = [str(mark) for mark in arguments[1:] if isinstance(mark, Range)]
         inner = _described(arguments[0])
         joint = " of " if ranges and ranges[0].startswith("at ") else " "
@@ -192,11 +193,17 @@ def _described(hint: Any) -> str:
         ]  # an array is a number that is swept
         return " or ".join(dict.fromkeys(map(_described, kinds)))
     if origin is Literal:
-        return " or ".join(map(str, arguments))
+        *first, last = map(str, arguments)
+        return f"{', '.join(first)} or {last}" if first else last
     if origin is tuple:
-        return "a tuple of " + (_described(arguments[0]).removeprefix("a ").replace("number", "numbers", 1))
+        inner = _described(arguments[0])
+        return (
+            f"a tuple of {inner.removeprefix('a ').replace('number', 'numbers', 1)}"
+            if "number" in inner
+            else f"a tuple, each of {inner}"
+        )
     if origin is not None and issubclass(origin, Mapping):
-        return "a mapping from names to objects that can be called"
+        return f"a mapping from names to values, each of which is {_described(arguments[1])}"
     if origin is Callable or hint is Callable:
         return "a function, or an object that can be called"
     if hint in _NUMBERS:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Positive, Range, Share, check
 from simulator.pool import Pool, Rows, choose, draw
 from simulator.probes.detection import radial
 from simulator.probes.features import flat
 from simulator.probes.tabular import logistic, with_one
-from simulator.recipe import within
 from simulator.schedule import Number, at
-from simulator.types import Array, GenlossError, Key
+from simulator.types import Array, Key
 
 if TYPE_CHECKING:
-    from simulator.chain import Chain
+    pass
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,11 @@ class Detector:
     all rows where those known are of one kind only.
     """
 
-    known: float = 0.1  # share of the diet's rows whose origin is known, in [0, 1]
+    known: Share = 0.1  # share of the diet's rows whose origin is known, in [0, 1]
     features: Callable[[Rows], Array] = radial  # rows -> [n, d]
-    penalty: float = 1.0  # of the regression, above 0
+    penalty: Positive = 1.0  # of the regression, above 0
 
-    def __post_init__(self) -> None:
-        within("Detector(known)", self.known, 0, 1)
-        if not self.penalty > 0:
-            raise GenlossError(f"Detector(penalty={self.penalty}) must be above 0.")
+    __post_init__ = check
 
     def __call__(self, key: Key, pool: Pool) -> Array:
         """[capacity], in [0, 1]."""
@@ -98,7 +95,7 @@ class FarthestPoints:
     entropy of Shi et al. 2025, arXiv:2509.16499.  O(share·n²·d).
     """
 
-    share: Number = 0.5  # of the rows that weigh something, in (0, 1]
+    share: Annotated[Number, Range(0, 1)] = 0.5  # of the rows that weigh something, in (0, 1]
     features: Callable[[Rows], Array] = flat  # rows -> [n, d], where distances are taken
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
@@ -113,6 +110,3 @@ class FarthestPoints:
 
         start = jnp.zeros(pool.capacity, bool), jnp.full(pool.capacity, jnp.inf), draw(key, pool.weight, ())
         return pool.weight * jax.lax.fori_loop(0, n, keep, start)[0]
-
-    def check(self, chain: Chain) -> None:
-        within("FarthestPoints(share)", self.share, 0, 1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from simulator.chance import fold_in
+from simulator.fields import Range, Whole, check
 from simulator.pool import Rows, count
 from simulator.source import Dataset
 from simulator.types import Array, GenlossError, Key
@@ -30,14 +32,10 @@ class Scenes:
     """
 
     items: Dataset
-    most: int = 3  # items of a scene
-    margin: int = 4  # pixels by which a cell is larger than an item
+    most: Annotated[int, Range(1, _CELLS)] = 3  # items of a scene
+    margin: Whole = 4  # pixels by which a cell is larger than an item
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.most <= _CELLS:
-            raise GenlossError(f"Scenes(most={self.most}) must lie between 1 and {_CELLS}, the cells of a canvas.")
-        if self.margin < 0:
-            raise GenlossError(f"Scenes(margin={self.margin}) must be at least 0 pixels.")
+    __post_init__ = check
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from flax import struct
@@ -58,7 +58,7 @@ class Source(Protocol):
     def draw(self, key: Key, n: int, held_out: bool = False) -> Rows: ...
 
 
-Recipe = Callable[[Key, Array, Pool], Array]
+Recipe = Annotated[Callable[[Key, Array, Pool], Array], "a recipe, such as Replace() or Mix(real=0.1, size=n)"]
 """`(key, t, pool) -> weight [capacity]`.  Shown weight 1 on everything kept.
 
 Optional members: `check(chain)` raises `GenlossError` when the chain cannot satisfy it; `horizon(chain)` is the number
@@ -84,7 +84,7 @@ class View(NamedTuple):
         return features(rows, self.prepared[features]) if features in self.prepared else features(rows)
 
 
-Probe = Callable[[Key, View], Any]
+Probe = Annotated[Callable[[Key, View], Any], "a probe, such as Moments() or a function (key, view) -> array"]
 """`(key, view) -> array | dict of arrays`; runs inside the compiled step, and under `vmap` over chains.
 
 Optional members: `no_ceiling`, the parts of its result ("": all of it) that mean nothing with real rows in place of

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import InsideShare, Positive, Whole, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key
 
@@ -35,15 +36,11 @@ class Watermark:
     OpenCV, works image by image on the host and, at 32 pixels, has room for 16 bits.)
     """
 
-    seed: int = 0  # of the key's offsets
-    step: float = 32.0  # levels of 255 between points of the lattice
-    rate: float = 0.001  # images read as marked that are not
+    seed: Whole = 0  # of the key's offsets
+    step: Positive = 32.0  # levels of 255 between points of the lattice
+    rate: InsideShare = 0.001  # images read as marked that are not
 
-    def __post_init__(self) -> None:
-        if not self.step > 0:
-            raise GenlossError(f"Watermark(step={self.step}) must be above 0 levels.")
-        if not 0 < self.rate < 1:
-            raise GenlossError(f"Watermark(rate={self.rate}) must lie between 0 and 1.")
+    __post_init__ = check
 
     def embed(self, images: Array) -> Array:
         """The images with the mark, in their own type."""

@@ -142,7 +142,8 @@ def test_what_cannot_be_contaminated_is_said():
     with pytest.raises(GenlossError, match="set `fresh`"):
         Chain(source=Truth(Gaussian(1)), generator=Gaussian(1), recipe=Contaminate(0.4, by="real"))
     with pytest.raises(GenlossError, match="generated, real or nothing"):
-        Contaminate(0.4, by="others")  # pyright: ignore[reportArgumentType]
+        wrong = Contaminate(0.4, by="others")  # pyright: ignore[reportArgumentType]
+        Chain(source=Truth(Gaussian(1)), generator=Gaussian(1), recipe=wrong)
 
 
 # The one-step setting.

@@ -207,8 +207,8 @@ def test_ensembles_check_every_value():
     [
         ({"real": "10"}, "whole number"),
         ({"rows": 10.5}, "whole number"),
-        ({"recipe": Replace}, "is no recipe"),
-        ({"recipe": None}, "is no recipe"),
+        ({"recipe": Replace}, r"Replace\(\.\.\.\)"),
+        ({"recipe": None}, "must be a recipe, such as"),
         ({"probes": {"fit": last_bias}}, "cannot be called 'fit'"),
         ({"probes": {"a.b": last_bias}}, "cannot be called 'a.b'"),
     ],

@@ -195,7 +195,7 @@ def test_horizon_bounds_the_pool_and_changes_nothing():
         (Mix(real=0.9, size=100), "raise `real`"),
         (Mix(real=0.5, size=10, fresh=True), "raise `fresh`"),
         (Mix(real=0.0, size=11), "raise `rows`"),
-        (Mix(real=0.5, size=0), "at least 1 row"),
+        (Mix(real=0.5, size=0), "at least 1"),
         (Augment(ratio=1.5), "lower the ratio"),
         (Decay(1.5), "between 0 and 1"),
         (Window(0), "at least 1"),
@@ -203,7 +203,7 @@ def test_horizon_bounds_the_pool_and_changes_nothing():
         (Then(Latest(), Mix(real=2.0, size=10)), "between 0 and 1"),
         (Select((Latest(),), 1), "between 0 and 0"),
         (Curate(jnp.sum, best_of=11), "between 1 and"),
-        (Subsample(0), "at least 1 row"),
+        (Subsample(0), "at least 1"),
     ],
     ids=lambda value: type(value).__name__ if callable(value) else "",
 )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from simulator import fields
 from simulator.pool import Rows, count, draw, take
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -40,11 +41,7 @@ class Plan(Protocol):
 
 def check(plan: Plan) -> None:
     """Raises where a plan cannot be followed."""
-    for name in ("steps", "batch"):
-        if getattr(plan, name) < 1:
-            raise GenlossError(f"`{name}` is {getattr(plan, name)} and must be at least 1.")
-    if not plan.learning_rate > 0:
-        raise GenlossError(f"`learning_rate` is {plan.learning_rate} and must be above 0.")
+    fields.check(plan)
     if plan.flips and not plan.augment:
         raise GenlossError("`flips` is part of augmentation; set `augment` too, or leave it out.")
 

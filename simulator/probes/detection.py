@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Count, Positive, Share
 from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.features import flat, pictures
@@ -48,21 +49,16 @@ class Detection:
     """  # noqa: E501
 
     network: Network
-    steps: int = 300  # optimizer steps
-    batch: int = 64  # rows per step, half of them real on average
-    learning_rate: float = 3e-3  # of Adam, falling to 0 along a cosine
+    steps: Count = 300  # optimizer steps
+    batch: Count = 64  # rows per step, half of them real on average
+    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one
     features: Callable[..., Array] = flat  # where nearest neighbours are sought
-    neighbours: int = 1  # k
-    fpr: float = 0.01  # share of real rows that may be accused
+    neighbours: Count = 1  # k
+    fpr: Share = 0.01  # share of real rows that may be accused
 
-    def __post_init__(self) -> None:
-        check(self)
-        if self.neighbours < 1:
-            raise GenlossError(f"Detection(neighbours={self.neighbours}) must be at least 1.")
-        if not 0 <= self.fpr <= 1:
-            raise GenlossError(f"Detection(fpr={self.fpr}) must lie between 0 and 1.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         # The reference is a constant of the program: the barrier keeps the compiler from computing with it.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from simulator.fields import Count
 from simulator.pool import effective_size
 from simulator.types import Array, Key, View
 
@@ -23,7 +24,7 @@ class Diet:
     rows | rows of the diet that weigh anything | rows | neither | O(n)
     """
 
-    births: int = 10  # generations told apart
+    births: Count = 10  # generations told apart
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         diet = view.diet

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, Positive, Share, check
 from simulator.linalg import eigvalsh
 from simulator.pool import count
 from simulator.probes.features import classes, flat
@@ -77,16 +78,10 @@ class Vendi:
 
     features: Callable[..., Array] = flat
     kernel: Literal["cosine", "rbf"] = "cosine"
-    bandwidth: float | None = None  # of rbf; None: root of the trace of the reference's covariance
-    most: int = 1000  # samples used with rbf, at most
+    bandwidth: Positive | None = None  # of rbf; None: root of the trace of the reference's covariance
+    most: Count = 1000  # samples used with rbf, at most
 
-    def __post_init__(self) -> None:
-        if self.kernel not in ("cosine", "rbf"):
-            raise GenlossError(f"Vendi(kernel='{self.kernel}') must be cosine or rbf.")
-        if self.bandwidth is not None and not self.bandwidth > 0:
-            raise GenlossError(f"Vendi(bandwidth={self.bandwidth}) must be above 0.")
-        if self.most < 1:
-            raise GenlossError(f"Vendi(most={self.most}) must be at least 1 sample.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         x = view.embed(self.features, view.synthetic)  # [n, d]
@@ -123,13 +118,12 @@ class Modes:
     """
 
     features: Any
-    least: float = 0.01  # share of a mode, as a share of 1/classes
+    least: Share = 0.01  # share of a mode, as a share of 1/classes
 
     def __post_init__(self) -> None:
+        check(self)
         if not hasattr(self.features, "logits"):
             raise GenlossError("Modes needs a classifier as its features, with `logits(rows, learned)`.")
-        if not 0 <= self.least <= 1:
-            raise GenlossError(f"Modes(least={self.least}) must lie between 0 and 1.")
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         learned = view.prepared[self.features]

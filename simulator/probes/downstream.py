@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from simulator.fields import Count, Positive
 from simulator.pool import count
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.features import classes, pictures
@@ -44,15 +45,14 @@ class Downstream:
     """
 
     network: Network
-    steps: int = 300  # optimizer steps
-    batch: int = 64  # rows per step, drawn in proportion to weight
-    learning_rate: float = 3e-3  # of Adam, falling to 0 along a cosine
+    steps: Count = 300  # optimizer steps
+    batch: Count = 64  # rows per step, drawn in proportion to weight
+    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
     features: Callable[..., Array] | None = None  # a feature space, kept as it is; None: the network sees the rows
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one
 
-    def __post_init__(self) -> None:
-        check(self)
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         kinds = classes(view.reference)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Count, Positive, Range
 from simulator.foreign import read_tensors
 from simulator.pool import Rows
 from simulator.probes.classifier import Network, check, in_blocks, merged, skeleton, train
@@ -39,12 +40,10 @@ def pictures(rows: Rows) -> Array:
 class Pca:
     """The first `dim` principal components of real training rows, [n, dim], in the units of the row."""
 
-    dim: int = 32
-    rows: int = 10_000  # training rows they are found from, at most
+    dim: Count = 32
+    rows: Annotated[int, Range(2)] = 10_000  # training rows they are found from, at most
 
-    def __post_init__(self) -> None:
-        if self.dim < 1 or self.rows < 2:
-            raise GenlossError(f"Pca(dim={self.dim}, rows={self.rows}) needs a component and two rows.")
+    __post_init__ = check
 
     def prepare(self, key: Key, source: Source) -> dict[str, Array]:
         """{"mean": [d], "basis": [d, dim]}."""
@@ -71,17 +70,14 @@ class Learned:
     """
 
     network: Network
-    steps: int = 1000  # optimizer steps
-    batch: int = 128  # rows per step
-    learning_rate: float = 3e-3  # of Adam, falling to 0 along a cosine
-    rows: int | None = None  # real training rows it learns from, at most; None takes all
+    steps: Count = 1000  # optimizer steps
+    batch: Count = 128  # rows per step
+    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
+    rows: Count | None = None  # real training rows it learns from, at most; None takes all
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one
 
-    def __post_init__(self) -> None:
-        check(self)
-        if self.rows is not None and self.rows < 1:
-            raise GenlossError(f"`rows` is {self.rows} and must be at least 1.")
+    __post_init__ = check
 
     def prepare(self, key: Key, source: Source) -> dict[str, Any]:
         """{"network": parameters, "labels": [classes] int32, what each logit stands for}."""
@@ -111,7 +107,7 @@ class Stored:
 
     network: Network
     weights: str  # the safetensors file
-    outputs: int | None = None  # logits of the network; None takes the number of the source's classes
+    outputs: Count | None = None  # logits of the network; None takes the number of the source's classes
     ignore: tuple[str, ...] = ("num_batches_tracked", "AuxLogits")  # parts of names in the file that are passed over
 
     def prepare(self, key: Key, source: Source) -> dict[str, Any]:

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Count, check
 from simulator.linalg import eigh, singular_values
 from simulator.probes.features import flat
 from simulator.probes.neighbours import manifold
-from simulator.types import Array, GenlossError, Key, View
+from simulator.types import Array, Key, View
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,9 @@ class Fidelity:
     """
 
     features: Callable[..., Array] = flat
-    neighbours: int = 5  # k of the k-NN balls
+    neighbours: Count = 5  # k of the k-NN balls
 
-    def __post_init__(self) -> None:
-        _check_neighbours(self)
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         real, fake = pair(view, self.features)  # [n, d], [n, d]
@@ -73,10 +73,9 @@ class Manifold:
     """
 
     features: Callable[..., Array] = flat
-    neighbours: int = 5  # k of the k-NN balls
+    neighbours: Count = 5  # k of the k-NN balls
 
-    def __post_init__(self) -> None:
-        _check_neighbours(self)
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         real, fake = pair(view, self.features)  # [n, d], [n, d]
@@ -131,11 +130,6 @@ def pair(view: View, features: Callable[..., Array]) -> tuple[Array, Array]:
     fake = view.embed(features, view.synthetic)  # [rows, d]
     n = min(real.shape[0], fake.shape[0])
     return real[:n], fake[:n]
-
-
-def _check_neighbours(probe: Fidelity | Manifold) -> None:
-    if probe.neighbours < 1:
-        raise GenlossError(f"{type(probe).__name__}(neighbours={probe.neighbours}) must be at least 1.")
 
 
 def _manifold(real: Array, fake: Array, neighbours: int) -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
+from simulator.fields import Count, Range, check
 from simulator.pool import count
 from simulator.probes.features import flat
 from simulator.probes.fidelity import Frechet, Manifold
-from simulator.types import Array, Generator, GenlossError, Key, View
+from simulator.types import Array, Generator, Key, View
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,10 @@ class Generative:
 
     generator: Generator
     features: Callable[..., Array] = flat
-    neighbours: int = 5  # k of the k-NN balls
-    rows: int | None = None  # samples; None: as many as the reference has
+    neighbours: Count = 5  # k of the k-NN balls
+    rows: Annotated[int, Range(2)] | None = None  # samples; None: as many as the reference has
 
-    def __post_init__(self) -> None:
-        Manifold(self.features, self.neighbours)  # raises where it cannot measure
-        if self.rows is not None and self.rows < 2:
-            raise GenlossError(f"Generative(rows={self.rows}) must ask for at least 2 samples.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         for_start, for_fit, for_samples, for_measures = jax.random.split(key, 4)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, Whole, check
 from simulator.pool import NONE, aged, effective_size
-from simulator.types import Array, GenlossError, Key, View
+from simulator.types import Array, Key, View
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,10 @@ class Lineage:
     samples.share | share that descends from each real row, with `shares` | [0, 1] | neither | O(n)
     """
 
-    follows: int = 10  # fits back that the last common ancestor is looked for
-    shares: int = 0  # real rows whose share is given
+    follows: Count = 10  # fits back that the last common ancestor is looked for
+    shares: Whole = 0  # real rows whose share is given
 
-    def __post_init__(self) -> None:
-        if self.follows < 1:
-            raise GenlossError(f"Lineage(follows={self.follows}) must look at least 1 fit back.")
-        if self.shares < 0:
-            raise GenlossError(f"Lineage(shares={self.shares}) must be 0 or more real rows.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, dict[str, Array]]:
         diet, said = view.diet, view.ancestors

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from simulator.fields import Count, Positive, check
 from simulator.pool import Rows, count, draw, take
 from simulator.probes.classifier import Network, in_blocks, started
 from simulator.probes.features import classes, pictures, training
 from simulator.probes.tabular import logistic, with_one
-from simulator.types import Array, GenlossError, Key, Params, Source, View
+from simulator.types import Array, Key, Params, Source, View
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,13 @@ class Masked:
     """
 
     network: Network
-    steps: int = 500  # optimizer steps
-    batch: int = 64  # rows per step, drawn in proportion to weight
-    learning_rate: float = 2e-3  # of Adam, rising over a tenth of the steps, then falling to 0 along a cosine
-    labelled: int = 1000  # real training rows with labels, at most
-    penalty: float = 1.0  # of the regression's squared coefficients
+    steps: Count = 500  # optimizer steps
+    batch: Count = 64  # rows per step, drawn in proportion to weight
+    learning_rate: Positive = 2e-3  # of Adam, rising over a tenth of the steps, then falling to 0 along a cosine
+    labelled: Count = 1000  # real training rows with labels, at most
+    penalty: Positive = 1.0  # of the regression's squared coefficients
 
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "labelled"):
-            if getattr(self, name) < 1:
-                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be at least 1.")
-        for name in ("learning_rate", "penalty"):
-            if not getattr(self, name) > 0:
-                raise GenlossError(f"`{name}` is {getattr(self, name)} and must be above 0.")
+    __post_init__ = check
 
     def prepare(self, key: Key, source: Source) -> Rows:
         """Labelled real training rows, leaves [<= labelled, ...]."""

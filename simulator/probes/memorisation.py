@@ -13,6 +13,7 @@ import numpy as np
 from jax.scipy.special import digamma
 
 from simulator.chance import fold_in
+from simulator.fields import Count, InsideShare, check
 from simulator.pool import Pool, Rows, choose, nth, take
 from simulator.probes.features import flat, training
 from simulator.probes.neighbours import nearest
@@ -51,14 +52,10 @@ class Memorisation:
     no_ceiling: ClassVar[tuple[str, ...]] = ("training",)  # real rows are training rows themselves
 
     features: Callable[..., Array] = flat
-    rows: int = 10_000  # real training rows, and rows of the diet, at most
-    quantile: float = 0.05
+    rows: Count = 10_000  # real training rows, and rows of the diet, at most
+    quantile: InsideShare = 0.05
 
-    def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise GenlossError(f"Memorisation(rows={self.rows}) must compare with at least 1 row.")
-        if not 0 < self.quantile < 1:
-            raise GenlossError(f"Memorisation(quantile={self.quantile}) must lie between 0 and 1.")
+    __post_init__ = check
 
     def prepare(self, key: Key, source: Source) -> Rows:
         """Real training rows as the source serves them, leaves [<= rows, ...]."""
@@ -112,12 +109,11 @@ class DietEntropy:
     """
 
     features: Callable[..., Array] = flat
-    neighbours: int = 1  # k
-    rows: int = 10_000  # rows of the diet, at most
+    neighbours: Count = 1  # k
+    rows: Count = 10_000  # rows of the diet, at most
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise GenlossError(f"DietEntropy(neighbours={self.neighbours}) must be at least 1.")
+        check(self)
         if self.rows <= self.neighbours:
             raise GenlossError(f"DietEntropy(rows={self.rows}) must be more than its {self.neighbours} neighbours.")
 

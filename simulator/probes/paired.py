@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from simulator.fields import Count, Positive, check
 from simulator.pool import Rows, count, draw, take
 from simulator.probes.classifier import Network, in_blocks, started
 from simulator.probes.features import pictures
@@ -37,14 +38,13 @@ class Retrieval:
 
     images: Network
     texts: Network
-    width: int = 32  # of the space both towers share
-    ks: tuple[int, ...] = (1, 5, 10)
-    steps: int = 500  # optimizer steps
-    batch: int = 64  # pairs per step, drawn in proportion to weight
-    learning_rate: float = 2e-3  # of Adam, falling to 0 along a cosine
+    width: Count = 32  # of the space both towers share
+    ks: tuple[Count, ...] = (1, 5, 10)
+    steps: Count = 500  # optimizer steps
+    batch: Count = 64  # pairs per step, drawn in proportion to weight
+    learning_rate: Positive = 2e-3  # of Adam, falling to 0 along a cosine
 
-    def __post_init__(self) -> None:
-        _check(self, ("width", "steps", "batch", *(() if all(k > 0 for k in self.ks) else ("ks",))))
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         pairs = jax.lax.optimization_barrier(_pairs(view.reference))
@@ -93,13 +93,12 @@ class Captioning:
     """
 
     network: Network
-    vocabulary: int  # numbers that captions are made of
-    steps: int = 500  # optimizer steps
-    batch: int = 64  # pairs per step, drawn in proportion to weight
-    learning_rate: float = 2e-3  # of Adam, falling to 0 along a cosine
+    vocabulary: Count  # numbers that captions are made of
+    steps: Count = 500  # optimizer steps
+    batch: Count = 64  # pairs per step, drawn in proportion to weight
+    learning_rate: Positive = 2e-3  # of Adam, falling to 0 along a cosine
 
-    def __post_init__(self) -> None:
-        _check(self, ("vocabulary", "steps", "batch"))
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         pairs = jax.lax.optimization_barrier(_pairs(view.reference))
@@ -224,12 +223,3 @@ def _same(captions: Array) -> Array:
 
 def _unit(x: Array) -> Array:
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
-
-
-def _check(plan: Any, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(plan, name)
-        if isinstance(value, tuple) or value < 1:
-            raise GenlossError(f"`{name}` is {value} and must be at least 1.")
-    if not plan.learning_rate > 0:
-        raise GenlossError(f"`learning_rate` is {plan.learning_rate} and must be above 0.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from simulator.fields import Positive
 from simulator.linalg import eigvalsh
 from simulator.types import Array, Key, View
 
@@ -24,7 +25,7 @@ class Moments:
     """
 
     mean: float = 0.0  # μ0, of every coordinate
-    variance: float = 1.0  # σ0², of every coordinate
+    variance: Positive = 1.0  # σ0², of every coordinate
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         return {
@@ -40,7 +41,7 @@ class LogDet:
     log_det | the probe's one value | nats, 0 for the truth | higher is more diverse | O(d³)
     """
 
-    variance: float = 1.0  # σ0², of every coordinate
+    variance: Positive = 1.0  # σ0², of every coordinate
 
     def __call__(self, key: Key, view: View) -> Array:
         return view.params.log_det - view.params.mean.shape[-1] * jnp.log(self.variance)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Count, Positive, Range, check
 from simulator.pool import Rows, count
 from simulator.probes.features import flat
 from simulator.probes.fidelity import energy
@@ -34,14 +35,10 @@ class Points:
     """
 
     features: Callable[..., Array] = flat
-    projections: int = 100  # L, directions
-    order: float = 2.0  # p >= 1
+    projections: Count = 100  # L, directions
+    order: Annotated[float, Range(1)] = 2.0  # p >= 1
 
-    def __post_init__(self) -> None:
-        if self.projections < 1:
-            raise GenlossError(f"Points(projections={self.projections}) must be at least 1 direction.")
-        if not self.order >= 1:
-            raise GenlossError(f"Points(order={self.order}) is the p of a distance; give 1 or more.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         real, fake = embedded(self.features, view)  # [m, d], [n, d]
@@ -68,14 +65,10 @@ class ExactWasserstein:
     """
 
     features: Callable[..., Array] = flat
-    rows: int = 500  # of each set, at most: the first ones
-    order: float = 2.0  # p >= 1
+    rows: Count = 500  # of each set, at most: the first ones
+    order: Annotated[float, Range(1)] = 2.0  # p >= 1
 
-    def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise GenlossError(f"ExactWasserstein(rows={self.rows}) must match at least 1 row.")
-        if not self.order >= 1:
-            raise GenlossError(f"ExactWasserstein(order={self.order}) is the p of a distance; give 1 or more.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         real, fake = embedded(self.features, view)  # [m, d], [n, d]
@@ -170,11 +163,9 @@ class Centres:
     rows | samples used | rows | neither | O(1)
     """
 
-    radius: float = 3.0  # standard deviations
+    radius: Positive = 3.0  # standard deviations
 
-    def __post_init__(self) -> None:
-        if not self.radius > 0:
-            raise GenlossError(f"Centres(radius={self.radius}) must be above 0 standard deviations.")
+    __post_init__ = check
 
     def prepare(self, key: Key, source: Source) -> dict[str, Array]:
         """{"means": [k, d], "lower": [k, d, d]}, Cholesky factors of the covariances."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, Positive
 from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.corruptions import CORRUPTIONS, SEVERITIES
@@ -32,14 +33,14 @@ class Robustness:
     """  # noqa: E501
 
     network: Network
-    steps: int = 300  # optimizer steps
-    batch: int = 64  # rows per step, drawn in proportion to weight
-    learning_rate: float = 3e-3  # of Adam, falling to 0 along a cosine
+    steps: Count = 300  # optimizer steps
+    batch: Count = 64  # rows per step, drawn in proportion to weight
+    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one
     corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
     severities: tuple[int, ...] = SEVERITIES
-    most: int = 1000  # real rows that are corrupted, at most
+    most: Count = 1000  # real rows that are corrupted, at most
     shifted: Source | None = None  # another data set of the same classes, such as Dataset("path"), its held-out rows
 
     def __post_init__(self) -> None:
@@ -48,8 +49,6 @@ class Robustness:
             raise GenlossError(f"There is no corruption '{unknown[0]}'; there are: {', '.join(CORRUPTIONS)}.")
         if not self.corruptions or not self.severities or not set(self.severities) <= set(SEVERITIES):
             raise GenlossError(f"Robustness takes severities from 1 to 5 and a corruption, not {self.severities}.")
-        if self.most < 1:
-            raise GenlossError(f"Robustness(most={self.most}) must judge at least 1 row.")
 
     def prepare(self, key: Key, source: Source) -> Rows | None:
         """Held-out rows of the other data set, leaves [<= 10,000, ...]; None where there is none."""

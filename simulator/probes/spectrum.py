@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Range, check
 from simulator.pool import Rows, count, summed
 from simulator.probes.features import pictures
 from simulator.types import Array, GenlossError, Key, View
@@ -35,12 +36,12 @@ class Spectrum:
     reference_rows | held-out rows used | rows | neither | O(1)
     """
 
-    bins: int | None = None  # rings of equal width between frequency 0 and the highest; None: one per cycle
+    bins: Annotated[int, Range(2)] | None = (
+        None  # rings of equal width from frequency 0 to the highest; None: one a cycle
+    )
     window: bool = False  # taper pictures towards their borders
 
-    def __post_init__(self) -> None:
-        if self.bins is not None and self.bins < 2:
-            raise GenlossError(f"Spectrum(bins={self.bins}) must have at least 2 rings.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         shape = jax.eval_shape(pictures, view.synthetic).shape

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from simulator.fields import Count, NonNegative, Positive, check
 from simulator.linalg import eigh, solve
 from simulator.pool import Rows, count
 from simulator.probes.features import classes, flat
@@ -31,11 +32,9 @@ class Regression:
     reference_rows | held-out rows tested on | rows | neither | O(1)
     """
 
-    ridge: float = 0.0  # penalty on the weighted sum of squares
+    ridge: NonNegative = 0.0  # penalty on the weighted sum of squares
 
-    def __post_init__(self) -> None:
-        if not self.ridge >= 0:
-            raise GenlossError(f"Regression(ridge={self.ridge}) must be at least 0.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         if not (isinstance(view.reference, dict) and {"x", "y"} <= view.reference.keys()):
@@ -75,17 +74,11 @@ class Tabular:
     reference_rows | held-out rows tested on | rows | neither | O(1)
     """
 
-    penalty: float = 1.0  # above 0: keeps coefficients finite where classes can be separated
-    steps: int = 15  # of Newton's method, at most
+    penalty: Positive = 1.0  # above 0: keeps coefficients finite where classes can be separated
+    steps: Count = 15  # of Newton's method, at most
     features: Callable[..., Array] | None = None  # None takes x as it is
 
-    def __post_init__(self) -> None:
-        if not self.penalty > 0:
-            raise GenlossError(
-                f"Tabular(penalty={self.penalty}) must be above 0; give a small one for the likelihood alone."
-            )
-        if self.steps < 1:
-            raise GenlossError(f"Tabular(steps={self.steps}) must be at least 1.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         kinds = classes(view.reference)

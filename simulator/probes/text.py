@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.fields import Count, InsideShare, Range, check
 from simulator.pool import Pool, Rows
 from simulator.probes.features import training
 from simulator.probes.points import log_prob
@@ -51,13 +52,12 @@ class ReferencePerplexity:
     """
 
     model: Generator  # has a log_prob, which gives every window some: smooth it
-    rows: int | None = None  # training windows it is fitted to, at most; None takes all
+    rows: Count | None = None  # training windows it is fitted to, at most; None takes all
 
     def __post_init__(self) -> None:
+        check(self)
         if not hasattr(self.model, "log_prob"):
             raise GenlossError(f"{type(self.model).__name__} has no log_prob; give ReferencePerplexity another model.")
-        if self.rows is not None and self.rows < 1:
-            raise GenlossError(f"ReferencePerplexity(rows={self.rows}) must be at least 1.")
 
     def prepare(self, key: Key, source: Source) -> Params:
         """The reference model's parameters."""
@@ -105,17 +105,11 @@ class TextDiversity:
     reference_rows | held-out windows used | rows | neither | O(1)
     """
 
-    vocabulary: int | None = None  # V, tokens are below it; None takes the generator's
-    order: int = 4  # longest n-grams, of self_bleu and repetition; at least 3
-    rare: float = 0.05  # share of the reference's text that is called its tail
+    vocabulary: Count | None = None  # V, tokens are below it; None takes the generator's
+    order: Annotated[int, Range(3)] = 4  # longest n-grams, of self_bleu and repetition; at least 3
+    rare: InsideShare = 0.05  # share of the reference's text that is called its tail
 
-    def __post_init__(self) -> None:
-        if self.vocabulary is not None and self.vocabulary < 1:
-            raise GenlossError(f"TextDiversity(vocabulary={self.vocabulary}) must be at least 1 token.")
-        if self.order < 3:
-            raise GenlossError(f"TextDiversity(order={self.order}) must be at least 3, for distinct_3.")
-        if not 0 < self.rare < 1:
-            raise GenlossError(f"TextDiversity(rare={self.rare}) is a share; give a number between 0 and 1.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         real = jax.lax.optimization_barrier(windows(view.reference))  # [m, length]
@@ -150,14 +144,10 @@ class Compression:
     rows | samples used | rows | neither | O(1)
     """
 
-    vocabulary: int | None = None  # V, tokens are below it; None takes the generator's
-    level: int = 6  # of zlib, 1 to 9
+    vocabulary: Count | None = None  # V, tokens are below it; None takes the generator's
+    level: Annotated[int, Range(1, 9)] = 6  # of zlib, 1 to 9
 
-    def __post_init__(self) -> None:
-        if self.vocabulary is not None and self.vocabulary < 1:
-            raise GenlossError(f"Compression(vocabulary={self.vocabulary}) must be at least 1 token.")
-        if not 1 <= self.level <= 9:
-            raise GenlossError(f"Compression(level={self.level}) must lie between 1 and 9.")
+    __post_init__ = check
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         said, size = windows(view.synthetic), vocabulary_of(self.vocabulary, view)
