@@ -472,7 +472,7 @@ SCHEDULES = {
     "eta": ({"sampler": "ddim", "eta": 2.0}, "between 0 and 1"),
     "eta of ddpm": ({"eta": 0.5}, "is of the sampler 'ddim'"),
     "clip": ({"clip_sample_range": 0.0}, "above 0"),
-    "offset": ({"steps_offset": -1}, "0 or more"),
+    "offset": ({"steps_offset": -1}, "at least 0"),
     "zero snr": ({"rescale_betas_zero_snr": True}, "predict 'v_prediction'"),
 }
 

@@ -109,7 +109,7 @@ def test_the_inner_generator_is_shaped_for_all_prompts():
 
 
 def test_bad_input_is_one_sentence():
-    with pytest.raises(GenlossError, match=r"Prompted\(variants=0\) must be at least 1"):
+    with pytest.raises(GenlossError, match=r"Prompted\(variants=0\) must be a whole number of at least 1"):
         Prompted(Means(), 0)
     with pytest.raises(GenlossError, match="needs rows with a label"):
         Prompted(Means()).shaped(np.zeros((3, 2)))

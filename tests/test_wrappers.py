@@ -298,7 +298,7 @@ def test_wrappers_nest():
     [
         (lambda: KDE(0), "dim"),
         (lambda: KDE(1, -0.1), "bandwidth"),
-        (lambda: KDE(1, size=0), "keeps no rows"),
+        (lambda: KDE(1, size=0), "at least 1"),
         (lambda: Mixture(2, 0), "components"),
         (lambda: Mixture(2, 3, steps=0), "steps"),
         (lambda: Mixture(2, 3, floor=0.0), "floor"),
