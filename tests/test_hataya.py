@@ -29,7 +29,7 @@ def test_kernels_say_training_images_with_noise(real_data: Path):
 
 
 def test_what_covers_everything_does_no_harm(real_data: Path):
-    """Point 9 of the one-step setting: with full coverage generated rows are as good as other real ones."""
+    """With full coverage generated rows are as good as other real ones."""
     from experiments import hataya_contamination as hataya
 
     judge = Downstream(partial(MLP, hidden=(32,)), steps=200)

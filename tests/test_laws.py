@@ -31,13 +31,13 @@ def run(chain: Chain, generations: int, chains: int = CHAINS, seed: int = 0) -> 
     ],
     ids=["replace", "accumulate", "window", "fresh", "schedule", "reweigh"],
 )
-def test_variance_and_mean_error_sum_to_one_whatever_is_eaten(chain: Chain):  # F0
+def test_variance_and_mean_error_sum_to_one_whatever_is_eaten(chain: Chain):
     variance, mean = run(chain, 6)
     assert_mean(variance + mean**2, np.ones(6))
 
 
 @pytest.mark.parametrize("n", [7, 25])
-def test_replace_maximum_likelihood(n: int):  # F1
+def test_variance_shrinks_by_one_nth_each_time_under_replace(n: int):
     variance, mean = run(gaussian_chain(recipe=Replace(), real=n, rows=n), 8)
     assert_mean(variance, theory.replace_variance(n, 8))
     assert_mean(mean**2, theory.replace_mean_error(n, 8))
@@ -45,7 +45,7 @@ def test_replace_maximum_likelihood(n: int):  # F1
 
 @pytest.mark.parametrize("n", [7, 25])
 @pytest.mark.parametrize("ddof", [0, 1])
-def test_replace_std_and_log_variance(n: int, ddof: int):  # F2, F3, F4
+def test_std_and_log_variance_walk_at_random_under_replace(n: int, ddof: int):
     variance, mean = run(gaussian_chain(ddof=ddof, recipe=Replace(), real=n, rows=n), 20)
     drift, spread = theory.replace_log_variance(n, 20, ddof)
     assert_mean(np.log(variance), drift)
@@ -54,14 +54,14 @@ def test_replace_std_and_log_variance(n: int, ddof: int):  # F2, F3, F4
     assert_mean(mean[:, :5] ** 2, theory.replace_mean_error(n, 5, ddof))
 
 
-def test_unbiased_variance_is_a_martingale():  # F2
+def test_unbiased_variance_is_a_martingale():
     variance, _ = run(gaussian_chain(ddof=1, recipe=Replace(), real=40, rows=40), 8)
     assert_mean(variance, theory.replace_variance(40, 8, ddof=1))
     assert_mean(variance**2, (1 + 2 / 39) ** np.arange(1, 9))
 
 
 @pytest.mark.parametrize("bias", [0.8, 0.5])
-def test_sampling_bias(bias: float):  # F7
+def test_a_sampling_bias_multiplies_the_variance_each_time(bias: float):
     variance, mean = run(gaussian_chain(ddof=1, bias=bias, recipe=Replace(), real=20, rows=20), 6)
     expected_variance, expected_error = theory.biased_variance(20, bias, 6)
     assert_mean(variance, expected_variance)
@@ -69,20 +69,20 @@ def test_sampling_bias(bias: float):  # F7
 
 
 @pytest.mark.parametrize("n", [4, 10])
-def test_accumulate(n: int):  # F8
+def test_accumulated_rows_lose_a_bounded_share_of_variance(n: int):
     variance, mean = run(gaussian_chain(recipe=Accumulate(), real=n, rows=n), 30, chains=8000)
     assert_mean(variance, theory.accumulate_variance(n, 30))
     assert_mean(mean**2, 1 - theory.accumulate_variance(n, 30))
 
 
 @pytest.mark.parametrize("n", [5, 10])
-def test_accumulate_then_subsample(n: int):  # F9
+def test_a_subsample_of_all_rows_keeps_some_variance(n: int):
     variance, _ = run(gaussian_chain(recipe=Then(Accumulate(), Subsample(n)), real=n, rows=n), 12, chains=8000)
     assert_mean(variance, theory.subsample_variance(n, 12))
 
 
 @pytest.mark.parametrize(("n", "share", "bias"), [(10, 0.3, 1.0), (20, 0.5, 0.7), (8, 0.25, 1.0)])
-def test_fresh_share(n: int, share: float, bias: float):  # F10, F11
+def test_a_fresh_share_holds_the_variance_at_its_fixed_point(n: int, share: float, bias: float):
     chain = gaussian_chain(
         bias=bias, recipe=Mix(real=share, size=n, fresh=True), real=n, rows=n, fresh=round(share * n)
     )
@@ -96,12 +96,12 @@ def test_fresh_share(n: int, share: float, bias: float):  # F10, F11
 
 
 @pytest.mark.parametrize(("n", "share"), [(10, 0.5), (20, 0.3)])
-def test_fixed_real_share(n: int, share: float):  # F12
+def test_kept_real_rows_hold_their_own_variance(n: int, share: float):
     variance, _ = run(gaussian_chain(recipe=Mix(real=share, size=n), real=round(share * n), rows=n), 25)
     assert_mean(variance[:, -3:], np.full(3, theory.fixed_real_limit(n, share)))
 
 
-def test_replace_in_several_dimensions():
+def test_trace_determinant_and_mean_error_under_replace_in_several_dimensions():
     """Kazdan et al. 2024: E tr Σ_t = d (1 - 1/n)^t, E det Σ_t = (Π (n - i)/n)^t, E‖m_t‖² = d - E tr Σ_t."""
     d, n, t = 3, 12, np.arange(1, 6)
     keys = jax.random.split(jax.random.key(1), CHAINS)

@@ -56,7 +56,7 @@ def heterozygosity(probs: np.ndarray) -> Any:
 
 
 @pytest.mark.parametrize(("generator", "n"), [(Categorical(4, zipf=1.0), 9), (Categorical(11, zipf=0.3), 6)])
-def test_replace(generator: Categorical, n: int):  # P1, P2, P3, P6
+def test_loss_survival_and_heterozygosity_are_those_of_wright_and_fisher(generator: Categorical, n: int):
     truth = shares(generator)
     long = run(generator, n, 160)["probs"]  # [chains, generations, size]
     found, alive = long[:, :15], long[:, :15] > 0
@@ -73,13 +73,13 @@ def test_replace(generator: Categorical, n: int):  # P1, P2, P3, P6
 
 
 @pytest.mark.parametrize(("generator", "n"), [(Categorical(4, zipf=0.5), 3), (Categorical(9), 12)])
-def test_heterozygosity_when_accumulating(generator: Categorical, n: int):  # P4
+def test_accumulated_counts_lose_a_bounded_share_of_heterozygosity(generator: Categorical, n: int):
     found = heterozygosity(run(generator, n, 15, Accumulate())["probs"])
     assert_mean(found, theory.accumulate_heterozygosity(n, 15, heterozygosity(shares(generator))))
 
 
 @pytest.mark.parametrize(("generator", "n", "share"), [(Categorical(4), 10, 0.3), (Categorical(7, zipf=1.0), 8, 0.5)])
-def test_heterozygosity_with_a_fresh_share(generator: Categorical, n: int, share: float):  # P5
+def test_a_fresh_share_holds_heterozygosity(generator: Categorical, n: int, share: float):
     recipe = Mix(real=share, size=n, fresh=True)
     found = heterozygosity(run(generator, n, 10, recipe, fresh=round(share * n))["probs"])
     start = heterozygosity(shares(generator))
@@ -88,14 +88,14 @@ def test_heterozygosity_with_a_fresh_share(generator: Categorical, n: int, share
     assert theory.fresh_heterozygosity(n, share, 300, start)[-1] == pytest.approx(limit)
 
 
-def test_heterozygosity_obeys_the_gaussian_law_of_subsampling():  # F9
+def test_heterozygosity_obeys_the_gaussian_law_of_subsampling():
     generator = Categorical(5)
     found = heterozygosity(run(generator, 6, 10, Then(Accumulate(), Subsample(6)))["probs"])
     assert_mean(found, 0.8 * theory.subsample_variance(6, 10))
 
 
 @pytest.mark.parametrize(("size", "n", "smoothing"), [(6, 15, 0.25), (12, 8, 1.5)])
-def test_laplace_smoothing(size: int, n: int, smoothing: float):  # P7
+def test_smoothed_concentration_follows_its_recursion(size: int, n: int, smoothing: float):
     found = 1 - heterozygosity(run(Categorical(size, smoothing), n, 12, truth=Categorical(size, zipf=1.0))["probs"])
     start = 1 - heterozygosity(shares(Categorical(size, zipf=1.0)))
     assert_mean(found, theory.smoothed_concentration(size, n, smoothing, 12, start))
@@ -103,12 +103,12 @@ def test_laplace_smoothing(size: int, n: int, smoothing: float):  # P7
     assert theory.smoothed_concentration(size, n, smoothing, 2000, start)[-1] == pytest.approx(limit)
 
 
-def test_laplace_smoothing_reference():  # P7
+def test_smoothed_concentration_ends_where_it_stays():
     assert theory.smoothed_concentration_limit(10, 30, 0.1) == pytest.approx(0.396703, abs=5e-7)
 
 
 @pytest.mark.parametrize("exponent", [1.6, 2.0, 3.0])
-def test_missing_mass_of_zipf_tends_to_its_power_law(exponent: float):  # P11
+def test_missing_mass_of_zipf_tends_to_its_power_law(exponent: float):
     size = 10**6
     mass = np.arange(1, size + 1) ** -exponent
     tail = size ** (1 - exponent) / (exponent - 1)  # categories beyond, all missed
@@ -119,14 +119,14 @@ def test_missing_mass_of_zipf_tends_to_its_power_law(exponent: float):  # P11
     assert (np.diff(error) < 0).all() and error[-1] < 0.005
 
 
-def test_missing_mass_of_a_long_tail():
+def test_missing_mass_of_a_long_tail_is_its_sum():
     """Categories beyond 4,096 are drawn in two steps; the law is the same."""
     generator = Categorical(5000, zipf=1.3)
     lost = run(generator, 300, 1, chains=4000)["probs"][:, 0] == 0
     assert_mean(lost @ shares(generator), theory.missing_mass(shares(generator), 300))
 
 
-def test_time_to_fixation_reference():  # P3
+def test_time_to_fixation_is_that_of_the_chain_of_counts():
     assert theory.mean_fixation_time(np.array([0.5, 0.5]), 20) == pytest.approx(26.2295, abs=5e-5)
     for n in (10, 20, 50, 100):
         assert theory.mean_fixation_time(np.full(10_000, 1e-4), n) == pytest.approx(2 * n * (1 - 1 / n), rel=0.05)
@@ -139,7 +139,7 @@ def test_time_to_fixation_reference():  # P3
 
 
 @pytest.mark.parametrize(("p", "n"), [(0.07, 15), (0.4, 6)])
-def test_a_coin(p: float, n: int):  # P3
+def test_a_coin_lands_on_one_side_at_the_rate_of_the_chain_of_counts(p: float, n: int):
     found = run(Bernoulli(p), n, 20)["prob"]
     assert_mean(found, np.full(20, p))
     assert_mean(2 * found * (1 - found), theory.replace_heterozygosity(n, 20, 2 * p * (1 - p)))
@@ -147,13 +147,13 @@ def test_a_coin(p: float, n: int):  # P3
     assert_mean((found == 0) | (found == 1), theory.fixation(np.array([p, 1 - p]), n, 20))
 
 
-def test_coin_reference():  # T8
+def test_a_rare_side_survives_as_the_chain_of_counts_says():
     survival = theory.category_survival(0.01, 100, 50)
     assert survival[[0, 9, 49]] == pytest.approx([0.63397, 0.16139, 0.04112], abs=5e-6)
 
 
 @pytest.mark.parametrize(("n", "rate"), [(5, 0.6), (7, 0.5)])
-def test_poisson(n: int, rate: float):  # P9
+def test_a_rate_dies_out_as_a_branching_process(n: int, rate: float):
     found = run(Poisson(rate), n, 15)["rate"]
     assert_mean(found > 0, theory.poisson_survival(n, rate, 15))
     assert_mean(found[:, :6], np.full(6, rate))
@@ -161,12 +161,12 @@ def test_poisson(n: int, rate: float):  # P9
     assert ((found[:, 1:] > 0) <= (found[:, :-1] > 0)).all()
 
 
-def test_poisson_reference():  # P9
+def test_survival_of_a_rate_follows_its_recursion():
     assert theory.poisson_survival(10, 1.0, 100)[[9, 99]] == pytest.approx([0.82139, 0.17752], abs=5e-6)
 
 
 @pytest.mark.parametrize("n", [4, 30])
-def test_exponential(n: int):
+def test_the_mean_of_exponentials_stays_while_its_logarithm_falls(n: int):
     found = run(Exponential(), n, 20)["mean"].astype(np.float64)
     drift, spread = theory.exponential_log_mean(n, 20)
     assert_mean(np.log(found), drift)
@@ -177,7 +177,7 @@ def test_exponential(n: int):
 
 
 @pytest.mark.parametrize("n", [6, 15])
-def test_exponential_when_accumulating(n: int):
+def test_accumulated_exponentials_keep_their_mean(n: int):
     found = run(Exponential(), n, 20, Accumulate())["mean"].astype(np.float64)
     assert_mean(found, np.ones(20))
     assert_mean(found**2, theory.exponential_second_moment(n, 20, accumulate=True))
@@ -186,7 +186,7 @@ def test_exponential_when_accumulating(n: int):
 
 
 @pytest.mark.parametrize("temperature", [0.8, 1.5])
-def test_temperature(temperature: float):  # P12
+def test_temperature_raises_probabilities_to_a_power_each_time(temperature: float):
     truth = Categorical(5, zipf=0.7)
     found = run(Categorical(5, temperature=temperature), 20_000, 4, truth=truth, chains=64)["probs"]
     assert_mean(found, theory.tempered(shares(truth), temperature, 4))
@@ -259,18 +259,18 @@ def joint(found: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("vocabulary", "order", "n"), [(6, 1, 14), (4, 2, 9), (2, 3, 20)])
-def test_windows_as_long_as_the_order_are_categories(vocabulary: int, order: int, n: int):  # P2
+def test_windows_as_long_as_the_order_are_categories(vocabulary: int, order: int, n: int):
     found = run(Ngram(vocabulary, order, length=order), n, 8)
     start = 1 - 1 / vocabulary**order
     assert_mean(heterozygosity(joint(found)), theory.replace_heterozygosity(n, 8, start))
 
 
-def test_a_unigram_counts_every_token():  # P2
+def test_a_unigram_counts_every_token():
     found = run(Ngram(5, 1, length=4), 3, 8)
     assert_mean(heterozygosity(found["next"][:, :, 0]), theory.replace_heterozygosity(12, 8, 0.8))
 
 
-def test_the_start_counts_every_window():  # P2
+def test_the_start_counts_every_window():
     found = run(Ngram(3, 3, length=5), 10, 6)
     assert_mean(heterozygosity(found["start"]), theory.replace_heterozygosity(10, 6, 1 - 1 / 9))
 

@@ -34,16 +34,16 @@ def risk(recipe: Recipe, rows: int, dim: int, generations: int, noise: float = 1
 
 
 @pytest.mark.parametrize(("rows", "dim", "noise"), [(40, 4, 1.0), (60, 8, 0.5)])
-def test_replace(rows: int, dim: int, noise: float):  # L1
+def test_risk_grows_by_as_much_at_every_replacement(rows: int, dim: int, noise: float):
     assert_mean(risk(Replace(), rows, dim, 6, noise), theory.replace_risk(rows, dim, 6, noise))
 
 
 @pytest.mark.parametrize(("rows", "dim", "noise"), [(12, 4, 1.0), (40, 8, 0.5)])
-def test_accumulate(rows: int, dim: int, noise: float):  # L2
+def test_risk_of_accumulated_rows_is_bounded(rows: int, dim: int, noise: float):
     assert_mean(risk(Accumulate(), rows, dim, 6, noise), theory.accumulate_risk(rows, dim, 6, noise))
 
 
-def test_accumulate_with_shared_covariates():  # L2 as in the paper: every generation labels the same x
+def test_accumulate_with_shared_covariates():  # as in the paper: every generation labels the same x
     rows, dim, generations = 14, 3, 5
     rng = np.random.default_rng(0)
     x = rng.normal(size=(CHAINS, rows, dim))
@@ -59,17 +59,17 @@ def test_accumulate_with_shared_covariates():  # L2 as in the paper: every gener
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(120, 1), (150, 2)])
-def test_accumulate_then_subsample(rows: int, dim: int):  # L3
+def test_risk_of_a_subsample_of_all_rows_is_bounded(rows: int, dim: int):
     found = risk(Then(Accumulate(), Subsample(rows)), rows, dim, 5)
     assert_mean(found, theory.subsample_risk(rows, dim, 5))
 
 
 @pytest.mark.parametrize(("rows", "dim", "noise"), [(10, 30, 0.7), (16, 20, 0.3), (8, 24, 0.0)])
-def test_fewer_rows_than_features(rows: int, dim: int, noise: float):  # O1
+def test_least_norm_fits_forget_the_truth(rows: int, dim: int, noise: float):
     assert_mean(risk(Replace(), rows, dim, 5, noise), theory.interpolate_risk(rows, dim, 5, noise))
 
 
-def test_reference_numbers():
+def test_risks_are_the_sums_they_are_said_to_be():
     assert np.isclose(theory.replace_risk(50, 10, 10)[-1], 2.5641, atol=5e-5)
     assert np.isclose(theory.accumulate_risk(50, 10, 10, shared=True)[-1], 0.397376, atol=5e-7)
     # The two laws of accumulating agree for n >> d, and the subsampled one has its limit.
@@ -89,7 +89,7 @@ def test_risks_that_are_not_finite_are_refused(law: Any):
 # Any recipe.
 
 
-def test_workflow_reference_numbers_come_out_of_the_recipes():  # L4
+def test_workflow_reference_numbers_come_out_of_the_recipes():
     def scaled(recipe: Recipe, n: int) -> np.ndarray:
         return n * theory.workflow_error(gaussian_chain(recipe=recipe, real=n, rows=n), 30, draws=1)
 
@@ -100,7 +100,7 @@ def test_workflow_reference_numbers_come_out_of_the_recipes():  # L4
     assert np.allclose(scaled(Accumulate(), 3), np.cumsum(1 / t**2))
 
 
-def test_workflow_of_data_sets():
+def test_influence_of_data_sets_gives_the_variance_of_averages():
     """One source a data set is the same law as one a row, if all rows of a data set weigh the same."""
     age = np.arange(20)[:, None] - np.arange(20)  # [T, data sets]
     shares = np.where(age >= 0, 0.7 ** np.maximum(age, 0), 0.0)
@@ -110,7 +110,7 @@ def test_workflow_of_data_sets():
 
 
 @pytest.mark.parametrize("recipe", [Window(3), Decay(0.6), Accumulate()], ids=["window", "decay", "accumulate"])
-def test_workflow_of_linear_regression(recipe: Recipe):  # L4
+def test_any_recipe_of_linear_regression_has_the_risk_of_its_workflow(recipe: Recipe):
     rows, dim = 150, 2
     chain = gaussian_chain(recipe=recipe, real=rows, rows=rows)
     assert_mean(risk(recipe, rows, dim, 6), dim * theory.workflow_error(chain, 6, draws=1))
@@ -132,7 +132,7 @@ def test_workflow_of_the_gaussian_is_exact(chain: Chain, draws: int):
     keys = jax.random.split(jax.random.key(0), 20_000)
     found = jax.jit(jax.vmap(lambda key: simulate(chain, key, 6)))(keys)["moments"]
     variance, error = theory.workflow_gaussian(chain, 6, draws=draws)
-    assert np.allclose(variance + error, 1)  # F0
+    assert np.allclose(variance + error, 1)
     assert_mean(found["cov"][..., 0, 0], variance)
     assert_mean(found["mean"][..., 0] ** 2, error)
 
@@ -173,7 +173,7 @@ def coef(model: Any, pool: Pool) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("n", "dim"), [(50, 3), (400, 50), (12, 40), (1, 2), (30, 20)])
-def test_least_squares_and_least_norm(n: int, dim: int):
+def test_fits_are_least_squares_and_of_least_norm(n: int, dim: int):
     pool, w, x, y = weighed(Linear(dim), n, seed=n)
     expected = np.linalg.lstsq(np.sqrt(w)[:, None] * x, np.sqrt(w) * y)[0]
     assert np.allclose(coef(Linear(dim), pool), expected, rtol=1e-4, atol=1e-5)
@@ -217,7 +217,7 @@ def test_logistic_labels_have_the_truths_log_odds():
 
 
 @pytest.mark.parametrize("model", [Linear(2, noise=0.7), Logistic(2)])
-def test_log_density(model: Any):
+def test_log_density_is_that_of_scipy(model: Any):
     from scipy import stats
 
     params = model.init(jax.random.key(0))

@@ -45,7 +45,7 @@ def kde_chain(n: int, bandwidth: float, **fields: Any) -> Chain:
 
 
 @pytest.mark.parametrize(("n", "bandwidth"), [(7, 0.6), (12, 0.25)])
-def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):  # K1
+def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):
     found = run(kde_chain(n, bandwidth), 6, 6000)
     assert_mean(found["kernels.second"], theory.smoothed_second_moment(bandwidth, 6))
     assert_mean(found["kernels.variance"], theory.smoothed_variance(n, bandwidth, 6))
@@ -53,14 +53,14 @@ def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):  # K1
 
 
 @pytest.mark.parametrize(("n", "bandwidth", "share"), [(8, 0.5, 0.25), (10, 0.8, 0.6)])
-def test_fresh_rows_bound_the_smoothing(n: int, bandwidth: float, share: float):  # K3, K4
+def test_fresh_rows_bound_the_smoothing(n: int, bandwidth: float, share: float):
     chain = kde_chain(n, bandwidth, recipe=Mix(real=share, size=n, fresh=True), fresh=round(share * n))
     found = run(chain, 6, 6000)
     assert_mean(found["kernels.second"], theory.smoothed_second_moment(bandwidth, 6, share))
     assert_mean(found["kernels.density"], theory.smoothed_density(np.asarray(POINTS[:, 0]), bandwidth, 6, share))
 
 
-def test_smoothing_has_the_limits_of_its_series():  # K3, K4
+def test_smoothing_has_the_limits_of_its_series():
     x, h, share = np.linspace(-30, 30, 6001), 0.7, 0.2
     density = theory.smoothed_density(x, h, 200, share)
     k = np.arange(2000)[:, None]
@@ -122,7 +122,7 @@ def diet(key: jax.Array, view: Any) -> dict[str, jax.Array]:
 
 
 @pytest.mark.parametrize(("reward", "strength"), [(Bump(0.8, 1.2), 1.0), (Bump(2.5, -0.5), 0.4)])
-def test_choice_of_two(reward: Bump, strength: float):  # C2
+def test_a_choice_of_two_tilts_by_bradley_and_terry(reward: Bump, strength: float):
     recipe = Then(Replace(), Curate(reward, best_of=2, strength=strength))
     chain = Chain(source=Truth(Gaussian(1)), generator=Still(1), recipe=recipe, probes={"diet": diet}, real=12, rows=12)
     found = run(chain, 2, 20_000)
@@ -135,7 +135,7 @@ def test_choice_of_two(reward: Bump, strength: float):  # C2
 
 
 @pytest.mark.parametrize(("strength", "centre"), [(0.7, 1.5), (0.3, -2.0)])
-def test_best_of_many_is_a_gaussian_again(strength: float, centre: float):  # C3; many rows, as the law has no n
+def test_best_of_many_is_a_gaussian_again(strength: float, centre: float):  # many rows, as the law has no n
     chain = gaussian_chain(recipe=Then(Replace(), Curate(Bump(strength, centre), None)), real=20_000, rows=20_000)
     found = run(chain, 4, 64)
     variance, mean = theory.tilted_gaussian(strength, centre, 4)
@@ -143,7 +143,7 @@ def test_best_of_many_is_a_gaussian_again(strength: float, centre: float):  # C3
     assert_mean(found["moments.mean"][..., 0], mean)
 
 
-def test_tilting_is_what_the_gaussian_law_says_and_the_limit_of_choices():  # C1, C3
+def test_tilting_is_what_the_gaussian_law_says_and_the_limit_of_choices():
     x = np.linspace(-12, 12, 4001)
     p = norm.pdf(x) / norm.pdf(x).sum()
     tilted = theory.tilted(p, -0.5 * 0.35 * (x - 1.7) ** 2, 6)
@@ -155,7 +155,7 @@ def test_tilting_is_what_the_gaussian_law_says_and_the_limit_of_choices():  # C1
     assert np.allclose(theory.preferred(p, weak, 1)[0], p)
 
 
-def test_curation_prefers_by_the_tilt_of_each_row():  # C1
+def test_curation_prefers_by_the_tilt_of_each_row():
     """Weights of `Curate(best_of=None)` on categories are those of the law."""
     p, reward = np.array([0.5, 0.3, 0.2]), np.array([0.1, -0.7, 1.3])
     rows = jnp.repeat(jnp.arange(3.0), jnp.array([5, 3, 2]))[:, None]
@@ -176,7 +176,7 @@ class Cut(Gaussian):
 
 
 @pytest.mark.parametrize("cut", [1.3, 2.2])
-def test_truncation_is_a_sampling_bias(cut: float):  # TR
+def test_truncation_is_a_sampling_bias(cut: float):
     chain = Chain(
         source=Truth(Gaussian(1)),
         generator=Cut(1, ddof=1, cut=cut),
@@ -196,7 +196,7 @@ def nearness(rows: jax.Array) -> jax.Array:
 
 
 @pytest.mark.parametrize("cut", [0.9, 1.6])
-def test_verification_by_distance_truncates(cut: float):  # TR
+def test_verification_by_distance_truncates(cut: float):
     recipe = Then(Replace(), Verify(nearness, -cut))
     chain = Chain(source=Truth(Gaussian(1)), generator=Still(1), recipe=recipe, probes={"diet": diet}, real=30, rows=30)
     assert_mean(run(chain, 2, 20_000)["diet.m2"][:, 1], theory.truncation_factor(cut))
@@ -241,20 +241,20 @@ def golden_chain(model: Gaussian, n: int, m: int, share: float) -> Chain:
 
 @pytest.mark.parametrize(("n", "m", "share"), [(6, 15, 0.7), (12, 5, 0.2)])
 @pytest.mark.parametrize("model", [Located(1), Gaussian(1), Blend(1)], ids=lambda model: type(model).__name__)
-def test_golden_mean_error(model: Gaussian, n: int, m: int, share: float):  # F13
+def test_mean_error_of_weighed_fresh_rows_follows_its_law(model: Gaussian, n: int, m: int, share: float):
     mean = run(golden_chain(model, n, m, share), 12, 6000)["moments.mean"][..., 0]
     pooled = type(model) is Gaussian
     assert_mean(mean**2, theory.weighted_mean_error(n, m, share, 12, pooled=pooled))
 
 
 @pytest.mark.parametrize(("dim", "n", "m", "share"), [(2, 12, 20, 0.4), (3, 15, 12, 0.7)])
-def test_golden_covariance_loss(dim: int, n: int, m: int, share: float):
+def test_covariance_loss_of_weighed_fresh_rows_follows_its_law(dim: int, n: int, m: int, share: float):
     cov = run(golden_chain(Blend(dim), n, m, share), 8, 8000)["moments.cov"]
     loss = ((np.asarray(cov) - np.eye(dim)) ** 2).sum((-1, -2))
     assert_mean(loss, theory.weighted_covariance_loss(n, m, share, 8, dim))
 
 
-def test_golden_share_is_the_best():  # F13, and the figures of arXiv:2502.18049
+def test_golden_share_is_the_best():  # the figures of arXiv:2502.18049
     for n, m in ((30, 30), (20, 45), (50, 10)):
         best = theory.golden_share(n / m)
         shares = np.linspace(0.01, 0.99, 9801)
@@ -273,7 +273,7 @@ def test_golden_share_is_the_best():  # F13, and the figures of arXiv:2502.18049
 
 
 @pytest.mark.parametrize(("first", "last"), [(4, 24), (30, 6)])
-def test_growing_sample(first: int, last: int):  # F15
+def test_samples_that_grow_fast_enough_keep_variance(first: int, last: int):
     sizes = [first, *(int(np.round(first + (last - first) * t / 10)) for t in range(1, 9))]
     recipe = Then(Replace(), Subsample(schedule("linear", first, last, 10)))
     found = run(gaussian_chain(recipe=recipe, real=first, rows=max(sizes)), 9, 20_000)
@@ -281,7 +281,7 @@ def test_growing_sample(first: int, last: int):  # F15
 
 
 @pytest.mark.parametrize(("dim", "n"), [(2, 9), (4, 20)])
-def test_determinant_in_several_dimensions(dim: int, n: int):
+def test_the_determinant_falls_as_wisharts_do(dim: int, n: int):
     cov = np.asarray(run(gaussian_chain(dim=dim, recipe=Replace(), real=n, rows=n), 6, 10_000)["moments.cov"])
     assert_mean(np.linalg.slogdet(cov.astype(np.float64))[1], theory.replace_log_determinant(n, dim, 6))
     assert_mean(np.linalg.det(cov.astype(np.float64))[:, :3], theory.replace_determinant(n, dim, 3))

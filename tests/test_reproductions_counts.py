@@ -37,7 +37,7 @@ def test_the_cell_can_be_run_and_swept(name: str):
         ("suresh_poisson", {"CHAINS": 500}),
     ],
 )
-def test_scaled_down(name: str, constants: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_a_smaller_reproduction_holds(name: str, constants: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     module: Any = importlib.import_module(f"experiments.{name}")
     for constant, value in constants.items():
         monkeypatch.setattr(module, constant, value)
@@ -54,7 +54,7 @@ def test_scaled_down(name: str, constants: dict[str, Any], monkeypatch: pytest.M
 def test_half_of_the_chains_are_below_the_median(n: int):
     found = shumailov_gaussian.log_stds(n, 8000, 15)
     assert_mean(np.exp(found) < theory.replace_median_std(n, 15), np.full(15, 0.5))
-    assert_mean(found, theory.replace_log_variance(n, 15)[0] / 2)  # F4
+    assert_mean(found, theory.replace_log_variance(n, 15)[0] / 2)
 
 
 @pytest.mark.parametrize(("n", "ddof"), [(8, 0), (30, 1)])
@@ -63,7 +63,7 @@ def test_the_median_of_a_single_fit(n: int, ddof: int):
     assert theory.replace_median_std(n, 1, ddof)[0] == pytest.approx(exact, rel=0.12 / n**2)
 
 
-def test_median_reference():  # T2
+def test_the_published_medians_are_those_of_the_law():
     found = [theory.replace_median_std(n, 1000)[-1] for n in (100, 500, 1000, 10_000)]
     assert found == pytest.approx([4.145e-5, 0.135, 0.368, 0.905], rel=0.003)
 
@@ -80,17 +80,17 @@ def test_the_error_of_a_median(chains: int):
 
 
 @pytest.mark.parametrize(("p", "n"), [(0.04, 30), (0.2, 5)])
-def test_rare_events(p: float, n: int):
+def test_rare_events_survive_as_published(p: float, n: int):
     found = suresh_poisson.alive(Bernoulli(p), n, 8000, 15)
     assert_mean(found, suresh_poisson.law(Bernoulli(p), n, 15))
 
 
-def test_time_to_fixation():
+def test_time_to_fixation_grows_as_published():
     exact = theory.mean_fixation_time(np.full(9, 1 / 9), 6)
     assert_mean(kazdan_discrete.times(6, 9, 8000), exact)
 
 
-def test_the_rule_of_fixation_is_within_five_percent():  # T9
+def test_the_rule_of_fixation_is_within_five_percent():
     for rows, size in [*kazdan_discrete.CELLS, (8, 1000), (30, 30), (300, 300)]:
         exact = theory.mean_fixation_time(np.full(size, 1 / size), rows)
         assert exact == pytest.approx(2 * rows * (1 - 1 / rows), rel=0.05), (rows, size)
@@ -100,7 +100,7 @@ def test_the_rule_of_fixation_is_within_five_percent():  # T9
 
 
 @pytest.mark.parametrize(("rows", "size"), [(60, 900), (250, 2000)])
-def test_missing_mass(rows: int, size: int):
+def test_missing_mass_is_its_sum(rows: int, size: int):
     exponents = (1.7, 2.2)
     found = dohmatob_tails.missing(exponents, rows, 4000, size)  # [exponents, chains]
     for exponent, masses in zip(exponents, found, strict=True):
@@ -113,7 +113,7 @@ def test_missing_mass(rows: int, size: int):
 
 
 @pytest.mark.parametrize("exponent", [1.3, 1.8, 3.0])
-def test_missing_mass_of_zipf_with_its_tail(exponent: float):  # P11
+def test_missing_mass_of_zipf_with_its_tail(exponent: float):
     size, draws = 10**6, np.array([30, 3000])
     probs = np.arange(1.0, size + 1) ** -exponent / scipy.special.zeta(exponent)
     tail = scipy.special.zeta(exponent, size + 1) / scipy.special.zeta(exponent)
@@ -131,7 +131,7 @@ def test_without_an_infinite_law_the_table_is_all():
     assert simulate(chain, jax.random.key(0), 1)["missing_mass"].tolist() == [0.0]
 
 
-def test_slope():
+def test_the_slope_of_missing_mass_is_found():
     rows = np.array([10.0, 50.0, 100.0, 2000.0])
     law = 3 * rows**-0.4
     assert dohmatob_tails.slope(rows, law, 0 * law) == (pytest.approx(-0.4), 0)
