@@ -27,30 +27,39 @@ def reach(replicates: int, alarm: float = 0.05) -> float:
     return float(stdtrit(2 * (replicates - 1), 1 - alarm / 2))
 
 
-def onset(values: np.ndarray, control: np.ndarray, alarm: float = 0.05) -> int | None:
-    """The first generation from which on values [replicates, generations] stay apart from control, of the same shape.
+def apart(values: np.ndarray, control: np.ndarray, alarm: float = 0.05) -> np.ndarray:
+    """Where the means over chains of values and control, both [..., replicates, generations], differ: bool [...,
+    generations].
 
-    At each generation the means of R chains a side are apart where they differ by more than `reach` · s (2/R)^½.  s² is
-    the mean of both sides' variances there, or the control's over all generations where that is larger: chains that
-    happen to be alike alarm nobody, and a measure that never varies says nothing of chance.  None where the last
-    generation is not apart, so chains of one normal law are called apart with probability `alarm` at most, however
-    their generations depend on each other; and a true onset is named too early no more often than that.
-
-    Two chains a side have two degrees of freedom, so that `reach` is 4.3 at 0.05 and 31.6 at 0.001; four have six, 2.4
-    and 6.0.  Needs two replicates.
+    Means of R chains are apart where they differ by more than `reach` · s (2/R)^½.  s² is the mean of both sides'
+    variances at that generation, or the control's over all generations where that is larger: chains that happen to be
+    alike alarm nobody, and a measure that never varies says nothing of chance.
     """
-    replicates = control.shape[0]
+    replicates = control.shape[-2]
     if replicates < 2 or values.shape != control.shape:
         raise GenlossError(
             f"The onset needs two or more replicates of both; these are {values.shape} and {control.shape}."
         )
-    alone = control.var(0, ddof=1)  # [generations]
-    square = np.maximum((values.var(0, ddof=1) + alone) / 2, alone.mean())  # [generations]
-    apart = np.abs(values.mean(0) - control.mean(0)) > reach(replicates, alarm) * np.sqrt(2 * square / replicates)
-    apart &= (values != values[0]).any(0) | (control != control[0]).any()  # [generations]
-    if not apart[-1]:
+    alone = control.var(-2, ddof=1)  # [..., generations]
+    square = np.maximum((values.var(-2, ddof=1) + alone) / 2, alone.mean(-1, keepdims=True))  # [..., generations]
+    far = reach(replicates, alarm) * np.sqrt(2 * square / replicates)  # [..., generations]
+    of_values, of_control = ((a != a[..., :1, :]).any(-2) for a in (values, control))  # [..., generations]: not all one
+    varied = of_values | of_control.any(-1, keepdims=True)
+    return varied & (np.abs(values.mean(-2) - control.mean(-2)) > far)
+
+
+def onset(values: np.ndarray, control: np.ndarray, alarm: float = 0.05) -> int | None:
+    """The first generation from which on values [replicates, generations] stay `apart` from control, of the same shape.
+
+    None where the last generation is not apart, so chains of one normal law are called apart with probability `alarm`
+    at most, however their generations depend on each other; and a true onset is named too early no more often than
+    that.  Two chains a side have two degrees of freedom, so that `reach` is 4.3 at 0.05 and 31.6 at 0.001; four have
+    six, 2.4 and 6.0.  Needs two replicates.
+    """
+    found = apart(values, control, alarm)  # [generations]
+    if not found[-1]:
         return None
-    together = np.flatnonzero(~apart)  # generations
+    together = np.flatnonzero(~found)  # generations
     return int(together[-1]) + 1 if together.size else 0
 
 

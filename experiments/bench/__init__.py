@@ -1,18 +1,23 @@
-"""How fast it is, against a plain reference in the same run: `python -m experiments.bench [JOB ...]`."""
+"""How fast it is, against a plain reference in the same run: `python -m experiments.bench [JOB ...]`.
+
+Tables are printed as README has them: one command for each, so that all of its rows are from one run.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
@@ -42,8 +47,8 @@ def compiled(*jobs: tuple[Callable[..., Any], Any]) -> tuple[list[Callable[[], A
 
 
 def table(title: str, *columns: str) -> Table:
-    """A table whose columns but the first are numbers."""
-    found = Table(title=title, box=None, title_justify="left", pad_edge=False)
+    """A table in Markdown whose columns but the first are numbers."""
+    found = Table(title=title, box=box.MARKDOWN, title_justify="left")
     for i, column in enumerate(columns):
         found.add_column(column, justify="left" if i == 0 else "right")
     return found

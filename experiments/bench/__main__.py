@@ -6,9 +6,20 @@ import sys
 
 import jax
 
-from experiments.bench import classifiers, console, contamination, core, diffusion, digits, exact, measures, synthesize
+from experiments.bench import (
+    classifiers,
+    console,
+    contamination,
+    core,
+    diffusion,
+    digits,
+    exact,
+    measures,
+    onsets,
+    synthesize,
+)
 
-FILES = (core, digits, exact, measures, classifiers, diffusion, contamination, synthesize)
+FILES = (core, digits, exact, measures, classifiers, diffusion, contamination, synthesize, onsets)
 USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for
 
 

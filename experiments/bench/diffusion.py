@@ -114,12 +114,11 @@ def products(jaxpr: Any) -> float:
 def train() -> None:
     """Training and sampling of one network, and the same train step in PyTorch."""
     top = ceiling(jnp.float32 if CPU else jnp.bfloat16)
-    console.print(f"matmuls in {'float32' if CPU else 'bfloat16'}: {top / 1e9:,.0f} GFLOP/s")
     torch = importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
     found = table(
-        f"one network, {'28 x 28' if CPU else 'bfloat16'}; share: of the FLOP/s of matmuls",
-        "network", "steps / s", "rows / s", "GFLOP/s", "share", f"samples / s, {SAMPLE_STEPS} steps", "share",
-        "PyTorch, steps / s", "times",
+        f"one network, {'28 x 28' if CPU else 'bfloat16'}; shares are of the FLOP/s of matmuls, {top / 1e9:,.0f} G",
+        "network", "batch", "steps / s", "share", f"samples / s, {SAMPLE_STEPS} steps", "share",
+        "PyTorch, steps / s", "times as fast",
     )  # fmt: skip
     for name, (network, side, batch) in (NETWORKS if CPU else NETWORKS | LARGE).items():
         job = work(network, side, batch)
@@ -130,9 +129,9 @@ def train() -> None:
             said = min(said, seconds(job.sample, 1))
             if torch:
                 theirs.append(_torch(job, images(side, 1 if CPU else 3)))
-        numbers = [f"{1 / ours:.2f}", f"{batch / ours:,.0f}", f"{3 * job.told / ours / 1e9:,.0f}"]
         rate = job.told * SAMPLE_STEPS / said
-        numbers += [f"{3 * job.told / ours / top:.0%}", f"{batch / said:,.0f}", f"{rate / top:.0%}"]
+        numbers = [f"{batch}", f"{1 / ours:.2f}", f"{3 * job.told / ours / top:.0%}"]
+        numbers += [f"{batch / said:,.0f}", f"{rate / top:.0%}"]
         if torch:
             numbers += [f"{1 / min(theirs):.2f}", f"{min(theirs) / ours:.2f}"]
         console.print("  ".join((name, *numbers)))

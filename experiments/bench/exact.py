@@ -1,6 +1,7 @@
 """Chains with a closed form, against the loop of a notebook: NumPy, one seed at a time, refitted from raw rows.
 
 Both sides do the same job at the same parameters.  "with compiling" counts tracing and compiling of every program.
+`python -m experiments.bench exact` has all jobs in one table, `exact.regression` and the like one of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -109,13 +110,36 @@ def reference(job: Callable[[int], Any]) -> float:
 # The parts.
 
 
+class Row(NamedTuple):
+    """A job at some seeds: seconds of one of them in NumPy, and of all of them here."""
+
+    job: str
+    plain: float
+    seeds: int
+    running: float
+    compiling: float
+
+
+def report(*parts: Callable[[], list[Row]]) -> None:
+    """The table of README."""
+    found = table(
+        "chains with a closed form, against a NumPy loop",
+        "job", "NumPy, s a seed", "seeds", "compile s", "run s", "times faster once compiled", "with compiling",
+    )  # fmt: skip
+    for row in (row for part in parts for row in part()):
+        slow = row.plain * row.seeds
+        ratios = (slow / row.running, slow / (row.running + row.compiling))
+        shown = [f"{row.plain:.3g}", f"{row.seeds:,}", f"{row.compiling:.1f}", f"{row.running:.2f}"]
+        found.add_row(row.job, *shown, *(f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2f}" for ratio in ratios))
+    console.print(found)
+
+
 def sweep_of_cohorts(
     title: str, plain: Callable[..., Any], by_cohorts: Callable[..., Any], noises: int, *many: int
-) -> None:
+) -> list[Row]:
     """Replace and accumulate of a whole grid by cohorts, at 100 seeds and more."""
     slow = noises * sum(reference(functools.partial(plain, r, *c)) for r in REGIMES for c in cells())
-    found = table(title, "", "compile s", "run s", "s a seed", "against NumPy", "with compiling")
-    found.add_row("NumPy, one seed", "", "", f"{slow:.3f}", "1", "")
+    rows = []
     for seeds in (SEEDS, *many):
         jobs = []
         for dim in DIMS:
@@ -127,55 +151,38 @@ def sweep_of_cohorts(
                 jobs.append((work, keys if seeds == SEEDS else keys.reshape(-1, SEEDS)))
         programs, compiling = compiled(*jobs)
         running = sum(seconds(program, 3 if seeds == SEEDS else 1) for program in programs)
-        both = slow * seeds / (running + compiling)
-        numbers = (compiling, running, running / seeds, slow * seeds / running, both)
-        found.add_row(f"{seeds:,} seeds", *(f"{v:.{d}f}" for v, d in zip(numbers, (1, 2, 5, 0, 1), strict=True)))
-    console.print(found)
+        rows.append(Row(title, slow, seeds, running, compiling))
+    return rows
 
 
-def gaussian() -> None:
+def gaussian() -> list[Row]:
     """The Kazdan Gaussian sweep by cohorts."""
-    sweep_of_cohorts("Kazdan Gaussian sweep, by cohorts", plain_gaussian, kazdan_gaussian.by_cohorts, 1, 1000, 10_000)
+    title = f"Kazdan's Gaussian grid, {ITERATIONS} fits, replace and accumulate, by cohorts"
+    return sweep_of_cohorts(title, plain_gaussian, kazdan_gaussian.by_cohorts, 1, 1000, 10_000)
 
 
-def regression() -> None:
+def regression() -> list[Row]:
     """The regression sweep by cohorts."""
-    title = f"Regression sweep, {len(kazdan_regression.NOISES)} noises, by cohorts"
-    sweep_of_cohorts(title, plain_regression, kazdan_regression.by_cohorts, len(kazdan_regression.NOISES), 1000)
+    noises = len(kazdan_regression.NOISES)
+    title = f"the regression grid, {noises} noises, by cohorts"
+    return sweep_of_cohorts(title, plain_regression, kazdan_regression.by_cohorts, noises, 1000)
 
 
-def rows() -> None:
+def rows() -> list[Row]:
     """The Kazdan Gaussian sweep row by row, in three regimes."""
-    found = table(
-        f"Kazdan Gaussian sweep, row by row, {SEEDS} seeds",
-        "regime", "NumPy s", "compile s", "run s", "against NumPy", "with compiling", "random numbers alone, s",
-    )  # fmt: skip
+    found = []
     for regime in ("replace", "accumulate", "subsample"):
-        slow = numbers = 0.0
-        jobs = []
+        slow, jobs = 0.0, []
         for dim, n in cells():
             recipe = REGIMES.get(regime, Then(Accumulate(), Subsample(n)))
-            slow += SEEDS * reference(functools.partial(plain_gaussian, regime, dim, n))
+            slow += reference(functools.partial(plain_gaussian, regime, dim, n))
             keys = jax.random.split(jax.random.key(dim), SEEDS)
-            jobs.append((functools.partial(kazdan_gaussian.row_by_row, recipe, dim, n), keys))
-            numbers += _draws(n * dim) + (_draws(n * ITERATIONS) if regime == "subsample" else 0)
+            work = functools.partial(kazdan_gaussian.row_by_row, recipe, dim, n, iterations=ITERATIONS)
+            jobs.append((work, keys))
         programs, compiling = compiled(*jobs)
         running = sum(seconds(program, 1) for program in programs)
-        ratios = (slow / running, slow / (running + compiling))
-        found.add_row(regime, *(f"{v:.1f}" for v in (slow, compiling, running, *ratios, numbers)))
-    console.print(found)
-
-
-def _draws(size: int) -> float:
-    """Seconds that the normals of all seeds and iterations cost by themselves, `size` an iteration."""
-
-    def draw(key: Key) -> Any:
-        keys = jax.random.split(key, ITERATIONS)
-        return jax.lax.map(lambda k: chance.normal(k, (size,)).sum(), keys)
-
-    keys = jax.random.split(jax.random.key(0), SEEDS)
-    (work,), _ = compiled((lambda keys: jax.lax.map(draw, keys, batch_size=10), keys))
-    return seconds(work, 1)
+        found.append(Row(f"the Gaussian grid row by row: {regime}", slow, SEEDS, running, compiling))
+    return found
 
 
 def numbers() -> None:
@@ -202,7 +209,7 @@ def golden() -> None:
     console.print(f"golden-ratio figure, 30 weights x 2,000 replicates x 200: {time.perf_counter() - started:.1f} s")
 
 
-def density() -> None:
+def density() -> list[Row]:
     """The KDE cell: n = 1,000, accumulate, test log-likelihood each generation."""
     n, bandwidth, seeds = 1000, 0.1, 4
     model = KDE(1, bandwidth, size=n * ITERATIONS)
@@ -222,25 +229,18 @@ def density() -> None:
     slow = reference(lambda seed: plain_density(n, bandwidth, seed))
     keys = jax.random.split(jax.random.key(0), seeds)
     (work,), compiling = compiled((lambda k: jax.lax.map(lambda key: simulate(chain, key, ITERATIONS), k), keys))
-    took = seconds(work, 1) / seeds
-    console.print(
-        f"KDE cell, n = {n}, accumulate: NumPy {slow:.2f} s a seed, ours {took:.2f}: {slow / took:.1f} times; "
-        f"compiling {compiling:.1f} s"
-    )
+    title = f"kernel densities, n = {n:,}, accumulate, {ITERATIONS} fits, test likelihood"
+    return [Row(title, slow, seeds, seconds(work, 1), compiling)]
 
 
-def fixation() -> None:
+def fixation() -> list[Row]:
     """1,000 categories until one is left, M = 1,000, 100 replicates."""
     size, seeds = 1000, 100
-    slow = seeds * reference(functools.partial(plain_fixation, size, size))
+    slow = reference(functools.partial(plain_fixation, size, size))
     (work,), compiling = compiled(
         (functools.partial(kazdan_discrete.fixation_times, size, size), jax.random.split(jax.random.key(0), seeds))
     )
-    took = seconds(work, 1)
-    console.print(
-        f"fixation of {size:,} categories, M = {size:,}, {seeds} replicates: NumPy {slow:.1f} s, ours {took:.2f} s: "
-        f"{slow / took:.1f} times, {slow / (took + compiling):.1f} with compiling; mean {np.mean(work()):.0f} fits"
-    )
+    return [Row(f"fixation of {size:,} categories, M = {size:,}", slow, seeds, seconds(work, 1), compiling)]
 
 
 def start() -> None:
@@ -265,18 +265,14 @@ def start() -> None:
     console.print(f"genloss run kazdan_gaussian: first start {took[0]:.1f} s, second {took[1]:.1f} s")
 
 
+TABLE = {"gaussian": gaussian, "regression": regression, "rows": rows, "density": density, "fixation": fixation}
+SENTENCES = {"numbers": numbers, "golden": golden, "start": start}
 PARTS: dict[str, Callable[[], None]] = {
-    "gaussian": gaussian,
-    "regression": regression,
-    "rows": rows,
-    "numbers": numbers,
-    "golden": golden,
-    "density": density,
-    "fixation": fixation,
-    "start": start,
-}
+    name: functools.partial(report, part) for name, part in TABLE.items()
+} | SENTENCES
 
 
 def main() -> None:
-    for part in PARTS.values():
+    report(*TABLE.values())
+    for part in SENTENCES.values():
         part()

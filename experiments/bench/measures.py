@@ -37,19 +37,25 @@ Job = tuple[str, Callable[..., Any], tuple[Any, ...], str, Callable[[], Any] | N
 
 def main() -> None:
     sizes = (1000, 10_000) if jax.default_backend() == "cpu" else (1000, 10_000, 50_000)
+    rows: dict[
+        tuple[str, str], dict[int, tuple[float, float | None]]
+    ] = {}  # (measure, library) -> n -> seconds of both
     for n in sizes:
-        found = table(f"n = {n:,}, {D} features: milliseconds", "measure", "ours", "library", "times", "which")
         for name, ours, arguments, library, theirs in jobs(n):
             program = jax.jit(ours).lower(*arguments).compile()
-            mine = seconds(lambda program=program, arguments=arguments: program(*arguments))
-            if theirs is None:
-                found.add_row(name, f"{1e3 * mine:.1f}", "", "", library)
-                continue
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                other = _once_or_more(theirs)
-            found.add_row(name, f"{1e3 * mine:.1f}", f"{1e3 * other:.1f}", f"{other / mine:.1f}", library)
-        console.print(found)
+            mine, other = seconds(lambda program=program, arguments=arguments: program(*arguments)), None
+            if theirs is not None:
+                with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    other = _once_or_more(theirs)
+            rows.setdefault((name, library), {})[n] = mine, other
+            console.print(f"n = {n:,}: {name}, {1e3 * mine:.1f} ms", "" if other is None else f"({1e3 * other:.1f})")
+    columns = ("measure", "library", *(f"times faster, n = {n:,}" for n in sizes), f"ours, ms, n = {sizes[-1]:,}")
+    found = table(f"two sets of n rows of {D} features", *columns)
+    for (name, library), at in rows.items():
+        ratios = [f"{theirs / ours:.1f}" if theirs else "" for ours, theirs in (at.get(n, (1.0, None)) for n in sizes)]
+        found.add_row(name, library, *ratios, f"{1e3 * at[sizes[-1]][0]:.1f}" if sizes[-1] in at else "")
+    console.print(found)
     share_of_a_generation()
 
 
