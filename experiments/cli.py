@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.command.listing import experiments, print_experiments, print_metrics
+from experiments.command.numbers import KEYS, Parser, Refused, number, place, whole
+from experiments.command.stopping import STOPPED, interruptible, stopped
 from experiments.data import arguments
-from experiments.loading import NOT_EXPERIMENTS, Experiment, overridden, stored_model, swept, trusted
+from experiments.loading import Experiment, overridden, stored_model, swept, trusted
 
 HERE = Path(__file__).parent
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
@@ -21,11 +22,15 @@ _PROCESSES = "be process I of N that share the mesh, the first at HOST:PORT; 'au
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; 0 done, 1 the run failed, 2 bad input."""
+    """Runs a command; 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C."""
     try:
-        code = _main(argv)
-        sys.stdout.flush()
-        return code
+        with interruptible(for_good=argv is None):
+            code = _main(argv)
+            sys.stdout.flush()
+        return STOPPED if stopped() else code
+    except Refused as error:
+        print(f"genloss: {error}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # whoever read has gone, as `| head` does; what is left in the buffer has no reader either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -46,7 +51,7 @@ def _main(argv: Sequence[str] | None) -> int:
     if rest and options.command not in RUNNING:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command == "list":
-        return _metrics() if options.what == "metrics" else _list()
+        return print_metrics() if options.what == "metrics" else print_experiments()
     return _guarded(options, rest)
 
 
@@ -74,13 +79,10 @@ def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
         asked = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0].rstrip(".")
         print(f"genloss: {asked}; lower the batch, the rows or the number of chains.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("genloss: stopped; the same command goes on after the last checkpoint.", file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="genloss",
         description="Generation Loss: train a model on what the last one said, again and again, and see what is lost.",
     )
@@ -93,9 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--cache", default=None, metavar="DIR", help="compilation cache folder; 'off' for none")
         if runs:
             sub.add_argument("-h", "--help", action="store_true", help="this help, with every field of the chain")
-            sub.add_argument("--generations", type=int, metavar="N", help="fits in all")
-            sub.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME-SIGNATURE)")
-            sub.add_argument("--save-seconds", type=float, default=60.0, metavar="S", help="between saves within a fit")
+            sub.add_argument("--generations", type=whole(1), metavar="N", help="fits in all")
+            sub.add_argument("--out", type=place, metavar="DIR", help="the run's folder (default: runs/NAME-SIGNATURE)")
+            sub.add_argument("--save-seconds", type=number(0), default=60.0, metavar="S", help="between saves in a fit")
         return sub
 
     sub = command("list", "the experiments there are, or the metrics that probes give")
@@ -108,9 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(name, text, runs=True)
         sub.add_argument("experiment", metavar="NAME|FILE.py", help="an experiment's name, or your own file")
         sub.add_argument("--preset", metavar="NAME", help="another size of the experiment, one of its `presets`")
-        sub.add_argument("--replicates", type=int, metavar="R", help="chains per setting, each with its own key")
-        sub.add_argument("--seed", type=int, default=0, metavar="S", help="the root key (default: 0)")
-        sub.add_argument("--every", type=int, metavar="K", help="generations per checkpoint")
+        sub.add_argument("--replicates", type=whole(1), metavar="R", help="chains per setting, each with its own key")
+        sub.add_argument("--seed", type=whole(0, KEYS), default=0, metavar="S", help="the root key (default: 0)")
+        sub.add_argument("--every", type=whole(1), metavar="K", help="generations per checkpoint")
         if name == "sweep":
             sub.add_argument("--over", metavar="FIELD=V1,V2,...", help="the field and its values")
         sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
@@ -120,27 +122,29 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--dry-run", action="store_true", help="what it would cost, without running it")
     sub = command("reproduce", "published figures again: published, theory, ours, and the figure")
     sub.add_argument("names", nargs="*", metavar="NAME", help="of the experiments that have one; all if none is given")
-    sub.add_argument("--out", default="reproductions", metavar="DIR", help="folder of figures and table")
+    sub.add_argument("--out", type=place, default="reproductions", metavar="DIR", help="folder of figures and table")
     sub = command("fork", "go on from a generation of a run with another recipe", runs=True)
-    sub.add_argument("run", metavar="RUN", help="the run's folder")
+    sub.add_argument("run", type=place, metavar="RUN", help="the run's folder")
     arguments.trust(sub)
-    sub.add_argument("--at", type=int, metavar="K", help="the last generation both share")
+    sub.add_argument("--at", type=whole(), metavar="K", help="the last generation both share")
     sub.add_argument("--mesh", metavar="CHAINxBATCH", help=_MESH)
     sub.add_argument("--processes", metavar="HOST:PORT,N,I", help=_PROCESSES)
     sub = command("export", "write a generation of a diffusion model as a pipeline of diffusers")
-    sub.add_argument("run", metavar="RUN", help="the run's folder")
+    sub.add_argument("run", type=place, metavar="RUN", help="the run's folder")
     arguments.trust(sub)
-    sub.add_argument("--generation", type=int, metavar="K", help="which generation (default: the last)")
-    sub.add_argument("--to", metavar="DIR", help="the folder to write")
+    sub.add_argument("--generation", type=whole(), metavar="K", help="which generation (default: the last)")
+    sub.add_argument("--to", type=place, metavar="DIR", help="the folder to write")
     sub.add_argument("--setting", metavar="NAME", help="which setting of a sweep (default: the first)")
-    sub.add_argument("--replicate", type=int, default=0, metavar="R", help="which replicate (default: 0)")
-    sub.add_argument("--label", type=int, metavar="L", help="of a U-Net with classes: the one that is written")
+    sub.add_argument("--replicate", type=whole(), default=0, metavar="R", help="which replicate (default: 0)")
+    sub.add_argument("--label", type=whole(), metavar="L", help="of a U-Net with classes: the one that is written")
     for add in (arguments.synthesize, arguments.contaminate, arguments.compare_data):
         text = str(add.__doc__)
         add(command(add.__name__.replace("_", "-"), text[0].lower() + text[1:-1]))
-    command("show", "the figures of a run, as numbers").add_argument("run", metavar="RUN", help="the run's folder")
+    command("show", "the figures of a run, as numbers").add_argument(
+        "run", type=place, metavar="RUN", help="the run's folder"
+    )
     sub = command("report", "draw a run: figures and a page")
-    sub.add_argument("run", metavar="RUN", help="the run's folder")
+    sub.add_argument("run", type=place, metavar="RUN", help="the run's folder")
     arguments.trust(sub)
     return parser
 
@@ -171,72 +175,9 @@ def _join(text: str | None) -> None:
     if text == "auto":
         return join()
     address, *numbers = text.split(",")
-    if len(numbers) != 2 or not all(number.isdigit() for number in numbers) or ":" not in address:
+    if len(numbers) != 2 or not all(n.isdecimal() and n.isascii() for n in numbers) or ":" not in address:
         raise GenlossError(f"--processes takes HOST:PORT,N,I, or 'auto'; it was given '{text}'.")
     join(address, *map(int, numbers))
-
-
-# list
-
-
-def experiments() -> dict[str, str]:
-    """Name -> docstring of every experiment, read without importing it."""
-    files = sorted(file for file in HERE.glob("*.py") if file.stem not in NOT_EXPERIMENTS)
-    return {file.stem: ast.get_docstring(ast.parse(file.read_text())) or "" for file in files}
-
-
-def described(text: str) -> tuple[str, str, tuple[str, str]]:
-    """(question, paper, measured times of `genloss run` and `genloss reproduce`) of an experiment's docstring."""
-    head, _, rest = text.partition("\n\n")
-    question, _, paper = " ".join(head.split()).partition("?")
-    own, _, published = rest.partition("genloss reproduce")
-    said = r"[\d,.]+ (?:s|min)(?=\. Result)|(?<=CPU cores[,:] )[\d.]+ (?:s|min)"  # "14 s.  Result", "CPU cores: 3 min"
-    run, reproduce = (re.search(said, " ".join(part.split())) for part in (own, published))
-    return f"{question}?", paper.strip(" ()."), (run[0] if run else "", reproduce[0] if reproduce else "")
-
-
-def _list() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("experiment", "question", "paper"):
-        table.add_column(column)
-    table.add_column("run", justify="right", no_wrap=True)
-    table.add_column("reproduce", justify="right", no_wrap=True)
-    for name, text in experiments().items():
-        question, paper, (run, reproduce) = described(text)
-        table.add_row(name, question, paper, run, reproduce)
-    Console().print(table)
-    return 0
-
-
-def metrics() -> dict[str, list[list[str]]]:
-    """Probe -> its metrics as its docstring gives them: name, what it is, unit, direction, cost."""
-    found: dict[str, list[list[str]]] = {}
-    for file in sorted((HERE.parent / "simulator" / "probes").glob("*.py")):
-        for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.ClassDef):
-                lines = (ast.get_docstring(node) or "").splitlines()
-                rows = [[part.strip() for part in line.split(" | ")] for line in lines if line.count(" | ") == 4]
-                if rows:
-                    found[node.name] = rows
-    return found
-
-
-def _metrics() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("probe", "metric", "what it is", "unit", "direction", "cost"):
-        table.add_column(column, no_wrap=column in ("probe", "metric"))
-    for probe, rows in metrics().items():
-        for i, row in enumerate(rows):
-            table.add_row("" if i else probe, *row)
-        table.add_section()
-    Console().print(table)
-    return 0
 
 
 # run, plan, sweep, fork
@@ -355,7 +296,7 @@ def _mesh(options: argparse.Namespace) -> Any:
             raise GenlossError("Several processes share a run on one mesh; say which with --mesh, such as 8x1.")
         return None
     chain, _, batch = options.mesh.partition("x")
-    if not (chain.isdigit() and batch.isdigit()):
+    if not all(n.isdecimal() and n.isascii() and len(n) < 7 for n in (chain, batch)):
         raise GenlossError(f"--mesh takes two numbers of devices, such as 8x1; it was given '{options.mesh}'.")
     return devices(int(chain), int(batch))
 

@@ -209,8 +209,24 @@ def overridden(chain: Any, rest: list[str], prog: str, usage: str | None) -> tup
             token = f"--{path}{equals}{value}"
         words.append(token)
     values = _quietly(lambda: tyro.cli(form, args=words, prog=prog, use_underscores=True))
+    for path in found:
+        if path in given and not _is_bounded(value := getattr(values, names[path])):
+            raise GenlossError(f"--{path} takes finite numbers, and whole ones below 2^31; it was given {value}.")
     changes = {p: v for p in found if p in given and (v := getattr(values, names[p])) != found[p].value}
     return (spec.override(chain, changes) if changes else chain), given
+
+
+def _is_bounded(value: Any) -> bool:
+    """Whether numbers in a field's value are finite, and whole ones such as a size may have."""
+    import math
+
+    from simulator.schedule import Schedule
+
+    if isinstance(value, Schedule):
+        value = value.values
+    if isinstance(value, tuple):
+        return all(map(_is_bounded, value))
+    return abs(value) < 2**31 if isinstance(value, int) else not isinstance(value, float) or math.isfinite(value)
 
 
 def swept(path: str, value: Any, text: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from simulator import spec
+from simulator import memory, spec
 from simulator.chain import Chain, key_for, with_info
 from simulator.mesh import Layout, agreed, whole
 from simulator.pool import Pool
@@ -99,6 +99,8 @@ def run(
     `RunFailed` where a checkpoint cannot be written.
     """
     check(key, generations, replicates, every)
+    chains = (replicates or 1) * (len(chain.values) if isinstance(chain, Sweep) else 1)
+    memory.check(chain.chain if isinstance(chain, Sweep) else chain, generations, chains, mesh.size if mesh else 1)
     if store is None:
         return Drive(chain, key, generations, replicates, mesh).go(None, every, save_seconds, report)
     store = store if isinstance(store, Store) else Store(store)

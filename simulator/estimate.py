@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from simulator import spec
+from simulator import memory, spec
 from simulator.chain import Chain
 from simulator.drive import Drive, check, kept
 from simulator.sweep import Sweep
@@ -27,6 +27,8 @@ def estimate(
 ) -> dict[str, str]:
     """Sizes of a run and its expected time, from timing some of its work (which compiles it), on a mesh if given."""
     check(key, generations, replicates, every)
+    number = (replicates or 1) * (len(chain.values) if isinstance(chain, Sweep) else 1)
+    memory.check(chain.chain if isinstance(chain, Sweep) else chain, generations, number, mesh.size if mesh else 1)
     drive = Drive(chain, key, generations, replicates, mesh)
     state = drive.init()
     chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)

@@ -89,7 +89,7 @@ class Store:
     def steps(self) -> list[int]:
         """Last generations of the complete checkpoints."""
         found = (self.path / "checkpoints").glob("*/_CHECKPOINT_METADATA")
-        return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
+        return sorted(int(file.parent.name) for file in found if file.parent.name.isdecimal())
 
     def params(self, generation: int | None = None) -> Leaves:
         """The parameters of a generation whose checkpoint is there (None: the last), as their leaves."""
@@ -118,7 +118,7 @@ class Store:
     def pictures(self) -> dict[int, Path]:
         """Generation -> samples/T.png."""
         found = (self.path / "samples").glob("*.png")
-        return {int(file.stem): file for file in found if file.stem.isdigit()}
+        return {int(file.stem): file for file in found if file.stem.isdecimal()}
 
     def ceiling(self) -> dict[str, float]:
         """ceiling.json: what the probes say of real rows, by metric; empty where it was not measured."""

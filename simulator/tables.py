@@ -36,7 +36,11 @@ def opened(path: str, train: str, test: str) -> Any:
         if split not in dataset:
             raise GenlossError(
                 f"{path} has no split '{split}'; it has: {', '.join(dataset)}."
-                + (" A held-out share can be cut from the train split with test='20%'." if split == test else "")
+                + (
+                    " A held-out share can be cut from the train split with test='20%' (--source.test 20%)."
+                    if split == test
+                    else ""
+                )
             )
     return dataset
 

@@ -113,6 +113,35 @@ def test_a_reader_that_has_gone_is_no_failure():
         assert process.stderr.read() == b"" and process.wait() == 0
 
 
+def test_ctrl_c_is_one_sentence_and_exit_code_130_at_any_instant(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """While a run goes on; where something swallows the exception; and in a process that has done all but end."""
+    import os
+    import signal
+
+    def press(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def swallowed(*_: Any) -> None:
+        try:
+            press()
+        except BaseException:
+            return
+
+    for way in (press, swallowed):
+        monkeypatch.setattr("experiments.command.listing.experiments", lambda way=way: way() or {})
+        assert main(["list"]) == 130
+        said = capsys.readouterr().err.strip()
+        assert said.startswith("genloss: stopped") and len(said.splitlines()) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    late = "import atexit, os, signal, sys; from experiments.cli import main\nsys.argv[1:] = ['list']\ncode = main()\n"
+    late += "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\nsys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, cwd=HERE.parent)
+    assert done.returncode == 130 and done.stderr.strip() == said
+
+
 def test_list(capsys: pytest.CaptureFixture[str]):
     assert main(["list"]) == 0
     assert "digits" in capsys.readouterr().out
@@ -133,7 +162,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "real share above 1": (["run", "digits", "--recipe.recipes.2.real", "1.5"], "must be between 0 and 1"),
     "not a number": (["run", "digits", "--recipe.recipes.2.real", "half"], "neither a number nor a schedule"),
     "more rows than there are": (["run", "digits", "--real", "5000"], "the 'train' split of digits has 1438"),
-    "no generations": (["run", GAUSSIAN, "--generations", "0"], "at least 1 generation"),
+    "no generations": (["run", GAUSSIAN, "--generations", "0"], "--generations is 0 and must be at least 1."),
     "not finite": (["run", VAE, "--generator.learning-rate", "1e18", "--generator.clip", "1e30"], "is not finite"),
     "no generations of a schedule": (["run", "digits", "--recipe.recipes.2.real", "cosine:1,0,0"], "give at least 1"),
     "no warmth": (["run", VAE, "--generator.warmup", "2"], "below 1"),
@@ -152,6 +181,25 @@ BAD: dict[str, tuple[list[str], str]] = {
     "sweep of nan": (["sweep", GAUSSIAN, "--over", "generator.bias=1,nan"], "takes numbers separated by commas"),
     "sweep twice": (["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5,1.0"], "a value twice in '1,0.5,1.0'"),
     "sweep of text": (["sweep", GAUSSIAN, "--over", "start=1,2"], "holds 'scratch', and what is swept is a number"),
+    "a seed of another's stream": (["run", GAUSSIAN, "--seed", "4294967296"], "must be at most 4,294,967,295"),
+    "a seed below 0": (["plan", GAUSSIAN, "--seed", "-1"], "--seed is -1 and must be at least 0."),
+    "a digit that is none": (["run", GAUSSIAN, "--generations", "²"], "from 1 to 2,147,483,647; it was given '²'"),
+    "a mesh of such": (["plan", GAUSSIAN, "--mesh", "²x1"], "two numbers of devices, such as 8x1"),
+    "generations without end": (["run", GAUSSIAN, "--generations", "1" + "0" * 20], "must be at most 2,147,483,647"),
+    "generations beyond memory": (["run", SWEEP, "--generations", "100000000"], "GB; give fewer generations"),
+    "rows beyond memory": (["run", GAUSSIAN, "--rows", "2000000000"], "rows, and it holds at most 2,147,483,647"),
+    "rows beyond counting": (["run", GAUSSIAN, "--rows", "1" + "0" * 20], "whole ones below 2^31"),
+    "no replicates": (["run", GAUSSIAN, "--replicates", "0"], "--replicates is 0 and must be at least 1."),
+    "seconds that are no number": (["run", GAUSSIAN, "--save-seconds", "nan"], "takes a finite number"),
+    "a field that is no number": (["run", GAUSSIAN, "--generator.bias", "nan"], "takes finite numbers"),
+    "a field without end": (["run", GAUSSIAN, "--generator.bias", "inf"], "takes finite numbers"),
+    "no folder": (["run", GAUSSIAN, "--out", ""], "--out takes the name of a file or folder; it was given ''"),
+    "a ratio without end": (
+        ["contaminate", "--real", ".", "--ratio", "1e999999999", "--out", "x"],
+        "--ratio takes a share such as 0.4",
+    ),
+    "no command of ours": (["ruin"], "invalid choice: 'ruin'"),
+    "nothing to show": (["show"], "required: RUN"),
     "sweep of words": (["sweep", GAUSSIAN, "--over", "generator.bias=low,high"], "numbers separated by commas"),
     "fork to nowhere": (["fork", "none", "--at", "1"], "holds no run"),
     "fork by too few": (["fork", "none", "--at", "1", "--processes", "here,2"], "takes HOST:PORT,N,I"),

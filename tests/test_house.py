@@ -79,7 +79,7 @@ def test_help_and_list_import_nothing_heavy():
 
 
 def test_every_experiment_has_a_docstring_with_its_command_and_result():
-    from experiments.cli import described, experiments
+    from experiments.command.listing import described, experiments
 
     for name, text in experiments().items():
         assert f"genloss run {name}" in text and "Result" in text, name

@@ -27,6 +27,6 @@ def test_every_file_is_in_the_tree():
 
 
 def test_every_experiment_is_named():
-    from experiments.cli import experiments
+    from experiments.command.listing import experiments
 
     assert all(f"`{name}`" in TEXT for name in experiments())

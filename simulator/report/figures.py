@@ -30,7 +30,7 @@ SUPPORTING = ("fit.", "diversity.", "fidelity.", "downstream.", "diet.")
 def shown(known: Iterable[str], most: int = 9) -> list[str]:
     """The metrics to show of those a run has: the headlines, then those of the user's own probes, one number each."""
     known = list(dict.fromkeys(known))
-    own = [m for m in known if not m.startswith(SUPPORTING) and not m.rpartition(".")[2].isdigit()]
+    own = [m for m in known if not m.startswith(SUPPORTING) and not m.rpartition(".")[2].isdecimal()]
     return [*[m for m in HEADLINES if m in known], *own][:most] or [m for m in known if m != "fit.mass"][:6] or known
 
 
@@ -41,7 +41,7 @@ def single(known: Iterable[str]) -> list[str]:
 
 def _is_beside(metric: str) -> bool:
     last = metric.rpartition(".")[2]
-    return last.isdigit() or last.endswith(("rows", "error"))
+    return last.isdecimal() or last.endswith(("rows", "error"))
 
 
 COLOURS = ("#c1272d", "#0072b2", "#e69f00", "#009e73", "#7b3fa0", "#56b4e9", "#8c6d31", "#000000")

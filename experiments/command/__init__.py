@@ -1,0 +1,1 @@
+"""What the `genloss` command is made of, beyond `experiments/cli.py`."""

@@ -1,0 +1,43 @@
+"""Whether a run fits into memory, asked before anything is made."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+
+from simulator.chain import Chain
+from simulator.types import GenlossError
+
+MOST = 2**31 - 1  # generations and slots are counted in 32 bits
+
+
+def check(chain: Chain, generations: int, chains: int, devices: int = 1) -> None:
+    """Raises where the pools of so many chains, or their records, could not be held."""
+    if generations > MOST:
+        raise GenlossError(f"`generations` is {generations:,} and must be at most {MOST:,}.")
+    slots = chain.capacity(generations)
+    if max(slots, generations) * chains < 10**6:  # too few to be counted
+        return
+    if max(slots, chain.real, chain.rows) > MOST:
+        raise GenlossError(
+            f"{generations:,} generations need a pool of {slots:,} rows, and it holds at most {MOST:,}; give fewer "
+            "generations or rows, or a recipe that forgets, such as Window."
+        )
+    rows = jax.eval_shape(lambda: chain.model.sample(jax.random.key(0), chain.model.init(jax.random.key(0)), 1))
+    row = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(rows)) + 12  # origin, birth, weight
+    record = 4 * (1 + len(chain.probes)) * generations  # a number a probe at least
+    need, there = chains * (row * slots + record), devices * _memory()
+    if need > there:
+        raise GenlossError(
+            f"{generations:,} generations need {need / 1e9:,.0f} GB of pools ({slots:,} rows of {row:,} B a chain) and "
+            f"records, and there are {there / 1e9:,.0f} GB; give fewer generations, rows or chains, or a recipe that "
+            "forgets, such as Window."
+        )
+
+
+def _memory() -> int:
+    """Bytes of one device."""
+    stats: dict[str, Any] = jax.local_devices()[0].memory_stats() or {}
+    return int(stats.get("bytes_limit", 0)) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
