@@ -198,7 +198,7 @@ def show(rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
     for row in rows:
         table.add_row(*row)
-    Console(markup=False).print(table)
+    Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def reproduce_all(chosen: Sequence[str], out: Path) -> int:
