@@ -12,7 +12,7 @@ left is 0.40 ± 0.09, 0.999 ± 0.009 and 0.997 ± 0.012 for replace, accumulate 
 The published grid: d in 1, 3, 10, 31, 100 times n in 10, 32, 100, 316, 1,000 (n > d), 100 iterations; replace and
 accumulate by cohorts, 1,000 seeds; subsample row by row, 100 seeds.  Two CPU cores: 143 s.  Result: of
 all 20 cells and 100 iterations the largest difference from the law is 2.6 standard errors for log determinants under
-replace, 1.9 and 3.6 for traces under accumulate and subsample; traces under replace, which are products, 2.2 at n = 1,000.
+replace, 1.9 and 3.6 for traces under accumulate and subsample; traces under replace, which are products, 2.2 at 1,000.
 """
 
 from __future__ import annotations
