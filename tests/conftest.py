@@ -1,6 +1,7 @@
 """What tests share: means compared with closed forms in their own standard errors, and small chains."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,17 @@ def cases(table: Mapping[str, Any], quick: str) -> list[Any]:
         pytest.param(*(case if isinstance(case, tuple) else (case,)), id=name, marks=marks[name])
         for name, case in table.items()
     ]
+
+
+def scattered(*shape: int, seed: int = 0) -> np.ndarray:
+    """Numbers of mean 0 and variance 1 that no library draws: stored references stay those of the same input."""
+    n = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    return np.sqrt(12) * (np.modf(43758.5453 * np.sin(12.9898 * n + 78.233 * seed + 1) + 1e5)[0] - 0.5)
+
+
+def reference(name: str) -> Any:
+    """What another library said, as tests/references/make.py stored it."""
+    return json.loads((Path(__file__).parent / "references" / f"{name}.json").read_text())["values"]
 
 
 def moments(key: jax.Array, view: Any) -> dict[str, jax.Array]:

@@ -13,6 +13,7 @@ import pytest
 from conftest import assert_mean
 from flax import nnx
 from test_drive import close, same
+from test_schedulers import CASES
 
 from generators import Diffusion, Gaussian
 from generators.nets.denoiser import Denoiser
@@ -516,22 +517,6 @@ def test_what_diffusers_cannot_read_is_not_written():
 
 # diffusers, on torch: schedules, and each step by itself.
 
-DDPM: dict[str, Any] = {
-    "plain": {},
-    "scaled": {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
-    "cosine": {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample", "variance_type": "fixed_large"},
-    "sigmoid": {"beta_schedule": "sigmoid", "timestep_spacing": "linspace", "clip_sample": False},
-    "range": {"clip_sample_range": 0.3, "variance_type": "fixed_small_log", "steps_offset": 1},
-    "zero": {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
-    "given": {"trained_betas": np.linspace(0.001, 0.1, 60).tolist(), "num_train_timesteps": 60},
-}
-DDIM: dict[str, Any] = {
-    **{name: {k: v for k, v in c.items() if k != "variance_type"} for name, c in DDPM.items() if name != "sigmoid"},
-    "end": {"set_alpha_to_one": False, "steps_offset": 1, "prediction_type": "v_prediction"},
-    "linspace": {"timestep_spacing": "linspace"},
-}
-CASES = [("DDPMScheduler", c) for c in DDPM.values()] + [("DDIMScheduler", c) for c in DDIM.values()]
-
 
 def theirs(name: str, config: Any) -> Any:
     import diffusers
@@ -542,7 +527,7 @@ def theirs(name: str, config: Any) -> Any:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("name", "config"), CASES, ids=[f"{a}-{b}" for a, b in CASES])
+@pytest.mark.parametrize(("name", "config"), CASES.values(), ids=CASES)
 def test_schedules_against_diffusers(name: str, config: Any):
     _, scheduler = theirs(name, config)
     noise = read({"_class_name": name, **config})
@@ -554,7 +539,7 @@ def test_schedules_against_diffusers(name: str, config: Any):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("steps", [7, 20])
-@pytest.mark.parametrize(("name", "config"), CASES, ids=[f"{a}-{b}" for a, b in CASES])
+@pytest.mark.parametrize(("name", "config"), CASES.values(), ids=CASES)
 def test_a_step_against_diffusers(name: str, config: Any, steps: int):
     """Every step of a sampler by itself, from its own x; what torch holds in float32 is made double, since what is left
     of 1 - ᾱ_t/ᾱ_t' in float32 is not the step but its rounding.

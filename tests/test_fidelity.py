@@ -11,7 +11,7 @@ import ot
 import pytest
 import scipy.linalg
 import scipy.stats
-from conftest import assert_mean
+from conftest import assert_mean, reference, scattered
 from prdc import compute_prdc
 
 from generators import Gaussian
@@ -242,21 +242,21 @@ def test_memory_does_not_grow_with_the_square_of_the_rows():
 # Against libraries of torch.
 
 
-@pytest.fixture(scope="module")
-def torch_metrics() -> tuple[Any, Any, Any, Any]:
-    """(torch, its image metrics, images, features [n, d] of them): features are a fixed projection of the pixels."""
-    import warnings
+def two_sets() -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8 [2, 120, 3, 6, 6], a matrix [108, 12] that makes features of their pixels)."""
+    images = np.clip(127 + 60 * scattered(2, 120, 3, 6, 6), 0, 255).astype(np.uint8)
+    images[1] //= 2
+    return images, (0.1 * scattered(108, 12, seed=1)).astype(np.float32)
 
+
+def torchmetrics_say() -> tuple[float, float]:
+    """(Fréchet distance, kernel distance) of the two."""
     import torch
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
 
     torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torchmetrics.image.fid import FrechetInceptionDistance
-        from torchmetrics.image.kid import KernelInceptionDistance
-    matrix = points(3 * 6 * 6, 12, 0.1)
-    images = CHANCE.integers(0, 256, (2, 120, 3, 6, 6)).astype(np.uint8)
-    images[1] //= 2
+    images, matrix = two_sets()
 
     class Features(torch.nn.Module):
         num_features = 12
@@ -265,24 +265,28 @@ def torch_metrics() -> tuple[Any, Any, Any, Any]:
             return x.reshape(x.shape[0], -1).float() / 255 @ torch.from_numpy(matrix)
 
     def metric(kind: Any, **options: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = kind(Features(), **options)
-            found.update(torch.from_numpy(images[0]), real=True)
-            found.update(torch.from_numpy(images[1]), real=False)
-            return found.compute()
+        found = kind(Features(), **options)
+        found.update(torch.from_numpy(images[0]), real=True)
+        found.update(torch.from_numpy(images[1]), real=False)
+        return found.compute()
 
-    rows = images.reshape(2, 120, -1).astype(np.float32) / 255 @ matrix
-    frechet = metric(FrechetInceptionDistance)
-    return frechet, metric(KernelInceptionDistance, subsets=1, subset_size=120), rows[0], rows[1]
+    kid, _ = metric(KernelInceptionDistance, subsets=1, subset_size=120)
+    return float(metric(FrechetInceptionDistance)), float(kid)
+
+
+def test_frechet_and_kid_are_what_torchmetrics_said():
+    images, matrix = two_sets()
+    real, fake = images.reshape(2, 120, -1).astype(np.float32) / 255 @ matrix
+    found, expected = probe(Fidelity(), fake, real), reference("fidelity")
+    assert float(found["frechet"]) == pytest.approx(expected["frechet"], rel=1e-3)
+    assert float(found["kid"]) == pytest.approx(expected["kid"], rel=1e-3)
 
 
 @pytest.mark.torch
-def test_frechet_and_kid_against_torchmetrics(torch_metrics: tuple[Any, Any, Any, Any]):
-    fid, (kid, _), real, fake = torch_metrics
-    found = probe(Fidelity(), fake, real)
-    assert float(found["frechet"]) == pytest.approx(float(fid), rel=1e-3)
-    assert float(found["kid"]) == pytest.approx(float(kid), rel=1e-3)
+@pytest.mark.filterwarnings("ignore")
+def test_torchmetrics_say_what_is_stored():
+    expected = reference("fidelity")
+    assert torchmetrics_say() == pytest.approx((expected["frechet"], expected["kid"]), rel=1e-4)
 
 
 # What all of them must be.

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import cases
+from conftest import cases, reference, scattered
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from generators import hub
+from generators import hub, layout
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet
 from simulator import GenlossError
@@ -110,7 +110,7 @@ def torch() -> Any:
     return torch
 
 
-def reference(torch: Any, config: dict[str, Any]) -> Any:
+def of_torch(torch: Any, config: dict[str, Any]) -> Any:
     """diffusers' own model, every weight of it random."""
     import diffusers
 
@@ -125,8 +125,7 @@ def reference(torch: Any, config: dict[str, Any]) -> Any:
 
 
 def batch(loaded: hub.Loaded, n: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    chance = np.random.default_rng(0)
-    x = chance.normal(size=(n, *loaded.shape)).astype(np.float32)
+    x = scattered(n, *loaded.shape).astype(np.float32)
     return x, np.array([1, 17, 49][:n], np.float32), np.arange(n) % (loaded.classes or 1)
 
 
@@ -157,7 +156,7 @@ QUICK = "tiny; cifar; classes; dit; dit, learned variance; resnet resampling; sk
 @pytest.mark.torch
 @pytest.mark.parametrize("config", cases(CONFIGS, QUICK))
 def test_a_model_of_diffusers_says_the_same_here_and_back_there(config: dict[str, Any], torch: Any, tmp_path: Path):
-    model = reference(torch, config)
+    model = of_torch(torch, config)
     numbers = config.get("class_embed_type") == "timestep"
     loaded = hub.load(str(stored(model, tmp_path / "theirs")), classes=5 if numbers else None)
     rows = batch(loaded)
@@ -176,10 +175,37 @@ def test_a_model_of_diffusers_says_the_same_here_and_back_there(config: dict[str
     assert jax.tree.all(jax.tree.map(np.array_equal, again.params, params))
 
 
+REFERENCES = ("tiny", "classes", "dit", "resnet resampling", "dit, learned variance", "skip, attending", "no attention")
+
+
+def determined(name: str) -> hub.Loaded:
+    """A model of these configurations with weights that no library draws."""
+    network, shape, classes = layout.network_of(CONFIGS[name], Path(name), 10**6)
+    leaves, tree = jax.tree.flatten(hub.skeleton(network, shape, classes)[1])
+    scales = [0.2 if leaf.ndim == 1 else np.prod(leaf.shape[:-1]) ** -0.5 for leaf in leaves]
+    made = [
+        jnp.asarray(s * scattered(*a.shape, seed=i), jnp.float32)
+        for i, (s, a) in enumerate(zip(scales, leaves, strict=True))
+    ]
+    return hub.Loaded(network, shape, classes, jax.tree.unflatten(tree, made), None)
+
+
+def told(said: np.ndarray) -> np.ndarray:
+    """What is kept of what a network tells of a batch."""
+    return said.reshape(-1)[::5]
+
+
+@pytest.mark.parametrize("name", cases({name: name for name in REFERENCES}, "tiny; classes; dit"))
+def test_a_model_says_what_diffusers_said_of_the_same_weights(name: str):
+    loaded = determined(name)
+    found, expected = told(ours(loaded, *batch(loaded))), np.array(reference("denoisers")[name])
+    assert np.abs(expected).max() > 0.1 and np.abs(found - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+
+
 @pytest.mark.torch
 def test_the_gradient_is_that_of_torch(torch: Any, tmp_path: Path):
     """Of the mean squared error with respect to every weight."""
-    model = reference(torch, CONFIGS["classes"])
+    model = of_torch(torch, CONFIGS["classes"])
     loaded = hub.load(str(stored(model, tmp_path)))
     (x, t, label), target = batch(loaded), np.random.default_rng(1).normal(size=(3, 8, 8, 1)).astype(np.float32)
     said = model(

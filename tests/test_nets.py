@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import cases
+from conftest import cases, reference, scattered
 from flax import nnx
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from generators.nets.convnet import Conv, ConvNet, GroupNorm, halved
 from generators.nets.inception import Inception, mean
@@ -21,7 +21,7 @@ from generators.nets.patches import cut
 from generators.nets.vit import Attending, ViT
 from simulator import Dataset, GenlossError
 from simulator.probes.classifier import skeleton
-from simulator.probes.features import Learned, Stored, save
+from simulator.probes.features import Learned, Stored, _named
 
 SMALL = {
     "mlp": partial(MLP, hidden=(32,)),
@@ -207,30 +207,53 @@ def torch_features(weights: dict[str, np.ndarray], images: np.ndarray, side: int
         return x.mean((2, 3)).numpy()
 
 
+def weighted() -> dict[str, np.ndarray]:
+    """A state dict of Inception: weights and statistics that no library draws."""
+    like = jax.eval_shape(lambda: nnx.as_pure(nnx.split(Inception((8, 8, 3), 20, rngs=nnx.Rngs(0)), nnx.Param)[1]))
+    found = {}
+    for i, (name, leaf) in enumerate(sorted(_named(like).items())):
+        scale = np.prod(leaf.shape[1:]) ** -0.5 * 2**0.5 if leaf.ndim > 1 else 0.1
+        centre = 1.0 if name.endswith(("bn.weight", "var")) else 0.0
+        found[name] = (centre + scale * scattered(*leaf.shape, seed=i)).astype(np.float32)
+    return found
+
+
+def pictured() -> np.ndarray:
+    """Two images [2, 32, 32, 3] in [0, 1]."""
+    return (0.5 + scattered(2, 32, 32, 3) / 4).astype(np.float32)
+
+
+def some(features: np.ndarray) -> np.ndarray:
+    """Those that are kept."""
+    return np.asarray(features)[:, ::16]
+
+
+def features_of(weights: dict[str, np.ndarray], side: int, folder: Path) -> Any:
+    """(rows -> features) by a file as other frameworks write it."""
+    file = folder / "inception.safetensors"
+    counters = {f"{m}.bn.num_batches_tracked": np.zeros((), np.int64) for m in ("Conv2d_1a_3x3", "Mixed_5b.branch1x1")}
+    save_file({**weights, **counters, "AuxLogits.conv0.conv.weight": np.zeros(1, np.float32)}, file)
+    space = Stored(partial(Inception, side=side), str(file), outputs=20)
+    learned = space.prepare(jax.random.key(0), Dataset.digits())
+    embed = jax.jit(space)
+    return lambda images: np.asarray(embed({"image": jnp.asarray(images)}, learned))
+
+
+@pytest.mark.slow
+def test_inception_says_what_torch_said_of_the_same_weights(tmp_path: Path):
+    expected = np.array(reference("inception")).reshape(2, -1)
+    found = some(features_of(weighted(), 75, tmp_path)(pictured()))
+    assert np.abs(expected).max() > 0.1 and np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 @pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [75, 299])
 def test_inception_against_torch(side: int, tmp_path: Path):
-    """Random weights and statistics, through a file as other frameworks write it."""
-    network, file = partial(Inception, side=side), tmp_path / "inception.safetensors"
-    params = nnx.as_pure(nnx.split(Inception((8, 8, 3), 20, rngs=nnx.Rngs(0)), nnx.Param)[1])
-    save(file, {"network": params})
-    weights, chance = load_file(file), np.random.default_rng(0)
-    for name, leaf in weights.items():
-        if ".bn." in name:
-            low, high = (0.5, 1.5) if name.endswith(("weight", "var")) else (-0.2, 0.2)
-            weights[name] = chance.uniform(low, high, leaf.shape).astype(np.float32)
-    counters = {f"{m}.bn.num_batches_tracked": np.zeros((), np.int64) for m in ("Conv2d_1a_3x3", "Mixed_5b.branch1x1")}
-    save_file({**weights, **counters, "AuxLogits.conv0.conv.weight": np.zeros(1, np.float32)}, file)
-    space = Stored(network, str(file), outputs=20)
-    learned = space.prepare(jax.random.key(0), Dataset.digits())
-    images = chance.random((2, 32, 32, 3), np.float32)
-    embed = jax.jit(space)
-    found = np.asarray(embed({"image": jnp.asarray(images)}, learned))
-    expected = torch_features(weights, images.transpose(0, 3, 1, 2), side)
+    """Random weights and statistics."""
+    embed, images = features_of(weighted(), side, tmp_path), pictured()
+    found, expected = embed(images), torch_features(weighted(), images.transpose(0, 3, 1, 2), side)
     assert found.shape == (2, 2048) and np.abs(expected).max() > 0.1
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
     if side == 299:
-        grey = {"image": jnp.asarray(images[..., :1])}
-        same = {"image": jnp.asarray(images[..., :1].repeat(3, -1))}
-        assert np.allclose(embed(grey, learned), embed(same, learned), rtol=1e-3, atol=1e-4)
+        assert np.allclose(embed(images[..., :1]), embed(images[..., :1].repeat(3, -1)), rtol=1e-3, atol=1e-4)

@@ -1,17 +1,16 @@
 """Schedules and single steps of samplers against what diffusers said, which tests/references/schedulers.json keeps."""
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import reference
 
 from generators.noise import Noise, Steps, read, step
 
-REFERENCES = json.loads((Path(__file__).parent / "references" / "schedulers.json").read_text())["values"]
+REFERENCES = reference("schedulers")
 DDPM: dict[str, Any] = {
     "plain": {},
     "scaled": {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
