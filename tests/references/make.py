@@ -51,7 +51,7 @@ def schedulers() -> tuple[Any, list[str]]:
                     x, told, z = (torch.from_numpy(a) for a in inputs(i))
                     more: dict[str, Any] = {}
                     if kind == "DDPMScheduler":
-                        diffusers.schedulers.scheduling_ddpm.randn_tensor = lambda *_, z=z, **__: z
+                        diffusers.schedulers.scheduling_ddpm.randn_tensor = lambda *_, z=z, **__: z  # pyright: ignore
                     elif kind == "DDIMScheduler":
                         more = {"eta": eta, "variance_noise": z if eta else None}
                     scheduler._step_index = i
