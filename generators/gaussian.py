@@ -28,8 +28,9 @@ class GaussianParams(NamedTuple):
     @property
     def log_det(self) -> Array:
         """[], in nats; -inf where a direction is lost."""
-        root = jnp.diagonal(cholesky(self.cov) if self.cov.shape[-1] > 1 else jnp.sqrt(self.cov))  # [d]
-        return jnp.where(jnp.isnan(root).any(), -jnp.inf, 2 * jnp.log(root).sum())
+        lower = cholesky(self.cov) if self.cov.shape[-1] > 1 else jnp.sqrt(self.cov)  # [d, d]
+        root = jnp.diagonal(lower, axis1=-2, axis2=-1)  # [d]
+        return jnp.where(jnp.isnan(root).any(-1), -jnp.inf, 2 * jnp.log(root).sum(-1))
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class FactoredParams(NamedTuple):
     @property
     def log_det(self) -> Array:
         """[], in nats."""
-        return 2 * self.log_scale.sum()
+        return 2 * self.log_scale.sum(-1)
 
 
 class GaussianCohort(NamedTuple):

@@ -18,6 +18,11 @@ class PerClassParams(NamedTuple):
     share: Array  # [classes]: probability of each label
     models: Params  # leaves [classes, ...]: the inner generator of each
 
+    @property
+    def probs(self) -> Array:
+        """[classes]: the shares, under the name that categories have."""
+        return self.share
+
 
 @dataclass(frozen=True)
 class PerClass:

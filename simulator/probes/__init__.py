@@ -11,7 +11,7 @@ from simulator.probes.lineage import Lineage
 from simulator.probes.masked import Masked
 from simulator.probes.memorisation import DietEntropy, Memorisation
 from simulator.probes.paired import Captioning, Retrieval
-from simulator.probes.parameters import Categories, LogDet, Moments, Rate, Risk, Wasserstein
+from simulator.probes.parameters import Categories, LogDet, LogRate, Moments, Rate, Risk, Wasserstein
 from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
 from simulator.probes.robustness import Robustness
 from simulator.probes.spectrum import Spectrum
@@ -37,6 +37,7 @@ __all__ = [
     "Likelihood",
     "Lineage",
     "LogDet",
+    "LogRate",
     "Manifold",
     "Masked",
     "Memorisation",

@@ -1,6 +1,7 @@
 """What the fitted parameters of the exact models say, where the truth is known; theory is drawn over these.
 
 Each reads `view.params`; none looks at rows, so a chain measured by them alone draws nothing beyond what it eats.
+Of the members of a `Society` each takes the mean.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Moments:
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         return {
             "variance": view.params.variances.mean() / self.variance,  # [d] -> []
-            "mean_error": ((view.params.mean - self.mean) ** 2).sum() / self.variance,
+            "mean_error": ((view.params.mean - self.mean) ** 2).sum(-1).mean() / self.variance,
         }
 
 
@@ -44,7 +45,7 @@ class LogDet:
     variance: Positive = 1.0  # σ0², of every coordinate
 
     def __call__(self, key: Key, view: View) -> Array:
-        return view.params.log_det - view.params.mean.shape[-1] * jnp.log(self.variance)
+        return view.params.log_det.mean() - view.params.mean.shape[-1] * jnp.log(self.variance)
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,15 @@ class Wasserstein:
 
     def __call__(self, key: Key, view: View) -> Array:
         values = eigvalsh(view.params.cov)  # [d]
-        return (view.params.mean**2).sum() + ((jnp.sqrt(jnp.maximum(values, 0)) - 1) ** 2).sum()
+        each = (view.params.mean**2).sum(-1) + ((jnp.sqrt(jnp.maximum(values, 0)) - 1) ** 2).sum(-1)  # []
+        return each.mean()
 
 
 @dataclass(frozen=True)
 class Categories:
     """Fitted shares p of categories: how many are left, whether it is one, and the chance that two draws differ.
+
+    Of `PerClass` they are those of the labels.
 
     left: number of p_i > 0; fixed: 1 where one is left; heterozygosity: 1 - Σ p², in [0, 1).
 
@@ -72,8 +76,8 @@ class Categories:
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         p = view.params.probs  # [size]
-        left = (p > 0).sum()
-        return {"left": left, "fixed": left == 1, "heterozygosity": 1 - (p**2).sum()}
+        left = (p > 0).sum(-1)  # []
+        return {"left": left.mean(), "fixed": (left == 1).mean(), "heterozygosity": (1 - (p**2).sum(-1)).mean()}
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,19 @@ class Rate:
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         (rate,) = view.params  # []
-        return {"rate": rate, "alive": rate > 0}
+        return {"rate": rate.mean(), "alive": (rate > 0).mean()}
+
+
+@dataclass(frozen=True)
+class LogRate:
+    """log of the fitted mean of a model of one number: what its typical chain does, where the mean is kept by a few.
+
+    log_rate | logarithm of the fitted mean | nats; -inf where the rate is 0 | neither | O(1)
+    """
+
+    def __call__(self, key: Key, view: View) -> Array:
+        (rate,) = view.params  # []
+        return jnp.log(rate).mean()
 
 
 @dataclass(frozen=True)
@@ -99,4 +115,4 @@ class Risk:
     """
 
     def __call__(self, key: Key, view: View) -> Array:
-        return ((view.params.coef - view.generator.init(key).coef) ** 2).sum()
+        return ((view.params.coef - view.generator.init(key).coef) ** 2).sum(-1).mean()

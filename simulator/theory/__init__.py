@@ -12,6 +12,7 @@ from simulator.theory.counts import (
     expected_distinct,
     expected_support,
     exponential_log_mean,
+    exponential_log_steps,
     exponential_second_moment,
     fixation,
     fresh_heterozygosity,
@@ -25,6 +26,7 @@ from simulator.theory.counts import (
     tempered,
     zipf_missing_mass,
 )
+from simulator.theory.designs import averaged_risk
 from simulator.theory.gaussian import (
     accumulate_variance,
     biased_variance,
@@ -49,7 +51,7 @@ from simulator.theory.golden import (
 )
 from simulator.theory.kept import keep, kept
 from simulator.theory.overlay import Overlay, overlay, overlays, sentences
-from simulator.theory.regression import accumulate_risk, interpolate_risk, replace_risk, subsample_risk
+from simulator.theory.regression import accumulate_risk, interpolate_risk, line_risk, replace_risk, subsample_risk
 from simulator.theory.smoothing import (
     preferred,
     smoothed_density,
@@ -67,6 +69,7 @@ __all__ = [
     "accumulate_heterozygosity",
     "accumulate_risk",
     "accumulate_variance",
+    "averaged_risk",
     "biased_variance",
     "category_count",
     "category_loss",
@@ -74,6 +77,7 @@ __all__ = [
     "expected_distinct",
     "expected_support",
     "exponential_log_mean",
+    "exponential_log_steps",
     "exponential_second_moment",
     "fixation",
     "fixed_real_limit",
@@ -86,6 +90,7 @@ __all__ = [
     "interpolate_risk",
     "keep",
     "kept",
+    "line_risk",
     "linear_workflow",
     "mean_fixation_time",
     "missing_mass",

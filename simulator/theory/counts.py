@@ -171,7 +171,12 @@ def exponential_log_mean(n: int, generations: int) -> tuple[Values, Values]:
     (derived: the mean of n standard exponentials is Gamma(n)/n).
     """
     t = fits(generations)
-    return t * (digamma(n) - np.log(n)), t * float(polygamma(1, n))
+    return t * exponential_log_steps(np.asarray(n)), t * float(polygamma(1, n))
+
+
+def exponential_log_steps(n: Values) -> Values:
+    """What a fit to n samples of a model adds to E[log m]: ψ(n) - log n, for each n (derived)."""
+    return digamma(n) - np.log(n)
 
 
 def exponential_second_moment(n: int, generations: int, accumulate: bool = False) -> Values:

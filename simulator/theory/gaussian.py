@@ -18,15 +18,15 @@ def fits(generations: int) -> Values:
 
 
 def replace_variance(n: int, generations: int, ddof: int = 0) -> Values:
-    """E[S_t] under replace: (1 - 1/n)^t for ML, 1 for U (Shumailov et al. 2024; Kazdan et al. 2024)."""
-    t = fits(generations)
-    return np.ones_like(t) if ddof else (1 - 1 / n) ** t
+    """E[S_t] under replace: ((n-1)/(n-ddof))^t, which is (1 - 1/n)^t for ML and 1 for U (Shumailov et al. 2024; Kazdan
+    et al. 2024).
+    """
+    return ((n - 1) / (n - ddof)) ** fits(generations)
 
 
 def replace_mean_error(n: int, generations: int, ddof: int = 0) -> Values:
-    """V_t under replace: 1 - (1 - 1/n)^t for ML, t/n for U."""
-    t = fits(generations)
-    return t / n if ddof else 1 - (1 - 1 / n) ** t
+    """V_t under replace: Σ_{k=0..t-1} r^k/n, r = (n-1)/(n-ddof): 1 - (1 - 1/n)^t for ML, t/n for U."""
+    return biased_variance(n, 1.0, generations, ddof)[1]
 
 
 def replace_std(n: int, generations: int, ddof: int = 0) -> Values:
@@ -52,14 +52,15 @@ def replace_median_std(n: int, generations: int, ddof: int = 0) -> Values:
     return np.exp((replace_log_variance(n, generations, ddof)[0] + shift) / 2)
 
 
-def biased_variance(n: int, bias: float, generations: int) -> tuple[Values, Values]:
-    """(E[S_t], V_t) under replace, U, where samples come from N(m, λS) (MAD, arXiv:2307.01850): λ^(t-1), and
+def biased_variance(n: int, bias: float, generations: int, ddof: int = 1) -> tuple[Values, Values]:
+    """(E[S_t], V_t) under replace where samples come from N(m, λS) (MAD, arXiv:2307.01850): for U λ^(t-1), and
     Σ_{k=0..t-1} λ^k/n.
 
-    The first fit eats real rows, which carry no bias, so exponents count the fits on samples.
+    In general r^t λ^(t-1) and Σ_{k=0..t-1} (rλ)^k/n, r = (n-1)/(n-ddof) (derived).  The first fit eats real rows,
+    which carry no bias, so exponents count the fits on samples.
     """
-    t = fits(generations)
-    return bias ** (t - 1), np.cumsum(bias ** (t - 1)) / n
+    t, r = fits(generations), (n - 1) / (n - ddof)
+    return r**t * bias ** (t - 1), np.cumsum((r * bias) ** (t - 1)) / n
 
 
 def accumulate_variance(n: int, generations: int) -> Values:
@@ -78,9 +79,9 @@ def subsample_variance(n: int, generations: int) -> Values:
 def fresh_share(n: int, share: float, generations: int, bias: float = 1.0, ddof: int = 0) -> tuple[Values, Values]:
     """(E[S_t], V_t) with a share α of fresh real rows each generation, the rest from the last model (derived).
 
-    V' = (1-α)²V + α/n + (1-α)λS/n;  T = α + (1-α)(V + λS);  S' = (T - V')·(1 for ML, n/(n-1) for U).
+    V' = (1-α)²V + α/n + (1-α)λS/n;  T = α + (1-α)(V + λS);  S' = (T - V')·n/(n - ddof).
     """
-    scale = n / (n - 1) if ddof else 1.0
+    scale = n / (n - ddof)
     mean_error, variance = [1 / n], [(1 - 1 / n) * scale]
     for _ in range(generations - 1):
         v, s = mean_error[-1], bias * variance[-1]

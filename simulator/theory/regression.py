@@ -17,6 +17,18 @@ def replace_risk(rows: int, dim: int, generations: int, noise: float = 1.0) -> V
     return fits(generations) * _determined(rows, dim, noise)
 
 
+def line_risk(writers: Values, rows: Values, dim: int, noise: float, real_noise: float) -> Values:
+    """Where fit t eats rows[t-1] rows of one writer, the fit numbered writers[t-1] from 0 or the truth (-1) (derived).
+
+    R_t = R_writer + σ²d/(n-d-1), σ the noise of the writer's rows: their covariates owe nothing to their writer.
+    """
+    found = np.zeros(len(rows))
+    for t, (writer, n) in enumerate(zip(writers, rows, strict=True)):
+        before = found[writer] if writer >= 0 else 0.0
+        found[t] = before + _determined(int(n), dim, noise if writer >= 0 else real_noise)
+    return found
+
+
 def accumulate_risk(rows: int, dim: int, generations: int, noise: float = 1.0, shared: bool = False) -> Values:
     """When all t·n rows are kept.
 

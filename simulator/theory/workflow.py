@@ -4,34 +4,36 @@ A linear fit is an average of what its rows say, θ_t = Σ_j w_{t,j} (θ_{parent
 parameter (for a real row the truth, 0) plus its own noise.  So θ_t is a linear function of the noise of all rows, and
 following its covariances gives its variance under every recipe that does not look at what is in the rows.
 
-Rows of one data set are exchangeable, so it is enough to follow data sets: how much of each a fit eats, and how that
-mass lies on its rows.  A recipe that draws rows at random draws anew at every fit, and then only the moments of one
-draw matter; they are exact where the numbers of rows drawn from each data set are fixed, or where the last step is a
-uniform `Subsample`, and are averaged over draws of the recipe otherwise.
+Weights of different fits are independent of each other, as their keys are; so of a draw of weights only the means
+E[w_{t,j}] and, at the fit itself, E[w_{t,j} w_{t,k}] matter, and it is enough to follow classes of rows of one data set
+that have the same mean weights at every fit.  Without chance these are the rows that weigh the same, whatever tells
+them apart, and the law is exact.  With chance, rows that what comes before the first draw treats alike are taken for a
+class, unless draws of the recipe contradict it, and then each row is followed by itself.  Moments of the draws are
+exact where the numbers of rows drawn from each class are fixed, or where the last step is a uniform `Subsample`, and
+are averaged over draws of the recipe otherwise.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.pool import Pool
-from simulator.recipe import Accumulate, Select, Subsample, Then
+from simulator.recipe import Accumulate, Subsample, Then
 from simulator.schedule import at
 from simulator.theory.gaussian import Values
-from simulator.types import Array, GenlossError, Key, Recipe, Rows, State
+from simulator.theory.table import TRUTH, Table, plain
+from simulator.types import GenlossError, Recipe
 
 if TYPE_CHECKING:
     from simulator.chain import Chain
 
-TRUTH = -1  # the parent of a real row
-WORK = 100_000_000  # rows x fits (or data sets² x fits / 10) beyond which no law is computed: some seconds
-DRAWN = 2_000_000  # rows x fits for a recipe that draws rows, which is a sort
+WORK = 500_000_000  # rows x fits (or classes² x fits / 2) beyond which no law is computed: some seconds
+DRAWN = 10_000_000  # rows x fits of one draw of a recipe with chance, beyond which no law is computed
+SPENT = 2_000_000  # rows x fits of all draws together, where more than the least number are taken
+DRAWS = 4, 400  # least and most draws
 
 
 def linear_workflow(shares: Values, parents: Values | None = None) -> Values:
@@ -52,16 +54,18 @@ def linear_workflow(shares: Values, parents: Values | None = None) -> Values:
 
 
 class Portions(NamedTuple):
-    """What each of T fits eats of the data sets that a chain ever sees, under one or several draws of its recipe."""
+    """What each of T fits eats of the rows that a chain ever sees, by classes of rows whose mean weights are the same,
+    under one or several draws of its recipe.
+    """
 
-    share: Values  # [draws, T, sources]: share of the diet's mass
-    square: Values  # [draws, T, sources]: Σ over rows of their squared share
-    eaten: Values  # [draws, T, sources]: rows of weight above 0
+    share: Values  # [draws, T, classes]: share of the diet's mass
+    square: Values  # [draws, T, classes]: Σ over rows of their squared share
+    eaten: Values  # [draws, T, classes]: rows of weight above 0
     mass: Values  # [draws, T]: the weight of the diet, in rows
-    parents: Values  # [sources]: the fit that wrote the data set; -1 for real rows
-    births: Values  # [sources]: the generation it was born in
-    held: Values  # [sources]: rows of the data set
-    each: Values  # [sources]: rows that a row stands for; 1 but for cohorts
+    parents: Values  # [classes]: the fit that wrote the rows; -1 for real rows
+    births: Values  # [classes]: the generation they were born in
+    held: Values  # [classes]: rows of the class
+    each: Values  # [classes]: rows that a row stands for; 1 but for cohorts
     drawn_from: (
         Values  # [T]: where rows are drawn uniformly, `share` is expected and this the rows to draw from; else 0
     )
@@ -70,17 +74,10 @@ class Portions(NamedTuple):
     def draws(self) -> int:
         return self.share.shape[0]
 
-
-def seen_through(model: Any) -> tuple[Any, int]:
-    """(the generator, rows each of its rows stands for): a `Cohort` of n rows is the sufficient statistic of them."""
-    return (model.generator, int(model.n)) if type(model).__name__ == "Cohort" else (model, 1)
-
-
-def plain(recipe: Recipe) -> Recipe:
-    """The recipe with every `Select` replaced by what it selects."""
-    if isinstance(recipe, Select):
-        return plain(recipe.recipes[int(recipe.index)])
-    return Then(*map(plain, recipe.recipes)) if isinstance(recipe, Then) else recipe
+    @property
+    def data_set(self) -> Values:
+        """The fit that is the first to eat the rows, [classes]."""
+        return self.births + (self.parents != TRUTH)
 
 
 def portions(chain: Chain, generations: int, draws: int | None = None) -> Portions:
@@ -88,37 +85,61 @@ def portions(chain: Chain, generations: int, draws: int | None = None) -> Portio
     no difference, else as many as take some seconds).
 
     Raises `GenlossError` where there is no law: the recipe reads the rows, so that its weights are not known without
-    them, or tells rows of one data set apart by their place; and where the work would be too large.
+    them; and where the work would be too large.
     """
-    recipe = plain(chain.recipe)
-    uniform = _without_subsample(recipe)
-    if uniform is not None and draws is None:
-        before, size = uniform
-        found = _weighed(chain, before, generations, 1)
-        if (subsampled := _subsampled(found, size)) is not None:
-            return subsampled
-    return _weighed(chain, recipe, generations, draws)
+    recipe, table = plain(chain.recipe), Table(chain, generations)
+    chance, reads_rows = table.reads(recipe)
+    if reads_rows:
+        raise GenlossError(f"{_named(recipe)} looks at the rows, and no law is known for what it chooses.")
+    if generations * len(table) > (DRAWN if chance else WORK):
+        raise GenlossError(f"A law for {generations} fits on up to {len(table):,} rows takes too long to compute.")
+    certain, rest = _split(recipe, table)
+    member = table.alike(certain)  # [rows]: class
+    if not rest:
+        return _portions(table, member, _sums(table, certain, member)[None])
+    if len(rest) == 1 and isinstance(rest[0], Subsample) and draws is None:
+        before = _portions(table, member, _sums(table, certain, member)[None])
+        if (found := _subsampled(before, rest[0].size)) is not None:
+            return found
+    return _drawn(table, recipe, member, draws)
 
 
-def _without_subsample(recipe: Recipe) -> tuple[Recipe, Any] | None:
-    """(the recipe before a last `Subsample`, its size)."""
-    *steps, last = recipe.recipes if isinstance(recipe, Then) and recipe.recipes else (recipe,)
-    return (Then(*steps) if steps else Accumulate(), last.size) if isinstance(last, Subsample) else None
+def _named(recipe: Recipe) -> str:
+    return getattr(recipe, "__name__", type(recipe).__name__)
+
+
+def _split(recipe: Recipe, table: Table) -> tuple[Recipe, tuple[Recipe, ...]]:
+    """(what the recipe does before it first draws at random, the steps from there on)."""
+    steps: tuple[Recipe, ...] = recipe.recipes if isinstance(recipe, Then) else (recipe,)
+    n = next((n for n in range(len(steps), 0, -1) if not table.reads(Then(*steps[:n]))[0]), 0)
+    return (Then(*steps[:n]) if n else Accumulate()), steps[n:]
+
+
+def _sums(table: Table, recipe: Recipe, member: Values) -> Values:
+    """[T, classes, 3] of weights, of their squares, and of rows that weigh something, by class, without chance."""
+    some, held = np.unique(member, return_index=True, return_counts=True)[1:]  # [classes]: a row of each; how many
+    if table.fits * len(some) > WORK / 10:
+        raise GenlossError(f"A law for {table.fits} fits on {len(some):,} classes of rows takes too long to compute.")
+
+    @jax.jit
+    def weights() -> Any:
+        return jax.lax.map(lambda t: table.weight(recipe, jax.random.key(0), t)[some], jnp.arange(table.fits))
+
+    weight = np.asarray(weights(), np.float64)  # [T, classes]
+    return np.stack([weight, weight**2, weight > 0], -1) * held[:, None]
 
 
 def _subsampled(found: Portions, size: Any) -> Portions | None:
-    """The portions of a uniform draw of `size` rows, where all rows weigh the same and none of them was drawn.
+    """The portions of a uniform draw of `size` rows, where at each fit all rows that are eaten weigh the same.
 
     A row is drawn with probability k/N, a pair of rows with k(k-1)/(N(N-1)).
     """
-    eaten = found.eaten[0]  # [T, sources]
+    share, eaten = found.share[0], found.eaten[0]  # [T, classes]
     total = eaten.sum(-1)  # [T]: N
-    same = np.allclose(found.share[0], eaten / total[:, None]) and len(set(found.each)) == 1
-    if found.draws > 1 or not same or not ((eaten == 0) | (eaten == found.held)).all():
+    if not np.allclose(share, eaten / total[:, None]) or len(set(found.each)) > 1:
         return None
     wanted = np.array([float(jnp.round(at(size, t))) for t in range(len(total))])
     k = np.minimum(wanted, total)  # [T]
-    share = found.share[0]
     return found._replace(
         square=(share / k[:, None])[None],
         eaten=(share * k[:, None])[None],
@@ -127,87 +148,66 @@ def _subsampled(found: Portions, size: Any) -> Portions | None:
     )
 
 
-def _weighed(chain: Chain, recipe: Recipe, generations: int, draws: int | None) -> Portions:
-    chain = dataclasses.replace(chain, recipe=recipe)
-    capacity = chain.capacity(generations)
-    rows = jax.eval_shape(lambda: chain.source.draw(jax.random.key(0), capacity))
-    random, reads_rows = _reads(recipe, rows, capacity)
-    if reads_rows:
-        raise GenlossError(f"{_named(recipe)} looks at the rows, and no law is known for what it chooses.")
-    if (work := generations * capacity) > (DRAWN if random else WORK):
-        raise GenlossError(f"A law for {generations} fits on up to {capacity:,} rows takes too long to compute.")
-    fresh = jnp.zeros(chain.fresh) if chain.fresh else None
-    sources = 2 * generations  # real rows by birth, then synthetic ones
+def _drawn(table: Table, recipe: Recipe, member: Values, draws: int | None) -> Portions:
+    """The portions of a recipe with chance, under several draws of it."""
+    many = draws or int(np.clip(SPENT // (table.fits * len(table)), *DRAWS))
 
-    def fit(state: State, key: Key) -> tuple[State, Array]:
-        state = chain.take_in(state, fresh)
-        pool = state.pool.weighed(jnp.ones(capacity))
-        blank = jax.tree.map(
-            lambda a: jnp.zeros(a.shape, a.dtype), rows
-        )  # of the right shapes; no weight depends on it
-        weight = pool.weighed(recipe(key, state.t, pool.replace(rows=blank))).weight  # [capacity]
-        source = jnp.where(pool.filled, pool.birth + pool.synthetic * generations, sources)
-        parts = jnp.stack([weight, weight**2, weight > 0], 1)  # [capacity, 3]
-        sums = jax.ops.segment_sum(parts, source, sources + 1)[:sources]  # [sources, 3]
-        return chain.remember(state, None, jnp.zeros(chain.rows)), sums
+    def drawn(member: Values) -> tuple[Values, Values]:
+        """(sums [draws, T, classes, 3], weights added over draws [T, rows])."""
+        classes = member.max() + 1
 
-    @jax.jit
-    def once(key: Key) -> Array:
-        state = State(jnp.int32(0), None, Pool.of(jnp.zeros(chain.real), capacity), key)
-        return jax.lax.scan(fit, state, jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(generations)))[1]
+        @jax.jit
+        def sums(weight: Any) -> Any:
+            parts = jnp.stack([weight, weight**2, weight > 0], -1)  # [some, T, rows, 3]
+            by_class = jax.vmap(jax.vmap(lambda part: jax.ops.segment_sum(part, jnp.asarray(member), classes)))
+            return by_class(parts), weight.sum(0)
 
-    def several(n: int) -> Portions:
-        keys = jax.random.split(jax.random.key(0), n)
-        found = np.stack([np.asarray(once(key), np.float64) for key in keys])  # [draws, T, sources, 3]
-        return _portions(chain, found, generations, random)
+        parts = [sums(weight) for weight in table.several(recipe, many)]
+        found = np.concatenate([np.asarray(part, np.float64) for part, _ in parts])
+        return found, np.sum([np.asarray(total, np.float64) for _, total in parts], 0)
 
-    found = several(draws or (2 if random else 1))
-    if found.draws == 1 or draws:
-        return found
-    return several(int(np.clip(DRAWN // (2 * work), 4, 400)))
+    found, total = drawn(member)
+    if (apart := _told_apart(member, found, total)).any():  # rows of these classes are followed one by one
+        member = np.unique(np.where(apart[member], member.max() + 1 + np.arange(len(member)), member), True)[1]
+        found, _ = drawn(member)
+    return _portions(table, member, found, fixed=draws is None)
 
 
-def _named(recipe: Recipe) -> str:
-    return getattr(recipe, "__name__", type(recipe).__name__)
+def _told_apart(member: Values, found: Values, total: Values) -> Values:
+    """Whether draws contradict that rows of a class have the same mean weights at every fit, [classes].
+
+    With a_k the weights [rows] of draw k about their mean over the class, Σ_{k<l} a_k·a_l has the mean 0 if they do,
+    since draws are independent, and a variance of Σ_{k<l} |a_k|²|a_l|²/(n - 1) if rows are exchangeable; else its mean
+    is as many times the spread of the mean weights.  What goes unnoticed changes the law by less than draws do.
+    """
+    held = np.bincount(member)  # [classes]
+    size = found[..., 1] - found[..., 0] ** 2 / held  # [draws, T, classes]: |a_k|²
+    mean = found[..., 0].sum(0) / held  # [T, classes]
+    both = np.stack([np.bincount(member, row) for row in (total - mean[:, member]) ** 2])  # [T, classes]: |Σ_k a_k|²
+    product = (both - size.sum(0)).sum(0) / 2  # [classes]
+    spread = np.maximum((size.sum(0) ** 2 - (size**2).sum(0)).sum(0) / 2 / np.maximum(held - 1, 1), 0)  # [classes]
+    rounding = 1e-6 * found[..., 1].sum((0, 1))  # [classes]
+    overall = product.sum() > 4 * np.sqrt(spread.sum()) + rounding.sum()
+    return (held > 1) & (product > (1 if overall else 4) * np.sqrt(spread) + rounding)
 
 
-def _reads(recipe: Recipe, rows: Rows, capacity: int) -> tuple[bool, bool]:
-    """Whether the weights depend on the recipe's key, and whether they depend on what is in the rows."""
+def _portions(table: Table, member: Values, found: Values, fixed: bool = True) -> Portions:
+    """From sums [draws, T, classes, 3] of weights, of their squares, and of rows that weigh something.
 
-    def weigh(key: Key, rows: Rows, t: Array, tags: Array) -> Array:
-        return recipe(key, t, Pool(rows, tags, tags, tags.astype(jnp.float32)))
-
-    traced = jax.make_jaxpr(weigh)(jax.random.key(0), rows, jnp.int32(0), jnp.zeros(capacity, jnp.int32)).jaxpr
-
-    def reach_the_weights(variables: Sequence[Any]) -> bool:
-        reached = set(map(id, variables))
-        for equation in traced.eqns:
-            if any(id(variable) in reached for variable in equation.invars):
-                reached |= set(map(id, equation.outvars))
-        return any(id(variable) in reached for variable in traced.outvars)
-
-    return reach_the_weights(traced.invars[:1]), reach_the_weights(traced.invars[1:-2])
-
-
-def _portions(chain: Chain, found: Values, generations: int, random: bool) -> Portions:
-    """From sums [draws, T, sources, 3] of weights, of their squares, and of rows that weigh something."""
-    parents = np.concatenate([np.full(generations, TRUTH), np.arange(generations)])
-    births = np.tile(np.arange(generations), 2)
-    held = np.concatenate([[chain.real], np.full(generations - 1, chain.fresh), np.full(generations, chain.rows)])
-    of_real, of_synthetic = seen_through(getattr(chain.source, "generator", None))[1], seen_through(chain.generator)[1]
-    each = np.where(parents == TRUTH, of_real, of_synthetic)  # [sources]
-    ever = found[..., 0].any((0, 1))  # [sources]: eaten at some fit
-    weight, square, eaten = np.moveaxis(found[:, :, ever], -1, 0)  # [draws, T, sources] each
-    parents, births, held, each = parents[ever], births[ever], held[ever], each[ever]
-    if not random and not np.allclose(weight**2, held * square, rtol=1e-3):
-        raise GenlossError(f"{_named(chain.recipe)} tells rows of one data set apart, and no law is known for that.")
+    With `fixed` several draws become one where they make no difference to any class.
+    """
+    some, held = np.unique(member, return_index=True, return_counts=True)[1:]  # [classes]
+    ever = found[..., 0].any((0, 1))  # [classes]: eaten at some fit
+    weight, square, eaten = np.moveaxis(found[:, :, ever], -1, 0)  # [draws, T, classes] each
+    some, held = some[ever], held[ever]
+    each = table.each[some]
     mass = (weight * each).sum(-1)  # [draws, T]
     if not mass.all():
         raise GenlossError("The recipe leaves nothing to eat at some generation; loosen it.")
     share, square = weight * each / mass[..., None], square * (each / mass[..., None]) ** 2
-    if random and np.array_equal(eaten, np.broadcast_to(eaten[:1], eaten.shape)) and np.allclose(share, share[:1]):
+    if fixed and np.array_equal(eaten, np.broadcast_to(eaten[:1], eaten.shape)) and np.allclose(share, share[:1]):
         share, square, eaten, mass = share[:1], square[:1], eaten[:1], mass[:1]  # which rows does not matter
-    return Portions(share, square, eaten, mass, parents, births, held, each, np.zeros(generations))
+    return Portions(share, square, eaten, mass, table.parent[some], table.birth[some], held, each, np.zeros(table.fits))
 
 
 def follow(
@@ -222,8 +222,8 @@ def follow(
     E[S_t] = W/(W - ddof)·(Σ_j w_j E[row_j²] - V_t).
     """
     _, fits, sources = found.share.shape
-    if fits * sources * (found.share > 0).sum(-1).max() > 10 * WORK:
-        raise GenlossError(f"A law for {fits} fits on {sources} data sets takes too long to compute.")
+    if fits * sources * (found.share > 0).sum(-1).max() > 2 * WORK:
+        raise GenlossError(f"A law for {fits} fits on {sources:,} classes of rows takes too long to compute.")
     covariance = np.zeros((fits + 1, fits + 1))  # C; the last row and column, index -1, are the truth's
     shared = np.zeros((sources, fits + 1))  # D
     variance = np.zeros(fits + 1)
