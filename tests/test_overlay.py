@@ -112,7 +112,7 @@ GAUSSIANS = {
     "draws from new rows": gaussian(Then(Replace(), Subsample(4)), real=4, rows=3, fresh=2),
     "fixed real rows, all of them": gaussian(Mix(real=0.4, size=15), real=6, rows=15),
     "fixed real rows, some of them": gaussian(Mix(real=0.4, size=15), real=20, rows=15),
-    "real rows of all times": gaussian(Mix(real=0.5, size=8), real=4, rows=8, fresh=2),
+    "real rows of all times": gaussian(Mix(real=0.5, size=8), real=4, rows=8, fresh=1),
     "two generations": gaussian(Mix(real=0.2, size=10, window=2), real=10, rows=10),
     "schedule": gaussian(Mix(real=schedule("linear", 0.8, 0.0, 6), size=10), real=10, rows=10),
     "golden weights": gaussian(Then(Replace(), Reweigh(real=0.618)), real=8, rows=12, fresh=8),
@@ -120,7 +120,6 @@ GAUSSIANS = {
     "decay": gaussian(Decay(0.4), bias=0.9, real=6, rows=9),
     "augment": gaussian(Augment(ratio=0.6), real=10, rows=10),
     "select": gaussian(Select((Accumulate(), Window(2)), 1), real=10, rows=10),
-    "fresh rows kept": gaussian(Mix(real=0.75, size=8), real=2, rows=8, fresh=6),
     "another truth": chain_of(Gaussian(3), Window(2), Moments(0.5, 2.0), SHIFTED, n=12),
     "a truth of another kind": chain_of(Gaussian(2), Decay(0.5), Moments(0.5, 2.0), MODES, n=9),
     "any divisor": gaussian(Replace(), 2, 2, real=14, rows=14),
@@ -138,8 +137,9 @@ GAUSSIANS = {
 
 
 QUICK = (
-    "replace; subsample; fresh share; fixed real rows, some of them; fresh rows kept; schedule; golden weights; "
-    "any divisor; contaminated, then mixed; by place, at random; a truth of another kind; society"
+    "replace; subsample; fresh share; fixed real rows, some of them; real rows of all times; golden weights; "
+    "window, three dimensions; any divisor; contaminated, then mixed; by place, at random; a truth of another kind; "
+    "society"
 )
 
 

@@ -95,6 +95,7 @@ TILTED = (
 def _mean_error(facts: Facts, probe: Moments) -> tuple[Values, str]:
     mean, cov = facts.spread
     if facts.curates is not None:
+        _variance(facts, probe)  # which says what else there is to say
         raise GenlossError("the error of the mean of curated rows has no law at a finite number of rows.")
     _, error, said = _gaussian(facts)
     off = ((mean - probe.mean) ** 2).sum()  # of the truth itself
@@ -161,9 +162,7 @@ def _kept_whole(facts: Facts) -> None:
     copies = size * share[some] / eaten[some]  # of each row
     even = np.allclose(e.square[some] * eaten[some], share[some] ** 2, rtol=1e-3)
     if not (even and np.allclose(copies, np.rint(copies), atol=1e-3)):
-        raise GenlossError(
-            "an estimate whose centres are drawn from the diet has no law; set `size` to the diet's rows."
-        )
+        raise GenlossError("no law is known for centres that are drawn from the diet; set `size` to the rows in it.")
 
 
 # Counts.
