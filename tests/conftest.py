@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,20 @@ def real_data() -> Path:
     return Path(os.environ["GENLOSS_DATA"])
 
 
+def may_mount() -> bool:
+    """Whether this process may mount file systems (CAP_SYS_ADMIN, Linux)."""
+    status = Path("/proc/self/status")
+    found = re.search(r"CapEff:\s*(\w+)", status.read_text()) if status.exists() else None
+    return found is not None and bool(int(found[1], 16) >> 21 & 1)
+
+
 # What tests need that an installation may lack: those so marked are left out where it does, and the summary says so.
 NEEDS = {
     "torch": (
         all(importlib.util.find_spec(name) for name in ("torch", "torchmetrics", "transformers")),
         "need the extra `torch`; without it what torch says is read from tests/references",
     ),
+    "mount": (may_mount(), "mount a file system to fill, which takes root"),
     "data": ("GENLOSS_DATA" in os.environ, "need the folder of data sets that GENLOSS_DATA names"),
 }
 MISSING = {mark: why for mark, (there, why) in NEEDS.items() if not there}
