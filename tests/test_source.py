@@ -231,7 +231,7 @@ def test_what_cannot_be_read_of_a_column_of_images_is_said_truthfully(tmp_path: 
 
 def test_an_image_folder_is_read_like_every_set_of_images(tmp_path: Path):
     """Sixteen bits, orientation and an end that is missing: `decode` says how; and colour if any image has colour."""
-    pictures(tmp_path, "train", 4, classes=2)
+    pictures(tmp_path, "train", 10, classes=2)
     deep = CHANCE.integers(0, 65536, (6, 6)).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "train" / "kind0" / "0.png")
     exif = Image.Exif()
@@ -241,7 +241,7 @@ def test_an_image_folder_is_read_like_every_set_of_images(tmp_path: Path):
     grey = Dataset.load(tmp_path, test="25%").split
     all_of = lambda split: {x.tobytes() for part in split[:2] for x in part["image"]}  # noqa: E731
     assert {(deep >> 8).astype(np.uint8).tobytes(), turned[::-1, ::-1].tobytes()} <= all_of(grey)
-    assert grey.train["image"].shape == (6, 6, 6, 1)
+    assert grey.train["image"].shape == (15, 6, 6, 1)
     Image.new("RGB", (6, 6), (9, 99, 200)).save(tmp_path / "train" / "kind1" / "last.png")
     colour = Dataset.load(tmp_path, test="25%", side=6).split  # other arguments: what was read is kept
     assert colour.train["image"].shape[1:] == (6, 6, 3)
