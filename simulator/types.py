@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 from simulator.pool import Pool, Rows
@@ -80,8 +81,17 @@ class View(NamedTuple):
     prepared: Mapping[Any, Any] = {}  # what probes and their feature spaces learned before generation 0, by themselves
 
     def embed(self, features: Callable[..., Array], rows: Rows) -> Array:
-        """Rows in a feature space, [n, d]."""
-        return features(rows, self.prepared[features]) if features in self.prepared else features(rows)
+        """Rows in a feature space, [n, d] float32; NaN for rows that are not finite, whatever the space makes.
+
+        (A comparison inside of it, a rectifier's say, would make a number of what is none.)
+        """
+        found = features(rows, self.prepared[features]) if features in self.prepared else features(rows)
+        found = jnp.asarray(found, jnp.float32)  # [n, d]
+        for leaf in jax.tree.leaves(rows):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                whole = jnp.isfinite(leaf).all(tuple(range(1, leaf.ndim)))  # [n]
+                found = jnp.where(whole[:, None], found, jnp.nan)
+        return found
 
 
 Probe = Annotated[Callable[[Key, View], Any], "a probe, such as Moments() or a function (key, view) -> array"]

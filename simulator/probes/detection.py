@@ -14,6 +14,7 @@ from simulator.fields import Count, Positive, Share
 from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.features import flat, pictures
+from simulator.probes.finite import where_finite, where_number
 from simulator.probes.memorisation import distinct, entropy
 from simulator.probes.neighbours import nearest
 from simulator.probes.spectrum import rings
@@ -94,7 +95,8 @@ class Detection:
         n = count(new_generated)
         gap = _entropy(embed(real)[:least], self.neighbours) - _entropy(embed(generated)[:least], self.neighbours)
         error = ((m + n + 1) / (12 * m * n)) ** 0.5
-        return {**found, "gap": gap, "error": error, "rows": n, "reference_rows": m}
+        found = where_finite({**found, "gap": gap}, real, generated)
+        return {**found, "error": error, "rows": n, "reference_rows": m}
 
 
 def by_spectrum(known: Rows, weight: Array, new: Rows) -> Array:
@@ -151,12 +153,12 @@ def halves(key: Key, rows: Rows) -> tuple[Rows, Rows]:
 def auroc(real: Array, generated: Array) -> Array:
     """P(generated > real) + P(generated = real)/2 of scores [m] and [n]: the area under the receiver's curve, [].
 
-    Ties count one half, exactly (Mann & Whitney 1947).  Where both follow one continuous law its standard error is
-    sqrt((m + n + 1)/(12 m n)).
+    Ties count one half, exactly (Mann & Whitney 1947); NaN where a score is.  Where both follow one continuous law
+    its standard error is sqrt((m + n + 1)/(12 m n)).
     """
-    real = jnp.sort(real)
-    below, upto = (jnp.searchsorted(real, generated, side=side) for side in ("left", "right"))  # [n] each
-    return ((below + upto) / (2 * real.shape[0])).mean()
+    ranked = jnp.sort(real)
+    below, upto = (jnp.searchsorted(ranked, generated, side=side) for side in ("left", "right"))  # [n] each
+    return where_number(((below + upto) / (2 * real.shape[0])).mean(), jnp.concatenate([real, generated]))
 
 
 def tpr_at(real: Array, generated: Array, fpr: float = 0.01) -> Array:
@@ -166,9 +168,8 @@ def tpr_at(real: Array, generated: Array, fpr: float = 0.01) -> Array:
     """
     m = real.shape[0]
     accused = int(np.floor(fpr * m + 1e-6))  # real rows that may be
-    if accused >= m:
-        return jnp.ones(())
-    return (generated > jnp.sort(real)[m - 1 - accused]).mean()
+    share = jnp.ones(()) if accused >= m else (generated > jnp.sort(real)[m - 1 - accused]).mean()
+    return where_number(share, jnp.concatenate([real, generated]))
 
 
 def _entropy(x: Array, k: int) -> Array:

@@ -13,6 +13,7 @@ from simulator.fields import Count, Positive, Share, check
 from simulator.linalg import eigvalsh
 from simulator.pool import count
 from simulator.probes.features import classes, flat
+from simulator.probes.finite import where_finite
 from simulator.types import Array, GenlossError, Key, View
 
 
@@ -127,13 +128,14 @@ class Modes:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         learned = view.prepared[self.features]
-        logits = self.features.logits(view.synthetic, learned)  # [n, classes]
+        logits = jnp.asarray(self.features.logits(view.synthetic, learned), jnp.float32)  # [n, classes]
         n, kinds = logits.shape
         predicted = logits.argmax(1)  # [n]
         share = _shares(predicted, kinds)  # [classes]
         # The reference is a constant of the program: without the barrier the compiler would classify it.
         reference = jax.lax.optimization_barrier(view.reference)
-        real = _shares(self.features.logits(reference, learned).argmax(1), kinds)  # [classes]
+        of_real = self.features.logits(reference, learned)  # [m, classes]
+        real = _shares(of_real.argmax(1), kinds)  # [classes]
         floor = jnp.maximum(real, 0.5 / count(reference))
         found = {
             "modes": ((share > 0) & (share >= self.least / kinds)).sum(),
@@ -141,12 +143,11 @@ class Modes:
             "confidence": jax.nn.softmax(logits).max(1).mean(),
             "divergence": (share * jnp.log(jnp.where(share > 0, share, 1) / floor)).sum(),
             "histogram": share,
-            "rows": n,
-            "reference_rows": count(reference),
         }
         if isinstance(view.synthetic, dict) and "label" in view.synthetic:
             found["agreement"] = (predicted == view.synthetic["label"]).mean()
-        return found
+        found = where_finite(found, view.synthetic, logits, of_real)
+        return {**found, "rows": n, "reference_rows": count(reference)}
 
 
 def label_entropy(label: Array, kinds: int) -> Array:

@@ -15,6 +15,7 @@ from simulator.fields import Count, Positive
 from simulator.pool import count
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.features import classes, pictures
+from simulator.probes.finite import counted, where_finite
 from simulator.types import Array, Key, View
 
 BINS = 15  # of the calibration error
@@ -77,22 +78,26 @@ class Downstream:
         logits = jax.vmap(judged)(jnp.stack([on_diet, on_samples]))  # [2, m, classes]
         found = jax.vmap(lambda said: scores(said, y))(logits)  # leaves [2, ...]
         senses = {sense: {name: leaf[i] for name, leaf in found.items()} for i, sense in enumerate(("diet", "samples"))}
+        for sense, weight in (("diet", on_diet), ("samples", on_samples)):
+            senses[sense] = where_finite(senses[sense], counted(rows, weight))
         return {**senses, "rows": jnp.float32(n), "reference_rows": jnp.float32(y.shape[0])}
 
 
 def scores(logits: Array, label: Array) -> dict[str, Array]:
     """What `Downstream` reports of logits [m, classes] for rows whose class is label [m]."""
+    logits = jnp.asarray(logits, jnp.float32)
     kinds = logits.shape[1]
     right = (logits.argmax(-1) == label).astype(jnp.float32)  # [m]
     members = jax.nn.one_hot(label, kinds)  # [m, classes]
     by_class = right @ members / members.sum(0)  # [classes]
-    return {
+    found = {
         "accuracy": right.mean(),
         "worst": jnp.nanmin(by_class),
         "class": by_class,
         "calibration": calibration(jax.nn.softmax(logits).max(-1), right),
         "nll": optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(),
     }
+    return where_finite(found, logits)
 
 
 def calibration(confidence: Array, right: Array, bins: int = BINS) -> Array:

@@ -155,6 +155,7 @@ def frechet(a: Array, b: Array) -> Array:
     With any A, B such that AᵀA = C and BᵀB = D the trace is ‖A‖²_F + ‖B‖²_F - 2‖ABᵀ‖_*.  So no product of covariances
     has to have a root, and rounding costs no more than some 1e-6 of tr C + tr D where covariances are singular.
     """
+    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
     shift = a.mean(0)  # [d]
     (mean_a, root_a), (mean_b, root_b) = _moments(a - shift), _moments(b - shift)
     cross = singular_values(_dot(root_a, root_b.T))  # [<= min(n, m, d)]
@@ -193,6 +194,7 @@ def frechet_infinite(a: Array, b: Array, whole: Array) -> Array:
 
 def energy(a: Array, b: Array) -> Array:
     """2E‖X-Y‖ - E‖X-X'‖ - E‖Y-Y'‖ (Székely & Rizzo 2013), unbiased, of rows [n, d] and [m, d], in O(n + m) memory."""
+    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
     shift = a.mean(0)  # [d]: squares of what is far from 0 cancel badly
     return mmd(_minus_distance, a - shift, b - shift)[0]
 
@@ -221,6 +223,7 @@ def mmd(kernel: Callable[[Array, Array], Array], x: Array, y: Array, block: int 
 
     The table of k is symmetric, so only half of it is gone through, by tiles of `block` x `block`.
     """
+    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
     n, m = x.shape[0], y.shape[0]
     block = min(block, max(n, m))
     tiles = -(-max(n, m) // block)

@@ -13,6 +13,7 @@ from simulator.fields import Count, Range, check
 from simulator.pool import count
 from simulator.probes.features import flat
 from simulator.probes.fidelity import Frechet, Manifold
+from simulator.probes.finite import counted, where_finite
 from simulator.types import Array, Generator, Key, View
 
 
@@ -49,4 +50,6 @@ class Generative:
         said = model.sample(for_samples, params, self.rows or count(view.reference))  # leaves [rows, ...]
         of_new = view._replace(params=params, synthetic=said, generator=model)
         shares = Manifold(self.features, self.neighbours)(for_measures, of_new)
-        return {**shares, **Frechet(self.features)(for_measures, of_new)}
+        found = {**shares, **Frechet(self.features)(for_measures, of_new)}
+        rows = found.pop("rows")
+        return {**where_finite(found, counted(view.diet.rows, view.diet.weight)), "rows": rows}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from simulator.fields import Count, Whole, check
 from simulator.pool import NONE, aged, effective_size
+from simulator.probes.finite import where_finite
 from simulator.types import Array, Key, View
 
 
@@ -67,4 +68,4 @@ class Lineage:
         if self.shares:
             place = jnp.where(real != NONE, real, self.shares)  # [n]: beyond the end, which drops it
             found["share"] = jnp.zeros(self.shares).at[place].add(known, mode="drop") / weight.sum()
-        return found
+        return where_finite(found, weight)

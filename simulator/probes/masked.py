@@ -14,6 +14,7 @@ from simulator.fields import Count, Positive, check
 from simulator.pool import Rows, count, draw, take
 from simulator.probes.classifier import Network, in_blocks, started
 from simulator.probes.features import classes, pictures, training
+from simulator.probes.finite import counted, where_finite
 from simulator.probes.tabular import logistic, with_one
 from simulator.types import Array, Key, Params, Source, View
 
@@ -63,11 +64,14 @@ class Masked:
             jax.tree.map(lambda *leaves: jnp.stack(leaves), params, first)
         )  # [2, m, classes]
         accuracy = (log_p.argmax(-1) == test["label"]).mean(-1)  # [2]
-        return {
+        found = {
             "accuracy": accuracy[0],
-            "untrained": accuracy[1],
             "nll": -jnp.take_along_axis(log_p[0], test["label"][:, None], 1).mean(),
             "loss": nnx.merge(graph, params).loss(for_loss, pictures(test)),
+        }
+        return {
+            **where_finite(found, counted(view.diet.rows, view.diet.weight), log_p[0]),
+            "untrained": where_finite(accuracy[1], log_p[1]),
             "rows": count(known),
             "reference_rows": count(test),
         }

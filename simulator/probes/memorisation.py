@@ -16,6 +16,7 @@ from simulator.chance import fold_in
 from simulator.fields import Count, InsideShare, check
 from simulator.pool import Pool, Rows, choose, nth, take
 from simulator.probes.features import flat, training
+from simulator.probes.finite import counted, where_finite
 from simulator.probes.neighbours import nearest
 from simulator.types import Array, GenlossError, Key, Source, View
 
@@ -80,11 +81,12 @@ class Memorisation:
         both = nearest(jnp.concatenate([samples, held_out]), trained, 1, there)[0][:, 0]  # [n + r]
         distance = jnp.sqrt(jnp.where(both < jnp.inf, both, jnp.nan))  # [n + r]
         said, real = distance[: samples.shape[0]], distance[samples.shape[0] :]  # [n], [r]
+        bound = jnp.quantile(real, self.quantile)  # []
         return {
             "generalisation": said.mean(),
             "low": jnp.quantile(said, self.quantile),
             "ratio": said.mean() / real.mean(),
-            "near": jnp.where(jnp.isnan(said), jnp.nan, said <= jnp.quantile(real, self.quantile)).mean(),
+            "near": jnp.where(jnp.isnan(said) | jnp.isnan(bound), jnp.nan, said <= bound).mean(),
         }
 
 
@@ -122,11 +124,8 @@ class DietEntropy:
         x = view.embed(self.features, diet)  # [n, d]
         merged = distinct(x, weight)  # [n]
         used = (weight > 0).sum()
-        return {
-            "entropy": entropy(x, merged, self.neighbours),
-            "copies": 1 - (merged > 0).sum() / used,
-            "rows": used,
-        }
+        found = {"entropy": entropy(x, merged, self.neighbours), "copies": 1 - (merged > 0).sum() / used}
+        return {**where_finite(found, counted(x, weight)), "rows": used}
 
 
 def eaten(key: Key, diet: Pool, most: int) -> tuple[Rows, Array]:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from simulator.probes.finite import where_finite
 from simulator.types import Array, GenlossError
 
 _SPARE = 4  # candidates beyond k whose distance is taken again, without cancellation
@@ -28,14 +29,19 @@ def nearest(
     """The k nearest rows of b [m, d] to each row of a [n, d]: squared distances [n, k], ascending, and indices [n, k].
 
     `there` [m] bool says which rows of b count; of `same` sets (b is a) no row is its own neighbour.  Where there are
-    fewer than k the distance is inf.  Found are the k + 4 that are nearest by the matmul, of which the k nearest by
-    Σ(a - b)² are kept, so a copy is at 0 exactly; which are found is uncertain by some 1e-6 of the rows' squared
-    distance from the mean of b.  `block` is the number of rows of a at a time.  Raises `GenlossError` where k < 1 or
-    b has not so many rows.
+    fewer than k the distance is inf; that of a row that is not finite is NaN, and so are all where such a row of b
+    counts.  Found are the k + 4 that are nearest by the matmul, of which the k nearest by Σ(a - b)² are kept, so a copy
+    is at 0 exactly; which are found is uncertain by some 1e-6 of the rows' squared distance from the mean of b.
+    `block` is the number of rows of a at a time.  Raises `GenlossError` where k < 1 or b has not so many rows.
     """
     most = b.shape[0] - same
     if not 1 <= k <= most:
         raise GenlossError(f"nearest(k={k}) must lie between 1 and {most}, the number of rows to be found among.")
+    # A NaN would be the nearest of all to whatever sorts it.
+    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    known, whole = (jnp.isfinite(x).all(1) for x in (a, b))  # [n], [m]
+    known = known & (whole if there is None else whole | ~there).all()  # [n]
+    a, b = jnp.where(jnp.isfinite(a).all(1)[:, None], a, 0.0), jnp.where(whole[:, None], b, 0.0)
     centre = b.mean(0)  # [d]
     found, index = _select(a - centre, b - centre, min(k + _SPARE, most), there, same, block)  # [n, k + 4]
     size = _block(a.shape[0], index.shape[1] * a.shape[1])
@@ -43,7 +49,7 @@ def nearest(
     _, (squared, index) = _over(
         -(-a.shape[0] // size), step, None, a.shape[0], "their distances", isinstance(found, Tracer)
     )
-    return squared, index
+    return jnp.where(known[:, None], squared, jnp.nan), index
 
 
 def radii(x: Array, k: int, block: int | None = None) -> Array:
@@ -61,8 +67,10 @@ def manifold(real: Array, fake: Array, k: int, block: int | None = None) -> dict
       density: mean number of B(real) that a fake row is in, over k, >= 0; coverage: share of real rows whose ball
       holds a fake row, in [0, 1] (Naeem et al. 2020, arXiv:2002.09797).
     O((n² + m² + nm) d) time, memory of one block.  Pairs whose distance rounding cannot tell from the radius are taken
-    for ties, which are outside.  Raises `GenlossError` where k < 1 or a set has no k + 1 rows.
+    for ties, which are outside.  NaN where a row is not finite.  Raises `GenlossError` where k < 1 or a set has no
+    k + 1 rows.
     """
+    real, fake = given = jnp.asarray(real, jnp.float32), jnp.asarray(fake, jnp.float32)
     (n, d), m = real.shape, fake.shape[0]
     if not 1 <= k < min(n, m):
         raise GenlossError(f"manifold(k={k}) needs k >= 1 and more than k rows in each set; it was given {n} and {m}.")
@@ -77,13 +85,14 @@ def manifold(real: Array, fake: Array, k: int, block: int | None = None) -> dict
     step = functools.partial(_inside, *table, fake, bb, fake_radius, size=size)
     none = jnp.zeros(m, bool)
     hit, (count, covered, recalled) = _over(blocks, step, none, n, "real against fake rows", isinstance(real, Tracer))
-    return {
+    found = {
         "precision": hit.mean(),
         "recall": recalled.mean(),
         # The counts of blocks are whole numbers, and few: a sum over all pairs in float32 would lose some.
         "density": (count.astype(jnp.float32) / (k * m)).sum(),
         "coverage": covered.mean(),
     }
+    return where_finite(found, given)
 
 
 # The blocks.

@@ -18,6 +18,7 @@ from simulator.fields import Count, Positive, check
 from simulator.pool import Rows, count, draw, take
 from simulator.probes.classifier import Network, in_blocks, started
 from simulator.probes.features import pictures
+from simulator.probes.finite import counted, where_finite, where_number
 from simulator.scenes import PAD, START, said
 from simulator.types import Array, GenlossError, Key, Params, View
 
@@ -68,12 +69,13 @@ class Retrieval:
 
         params = {"images": first, "texts": second, "scale": jnp.log(jnp.float32(1 / 0.07))}
         x, y = directions(_trained(self, for_training, loss, params, view), pairs)
+        given = counted(view.diet.rows, view.diet.weight)
         same, near = _same(pairs["caption"]), jnp.matmul(x, y.T, precision="highest")  # [m, m] each
-        return {
+        found = {
             "caption_of_image": {str(k): recall_at(near, same, k) for k in self.ks},
             "image_of_caption": {str(k): recall_at(near.T, same, k) for k in self.ks},
-            "reference_rows": count(pairs),
         }
+        return {**where_finite(found, given), "reference_rows": count(pairs)}
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,9 @@ class Captioning:
         spoken = in_blocks(lambda rows: spoken_of(network, pictures(rows), pairs["caption"].shape[1]), pairs)
         shape = jax.ShapeDtypeStruct((3,), jnp.float32)
         bleu_, cider_, exact = jax.pure_callback(_judged, shape, spoken, pairs["caption"], vmap_method="sequential")
-        return {
-            "bleu": bleu_,
-            "cider": cider_,
-            "exact": exact,
-            "nll": loss(params, pairs),
-            "reference_rows": count(pairs),
-        }
+        found = {"bleu": bleu_, "cider": cider_, "exact": exact, "nll": loss(params, pairs)}
+        given = counted(view.diet.rows, view.diet.weight)
+        return {**where_finite(found, given, params), "reference_rows": count(pairs)}
 
 
 def spoken_of(network: Any, images: Array, length: int) -> Array:
@@ -140,7 +138,7 @@ def spoken_of(network: Any, images: Array, length: int) -> Array:
 def recall_at(near: Array, right: Array, k: int) -> Array:
     """Share of queries with a right answer among the k nearest: near [n, m], right [n, m] bool."""
     _, found = jax.lax.top_k(near, min(k, near.shape[1]))  # [n, k]
-    return jnp.take_along_axis(right, found, 1).any(1).mean()
+    return where_number(jnp.take_along_axis(right, found, 1).any(1).mean(), near)
 
 
 def bleu(spoken: Sequence[str], right: Sequence[str]) -> float:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from simulator.fields import Positive
 from simulator.linalg import eigvalsh
+from simulator.probes.finite import where_finite
 from simulator.types import Array, Key, View
 
 
@@ -45,7 +46,8 @@ class LogDet:
     variance: Positive = 1.0  # σ0², of every coordinate
 
     def __call__(self, key: Key, view: View) -> Array:
-        return view.params.log_det.mean() - view.params.mean.shape[-1] * jnp.log(self.variance)
+        value = view.params.log_det.mean() - view.params.mean.shape[-1] * jnp.log(self.variance)  # -inf: a direction lost
+        return where_finite(value, view.params)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Categories:
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         p = view.params.probs  # [size]
         left = (p > 0).sum(-1)  # []
-        return {"left": left.mean(), "fixed": (left == 1).mean(), "heterozygosity": (1 - (p**2).sum(-1)).mean()}
+        found = {"left": left.mean(), "fixed": (left == 1).mean(), "heterozygosity": (1 - (p**2).sum(-1)).mean()}
+        return where_finite(found, p)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Rate:
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
         (rate,) = view.params  # []
-        return {"rate": rate.mean(), "alive": (rate > 0).mean()}
+        return where_finite({"rate": rate.mean(), "alive": (rate > 0).mean()}, rate)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from simulator.fields import Count, Positive, Range, check
 from simulator.pool import Rows, count
 from simulator.probes.features import flat
 from simulator.probes.fidelity import energy
+from simulator.probes.finite import where_finite, where_number
 from simulator.source import Truth
 from simulator.types import Array, Generator, GenlossError, Key, Params, Source, View
 
@@ -93,14 +94,10 @@ class Likelihood:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         each = log_prob(view.generator, view.params, jax.lax.optimization_barrier(view.reference))  # [m]
-        possible = each > -jnp.inf  # [m]; a NaN is no likelihood either
+        possible = each > -jnp.inf  # [m]
         total = jnp.where(possible, each, 0.0).sum()
-        return {
-            "mean": each.mean(),
-            "finite": total / possible.sum(),
-            "possible": possible.mean(),
-            "rows": len(each),
-        }
+        found = {"mean": each.mean(), "finite": total / possible.sum(), "possible": possible.mean()}
+        return {**where_number(found, each), "rows": len(each)}
 
 
 @dataclass(frozen=True)
@@ -186,12 +183,12 @@ class Centres:
         good = far.min(0) <= self.radius**2  # [n]
         kinds = len(far)
         share = jnp.zeros(kinds).at[nearest].add(1 / len(x))  # [k]
-        return {
+        found = {
             "covered": jnp.zeros(kinds).at[nearest].max(good.astype(jnp.float32)).mean(),
             "quality": good.mean(),
             "entropy": jax.scipy.special.entr(share).sum(),
-            "rows": len(x),
         }
+        return {**where_finite(found, x), "rows": len(x)}
 
 
 def embedded(features: Callable[..., Array], view: View) -> tuple[Array, Array]:
@@ -251,7 +248,7 @@ def quantile_cost(a: Array, b: Array, order: float) -> Array:
 def ascending(x: Array) -> Array:
     """Sorted along the last axis."""
     # As integers in the order of the floats: a CPU sorts those five times as fast.
-    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+    bits = jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
     bits = jnp.sort(bits ^ ((bits >> 31) & 0x7FFFFFFF), axis=-1)
     return jax.lax.bitcast_convert_type(bits ^ ((bits >> 31) & 0x7FFFFFFF), jnp.float32)
 

@@ -13,6 +13,7 @@ from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.corruptions import CORRUPTIONS, SEVERITIES
 from simulator.probes.features import classes, pictures
+from simulator.probes.finite import counted, where_finite
 from simulator.types import Array, GenlossError, Key, Source, View
 
 
@@ -77,8 +78,6 @@ class Robustness:
             "corrupted": table.mean(),
             "corruption": dict(zip(self.corruptions, table.mean(1), strict=True)),
             "severity": {str(s): accuracy for s, accuracy in zip(self.severities, table.mean(0), strict=True)},
-            "rows": (view.diet.weight > 0).sum(),
-            "reference_rows": count(judged),
         }
         if shifted is not None:
             if (shape := jax.eval_shape(pictures, shifted).shape[1:]) != inputs:
@@ -86,7 +85,11 @@ class Robustness:
                     f"Rows of the shifted data set are {list(shape)} and the chain's {list(inputs)}; set its `side`."
                 )
             found["shifted"] = right(shifted)
-        return found
+        return {
+            **where_finite(found, counted(view.diet.rows, view.diet.weight), params),
+            "rows": (view.diet.weight > 0).sum(),
+            "reference_rows": count(judged),
+        }
 
     def _under(self, name: str, rows: Rows, right: Any) -> Array:
         """Accuracy at each severity of a corruption, [severities]."""

@@ -13,6 +13,7 @@ from simulator.fields import Count, NonNegative, Positive, check
 from simulator.linalg import eigh, solve
 from simulator.pool import Rows, count
 from simulator.probes.features import classes, flat
+from simulator.probes.finite import counted, where_finite
 from simulator.types import Array, GenlossError, Key, View
 
 
@@ -44,7 +45,7 @@ class Regression:
 
         def error(weight: Array, rows: Rows) -> Array:
             coef, intercept = regressed(rows["x"], rows["y"], weight, self.ridge)
-            return squared_error(test, coef, intercept)
+            return where_finite(squared_error(test, coef, intercept), counted(rows, weight))
 
         found: dict[str, Any] = {
             "diet": error(view.diet.weight, view.diet.rows),
@@ -91,10 +92,12 @@ class Tabular:
             return flat(rows.get("x", rows))  # [n, d]
 
         def tested(weight: Array, rows: Rows) -> dict[str, Array]:
-            coef = logistic(inputs(rows), rows["label"], weight, kinds, self.penalty, self.steps)
+            x = inputs(rows)  # [n, d]
+            coef = logistic(x, rows["label"], weight, kinds, self.penalty, self.steps)
             log_p = jax.nn.log_softmax(with_one(inputs(test)) @ coef)  # [m, classes]
             right = (log_p.argmax(-1) == test["label"]).mean()
-            return {"accuracy": right, "loss": -jnp.take_along_axis(log_p, test["label"][:, None], 1).mean()}
+            loss = -jnp.take_along_axis(log_p, test["label"][:, None], 1).mean()
+            return where_finite({"accuracy": right, "loss": loss}, counted(x, weight), log_p)
 
         return {
             "diet": tested(view.diet.weight, view.diet.rows),
@@ -112,6 +115,7 @@ def squared_error(rows: Rows, coef: Array, intercept: Array | float = 0.0) -> Ar
 
 def regressed(x: Array, y: Array, weight: Array, ridge: float | Array = 0.0) -> tuple[Array, Array]:
     """Coefficients [d] and intercept [] of the weighted ridge regression of y [n] on x [n, d], of least norm."""
+    x, y = counted((jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)), weight)
     share = weight / weight.sum()  # [n]
     # Normal equations square the condition number: products must not be rounded to tensor-float on accelerators.
     with jax.default_matmul_precision("highest"):
@@ -132,7 +136,7 @@ def regressed(x: Array, y: Array, weight: Array, ridge: float | Array = 0.0) -> 
 def logistic(x: Array, label: Array, weight: Array, kinds: int, penalty: float | Array = 1.0, steps: int = 15) -> Array:
     """Coefficients [d + 1, classes] of a weighted multinomial logistic regression, the intercepts in the last row."""
     x, target = (
-        with_one(x).T,
+        with_one(counted(jnp.asarray(x, jnp.float32), weight)).T,
         jax.nn.one_hot(label, kinds).T,
     )  # [d + 1, n], [classes, n]: sums over rows run along memory
     d = x.shape[0]

@@ -13,6 +13,7 @@ import numpy as np
 from simulator.fields import Count, InsideShare, Range, check
 from simulator.pool import Pool, Rows
 from simulator.probes.features import training
+from simulator.probes.finite import where_number
 from simulator.probes.points import log_prob
 from simulator.types import Array, Generator, GenlossError, Key, Params, Source, View
 
@@ -183,12 +184,12 @@ def perplexities(each: Array, length: int) -> dict[str, Any]:
     """From log-likelihoods of windows of `length` tokens, [n]."""
     possible = each > -jnp.inf  # [n]
     mean = jnp.where(possible, each, 0.0).sum() / possible.sum()
-    return {
+    found = {
         "perplexity": jnp.exp(-each.mean() / length),
         "finite": jnp.exp(-mean / length),
         "possible": possible.mean(),
-        "rows": len(each),
     }
+    return {**where_number(found, each), "rows": len(each)}
 
 
 def ngrams(rows: Array, vocabulary: int, order: int) -> list[Array]:
