@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.cli import main
+from simulator import GenlossError
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,44 @@ def test_what_cannot_be_used_is_named(capsys: pytest.CaptureFixture[str]):
     assert go("--skip-broken", out="other")[0] == 2
     assert "fake/kind0/other.png: is of size 9x9, where real images are 8x8" in capsys.readouterr().err
     assert go("--skip-broken", "--side", "8", out="sized")[0] == 1
+
+
+def test_the_same_pictures_are_the_same_however_they_are_stored(monkeypatch: pytest.MonkeyPatch):
+    """Turned with an EXIF orientation, 16 bits deep, of a palette, and as rows of parquet that is not of `datasets`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    given: list[np.ndarray] = []
+
+    def measure(asked: Any, reference: Any, other: Any, fake: Any) -> Any:
+        given.append(np.asarray(fake["image"]))
+        raise GenlossError("That is all that is asked for.")
+
+    monkeypatch.setattr("experiments.data.compare.measure", measure)
+    blobs("real", 80, 0)
+    blobs("plain", 40, 1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = sorted(Path("plain").rglob("*.png"))
+    for file in files:
+        picture = Image.open(file)
+        for kind in ("turned", "deep", "palette", "colour"):
+            (kind / file.relative_to("plain")).parent.mkdir(parents=True, exist_ok=True)
+        name = file.relative_to("plain")
+        picture.transpose(Image.Transpose.ROTATE_90).save("turned" / name, exif=exif)
+        Image.fromarray(np.asarray(picture).astype(np.uint16) * 256 + 99).save("deep" / name)
+        picture.convert("P").save("palette" / name)
+        picture.convert("RGB").save("colour" / name)
+    images = [file.read_bytes() for file in files]
+    rows = {"image": pyarrow.array(images, pyarrow.large_binary()), "label": [file.parent.name for file in files]}
+    Path("rows").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table(rows), "rows/train.parquet")
+    for kind in ("plain", "turned", "deep", "palette", "rows", "colour"):
+        assert go("--limit", "40", synthetic=kind, out=kind + "_out")[0] == 2
+    assert len(given) == 6 and given[0].shape == (40, 8, 8, 1)
+    assert all(np.array_equal(other, given[0]) for other in given[1:4])
+    assert sorted(x.tobytes() for x in given[4]) == sorted(x.tobytes() for x in given[0])  # names differ: another order
+    assert np.array_equal(given[5], given[0].repeat(3, -1))  # all in colour if any is
 
 
 @pytest.mark.parametrize("more", [["--limit", "3"], ["--side", "1"]])

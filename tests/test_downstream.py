@@ -147,6 +147,14 @@ def test_an_ensemble_trains_as_each_of_it_alone():
             assert float(together[sense]["accuracy"][i]) == pytest.approx(float(one[sense]["accuracy"]), abs=2.1 / 359)
 
 
+def test_the_learning_rate_falls_to_nothing_along_a_cosine():
+    """Of a gradient that stays the same Adam makes steps of the rate: in all lr Σ (1 + cos(πt/T))/2 = lr (T + 1)/2."""
+    plan = Downstream(Linear, steps=20, batch=2, learning_rate=1e-4)
+    rows = {"x": jnp.ones((4, 1)), "label": jnp.zeros(4, jnp.int32)}
+    bias = train(plan, jax.random.key(0), rows, jnp.ones(4), lambda r: r["x"], 2)["head"]["bias"]  # from 0
+    assert np.asarray(bias) == pytest.approx(1e-4 * 21 / 2 * np.array([1, -1]), rel=0.01)
+
+
 def test_weight_two_is_the_row_twice():
     """Rows that differ in label alone: the log-odds learned are those of the weights, whichever way they are given."""
     plan = Downstream(Linear, steps=200, batch=32, learning_rate=0.05)

@@ -175,6 +175,24 @@ def test_standard_error_against_its_definition():
     assert float(mmd(cubic, jnp.asarray(a), jnp.asarray(b))[1]) == pytest.approx(np.sqrt(expected), rel=1e-3)
 
 
+def test_the_standard_error_is_never_below_the_second_order_term():
+    """Half of it, Var h / n(n-1), is in every variance; the unbiased estimate may chance to lie below, even below 0."""
+    n = 8
+    a, b = CHANCE.normal(size=(2, 300, n, 3)).astype(np.float32)
+    error = np.asarray(jax.jit(jax.vmap(lambda a, b: mmd(cubic, a, b)[1]))(a, b))  # [300]
+    k = lambda x, y: (np.einsum("cid,cjd->cij", x, y, dtype=float) / 3 + 1) ** 3  # noqa: E731
+    h = (k(a, a) + k(b, b) - k(a, b) - k(b, a)) * (1 - np.eye(n))  # [300, n, n]
+    pairs = n * (n - 1)
+    mean = h.sum((1, 2)) / pairs  # [300]
+    scatter = (h**2).sum((1, 2)) - pairs * mean**2
+    centred = ((h.sum(2) - (n - 1) * mean[:, None]) ** 2).sum(1)
+    whole = (4 * centred - 2 * scatter) / (pairs * (n - 2) * (n - 3))
+    low = whole < scatter / pairs**2
+    assert 20 < low.sum() < 280  # so both sides of it are seen
+    assert error[low] == pytest.approx(np.sqrt(scatter[low]) / pairs, rel=1e-3)
+    assert error[~low] == pytest.approx(np.sqrt(whole[~low]), rel=1e-2)
+
+
 LAWS: dict[str, Callable[[jax.Array], jax.Array]] = {"one law": lambda y: y, "two laws": lambda y: 0.6 * y}
 
 

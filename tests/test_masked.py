@@ -31,6 +31,27 @@ def module(**fields: Any) -> Any:
     return merged(network, (8, 8, 1), 10, params)
 
 
+class Slope(nnx.Module):
+    """A network whose loss has the slope 1 everywhere."""
+
+    def __init__(self) -> None:
+        self.at = nnx.Param(jnp.zeros(()))
+
+    def loss(self, key: jax.Array, images: jax.Array) -> jax.Array:
+        return self.at[...]
+
+
+def test_the_learning_rate_rises_over_a_tenth_and_falls_to_nothing_along_a_cosine():
+    """Of a gradient that stays the same Adam makes steps of the rate."""
+    graph, params = nnx.split(Slope(), nnx.Param)
+    images = {"image": jnp.zeros((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
+    plan = Masked(NET, steps=40, batch=2, learning_rate=1e-3)
+    moved = plan.train(jax.random.key(0), graph, nnx.as_pure(params), images, jnp.ones(4))["at"]
+    t = np.arange(40)
+    rate = np.where(t < 4, t / 4, (1 + np.cos(np.pi * (t - 4) / 36)) / 2)
+    assert -float(moved) == pytest.approx(1e-3 * rate.sum(), rel=1e-3)
+
+
 def test_hidden_patches_are_not_seen():
     """Whatever is in them, the same is told of them; what is in the seen ones changes it."""
     net, x = module(), jax.random.uniform(jax.random.key(1), (5, 8, 8, 1))

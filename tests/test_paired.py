@@ -17,13 +17,22 @@ from generators.nets.captions import Captioner, TextTower
 from generators.nets.mlp import MLP
 from simulator import Dataset, GenlossError, Pool, View
 from simulator.probes.classifier import merged, started
-from simulator.probes.paired import Captioning, Retrieval, bleu, cider, recall_at, spoken_of
+from simulator.probes.paired import Captioning, Retrieval, _trained, bleu, cider, recall_at, spoken_of
 from simulator.scenes import Scenes
 
 CHANCE = np.random.default_rng(0)
 SCENES = Scenes(Dataset.digits(), most=2, margin=0)
 DRAW = jax.jit(SCENES.draw, static_argnums=(1, 2))
 TEXTS = partial(TextTower, vocabulary=len(SCENES.vocabulary), width=16)
+
+
+def test_the_learning_rate_of_pairs_falls_to_nothing_along_a_cosine():
+    """Of a gradient that stays the same Adam makes steps of the rate: in all lr Σ (1 + cos(πt/T))/2 = lr (T + 1)/2."""
+    plan = Captioning(partial(Captioner, patch=4, width=8, depth=1, length=4), 8, steps=20, batch=2, learning_rate=1e-4)
+    rows = {"image": jnp.zeros((4, 8, 8, 1)), "caption": jnp.zeros((4, 4), jnp.int32)}
+    view = View(jnp.int32(0), None, Pool.of(rows), rows, rows, Gaussian(1))
+    moved = _trained(plan, jax.random.key(0), lambda p, rows: p.sum(), jnp.zeros(2), view)
+    assert np.asarray(moved) == pytest.approx(-1e-4 * 21 / 2 * np.ones(2), rel=1e-3)
 
 
 # Scenes.

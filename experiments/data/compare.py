@@ -26,6 +26,7 @@ from experiments.data.masks import REAL, SYNTHETIC, refuse_odd
 from generators.nets.inception import Inception
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
+from simulator.images import Unreadable, stacked
 from simulator.probes.detection import Detection
 from simulator.probes.features import Pca, Stored
 from simulator.probes.fidelity import frechet, frechet_infinite
@@ -78,6 +79,7 @@ def compare(asked: Comparison) -> int:
     sizes = [sum(count.values()) for count in counts]
     n = min(asked.limit, sizes[0] // 2, sizes[1])
     real, fake = (_pictures(asked, index, i, most, troubles) for i, most in ((REAL, 2 * n), (SYNTHETIC, n)))
+    real, fake = _alike(asked, real, fake)
     troubles.print()
     if troubles.count and not asked.skip_broken:
         raise GenlossError(
@@ -105,26 +107,29 @@ def compare(asked: Comparison) -> int:
 
 
 def _pictures(asked: Comparison, index: Index, number: int, most: int, troubles: Troubles) -> np.ndarray:
-    """The `most` images of a set that chance chose, decoded, uint8 [n, h, w, c]; grey where real ones mostly are."""
-    mode = index.db.execute(
-        "SELECT mode, COUNT(*) FROM item WHERE set_ = 0 GROUP BY mode ORDER BY 2 DESC, 1 LIMIT 1"
-    ).fetchone()
-    mode = "L" if mode is None or mode[0] in ("1", "L", "LA", "I", "I;16") else "RGB"
-    (others,) = index.db.execute("SELECT COUNT(*) FROM item WHERE set_ = ? AND mode <> ?", (number, mode)).fetchone()
-    if others:
-        print(f"{others:,} images of {index.sets[number].root} are made {mode}, like real ones", file=sys.stderr)
+    """The `most` images of a set that chance chose, decoded, uint8 [n, h, w, c], in colour if any is."""
     chosen = f"SELECT id FROM item WHERE set_ = {number} ORDER BY rank, label, name LIMIT {most}"
     index.spool(number, chosen)
-    found = []
+    found: list[np.ndarray] = []
     rows = index.db.execute(f"SELECT id, where_ FROM item WHERE id IN ({chosen}) ORDER BY rank, label, name")
     for row, where in watched(rows, "decoding", most):
         try:
-            picture = Item("", "", where, index.data(number, row, where)).decode(asked.side, 1 if mode == "L" else 3)
-        except Exception as error:  # whatever a damaged file makes of a decoder
-            troubles.of(index.sets[number].root)(where, f"is no whole image ({error})")
-            continue
-        found.append(picture)
-    return np.stack(found) if found else np.zeros((0, 1, 1, 1), np.uint8)
+            found.append(Item("", "", where, index.data(number, row, where)).decode(asked.side))
+        except Unreadable as error:  # it has changed since it was checked
+            troubles.of(index.sets[number].root)(where, error.why)
+    return stacked(found) if found else np.zeros((0, 1, 1, 1), np.uint8)
+
+
+def _alike(asked: Comparison, real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both sets in colour if one is, which is said: a network or a spectrum sees as many channels of each."""
+    if real.shape[-1] != fake.shape[-1]:
+        grey = asked.real if real.shape[-1] == 1 else asked.synthetic
+        print(
+            f"images of {grey} are grey and those compared with them in colour; all are read as colour", file=sys.stderr
+        )
+    channels = max(real.shape[-1], fake.shape[-1])
+    both = (np.broadcast_to(x, (*x.shape[:-1], channels)) for x in (real, fake))
+    return next(both), next(both)
 
 
 def measure(asked: Comparison, reference: Any, other: Any, fake: Any) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def _parquet(root: Path, files: list[Path], split: str | None, label: str | None
         raise GenlossError(f"{files[0]} cannot be read as parquet ({why}); write it again.")
     features = _features(schema)
     images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"] or [
-        field.name for field in schema if _has(field.type, "bytes") or pyarrow.types.is_binary(field.type)
+        field.name for field in schema if _has(field.type, "bytes") or "binary" in str(field.type)
     ]
     images = images or [name for name in ("image",) if name in schema.names]
     if len(images) != 1:
