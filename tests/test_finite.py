@@ -93,6 +93,7 @@ CASES: dict[str, Any] = {
     "Wasserstein": lambda: _case(probes.Wasserstein(), params=Gaussian(3).init(KEY)),
     "Categories": lambda: _case(probes.Categories(), params=Categorical(4).init(KEY)),
     "Rate": lambda: _case(probes.Rate(), params=Poisson(2.0).init(KEY)),
+    "LogRate": lambda: _case(probes.LogRate(), params=Poisson(2.0).init(KEY)),
     "Risk": lambda: _case(probes.Risk(), generator=Linear(3), params=Linear(3).init(KEY)),
     "Regression": lambda: of_table(probes.Regression(), generator=Linear(3), params=Linear(3).init(KEY)),
     "Tabular": lambda: of_table(probes.Tabular()),

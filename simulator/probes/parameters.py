@@ -46,7 +46,9 @@ class LogDet:
     variance: Positive = 1.0  # σ0², of every coordinate
 
     def __call__(self, key: Key, view: View) -> Array:
-        value = view.params.log_det.mean() - view.params.mean.shape[-1] * jnp.log(self.variance)  # -inf: a direction lost
+        value = view.params.log_det.mean() - view.params.mean.shape[-1] * jnp.log(
+            self.variance
+        )  # -inf: a direction lost
         return where_finite(value, view.params)
 
 
