@@ -66,7 +66,9 @@ def deviations(chain: Chain, metrics: set[str] | None, generations: int, chains:
         samples = np.asarray(record[metric], np.float64)
         assert np.isfinite(samples).all()
         same = np.ptp(samples, 0) < 1e-5 * np.abs(curve)
-        assert np.allclose(samples[0, same], curve[same], rtol=1e-5)  # what has no spread is the law itself
+        # What has no spread is the law itself, up to what happens too seldom to be seen in so many chains: an event of
+        # probability 12/chains is missed with probability exp(-12).
+        assert np.allclose(samples[0, same], curve[same], rtol=1e-5, atol=12 / chains)
         said = re.search(r"standard error ([\d.]+)%", found.why[metric])
         own = float(said[1]) / 100 * curve if said else 0.0
         error = np.hypot(samples.std(0, ddof=1) / np.sqrt(chains), own)
