@@ -248,6 +248,12 @@ class Chain:
             real = whole(pool.real)  # [..., capacity]
             guard(jax.tree.map(lambda a: whole(a)[real], pool.rows))
 
+    def guard_fresh(self, fresh: Rows | None, axes: int) -> None:
+        """Raises where one of fresh rows, leaves [*axes, fresh, ...], is a held-out row."""
+        guard = getattr(self.source, "guard", None)
+        if guard is not None and fresh is not None:
+            guard(jax.tree.map(lambda a: whole(a).reshape(-1, *a.shape[axes + 1 :]), fresh))
+
     def first(self, key: Key, state: State) -> Params:
         """The parameters a fit begins at."""
         if self.start == "previous":

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from simulator import memory, spec
 from simulator.chain import Chain, key_for, with_info
+from simulator.files import joined
 from simulator.mesh import Layout, agreed, whole
 from simulator.pool import Pool
 from simulator.store import Store, shaped
@@ -110,8 +111,10 @@ def run(
         if done is None:
             _prepare(chain.chain if isinstance(chain, Sweep) else chain, store, report)
             return Drive(chain, key, generations, replicates, mesh).go(store, every, save_seconds, report)
-        if not store.has_records(generations):  # killed between the last checkpoint and its records
-            store.write_records(done, list(chain.values) if isinstance(chain, Sweep) else ["chain"], axes)
+        store.mend_records()  # it was killed after its last checkpoint, or its files were damaged since
+        if not store.has_ceiling():
+            _prepare(chain.chain if isinstance(chain, Sweep) else chain, store, report)
+            Drive(chain, key, generations, replicates, mesh).measure_ceiling(store)
         return done
 
 
@@ -140,7 +143,10 @@ def _finished(store: Store, generations: int, axes: int) -> Record | None:
     """The record of a run that has all its generations, read without compiling anything."""
     if (store.steps() or [-1])[-1] + 1 < generations:
         return None
-    record = _join([record for *_, record in store.chunks()], axes)
+    chunks = [record for *_, record in store.chunks()]
+    if not chunks:  # the first is damaged
+        return None
+    record = joined(chunks, axes)
     return _first(record, generations, axes) if record.t.shape[axes] >= generations else None
 
 
@@ -235,14 +241,18 @@ class Drive:
         chunks, state = self.resume(store, state)
         self.chain.guard(state.pool)
         done = sum(self.length(chunk) for chunk in chunks)
-        if store is not None and not store.ceiling():
-            found = self.measure(jnp.int32(0), *self.perfect(state.pool))
-            store.write_ceiling(found, self.chain.has_ceiling)
-        tell(Progress(done, self.generations, _join(chunks, self.axes) if chunks else None))
+        if store is not None:
+            if not store.has_ceiling():
+                self.measure_ceiling(store, state)
+            if done < self.generations:
+                store.begin(done)
+                store.drop_fit(but=done)
+        tell(Progress(done, self.generations, joined(chunks, self.axes) if chunks else None))
         while done < self.generations:
             clock = Clock()
             ts = jnp.arange(done, min((done // every + 1) * every, self.generations))  # [chunk]
             fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
+            self.chain.guard_fresh(fresh, self.axes + 1)
             if self.trained:
                 saver = None if store is None else Saver(store, save_seconds)
                 state, chunk = self.train(state, ts, fresh, clock, tell, saver)
@@ -261,7 +271,12 @@ class Drive:
                 store.picture(done - 1, rows[-1][0], self.axes)
                 clock.lap("save")
             tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
-        return _first(_join(chunks, self.axes), self.generations, self.axes)
+        return _first(joined(chunks, self.axes), self.generations, self.axes)
+
+    def measure_ceiling(self, store: Store, state: State | None = None) -> None:
+        """ceiling.json, from real rows in place of samples."""
+        found = self.measure(jnp.int32(0), *self.perfect((state or self.init()).pool))
+        store.write_ceiling(found, self.chain.has_ceiling)
 
     def train(
         self,
@@ -342,7 +357,7 @@ class Drive:
         """Rewrites records.parquet, at the end and as often before as costs a twentieth of the time."""
         started = time.perf_counter()
         if agreed(last or started > self.records_due):
-            store.write_records(_join(chunks, self.axes), self.settings, self.axes)
+            store.write_records(joined(chunks, self.axes), self.settings, self.axes)
             now = time.perf_counter()
             self.records_due = now + 20 * (now - started)
 
@@ -369,10 +384,6 @@ class Drive:
                 wrong = np.moveaxis(bad(np.asarray(chunk[name])), self.axes, 0).reshape(self.length(chunk), -1)
                 if wrong.any():
                     raise GenlossError(why(first + int(wrong.any(axis=1).argmax())))
-
-
-def _join(chunks: list[Record], axes: int) -> Record:
-    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(x) for x in leaves], axes), *chunks)
 
 
 def _first(record: Record, generations: int, axes: int) -> Record:

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import importlib.metadata
 import json
 import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from simulator import code, disk, spec
+from simulator import code, disk, files, spec
+from simulator.files import Leaves, digest
 from simulator.mesh import alone, leads, whole
 from simulator.types import GenlossError, Record
 
-Leaves = dict[str, np.ndarray]  # "0", "1", ...: the leaves of a tree in order
 PACKAGES = ("genloss", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+_INSTEAD = {  # of a file that is not used
+    "records.parquet": "records are read from the checkpoints",
+    "ceiling.json": "the run's own command measures real rows again",
+    "prepared.npz": "it is learned again",
+    "fit.npz": "the fit starts anew",
+}
 
 
 class Store:
     """The folder of one run.
 
-    chain.json         the whole configuration, versions, device, key
+    chain.json         the whole configuration, key, versions and device of every stretch of generations
     checkpoints/T/     parameters, record and synthetic rows of the generations that end with T
     prepared.npz       what probes learned of real rows before generation 0
+    ceiling.json       what probes say of real rows
     fit.npz            the fit in flight, where it takes longer than a minute
     records.parquet    setting, replicate, generation, metric, value
     samples/T.png      what generation T says
@@ -48,7 +54,7 @@ class Store:
         self.path = Path(path).expanduser().absolute()
         self.experiment = experiment  # name or file of the experiment, noted in chain.json
         self._manager: Any = None
-        self._held = False  # whether a run, perhaps of several processes, holds the folder
+        self._held: str | None = None  # signature of the run, perhaps of several processes, that holds the folder
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -57,16 +63,12 @@ class Store:
 
     def about(self) -> dict[str, Any]:
         """chain.json."""
-        file = self.path / "chain.json"
-        try:
-            about = json.loads(file.read_text())
-        except FileNotFoundError:
-            raise GenlossError(f"{self.path} holds no run: it has no chain.json.") from None
-        except json.JSONDecodeError:
-            raise GenlossError(f"{file} is not whole; restore it or choose another folder.") from None
-        if "run" not in about:
-            raise GenlossError(f"{file} does not describe a run; choose another folder.")
-        return about
+        return files.about(self.path / "chain.json")
+
+    @property
+    def signature(self) -> str:
+        """Of the run that the folder is held for, or else of the one it holds."""
+        return self._held or self.about()["signature"]
 
     def chain(self, trust: code.Trust = False) -> Any:
         """The stored chain, or its sweep, built again.
@@ -88,8 +90,7 @@ class Store:
 
     def steps(self) -> list[int]:
         """Last generations of the complete checkpoints."""
-        found = (self.path / "checkpoints").glob("*/_CHECKPOINT_METADATA")
-        return sorted(int(file.parent.name) for file in found if file.parent.name.isdecimal())
+        return sorted(_by_generation(f.parent for f in (self.path / "checkpoints").glob("*/_CHECKPOINT_METADATA")))
 
     def params(self, generation: int | None = None) -> Leaves:
         """The parameters of a generation whose checkpoint is there (None: the last), as their leaves."""
@@ -98,61 +99,80 @@ class Store:
             named = ", ".join(map(str, have)) or "none"
             raise GenlossError(f"{self.path} has no checkpoint of generation {generation}; it has: {named}.")
         try:
-            return self._read(have[-1] if generation is None else generation)[1]["params"]
+            return self._checkpoint(have[-1] if generation is None else generation)[1]["params"]
         except Exception as error:
             raise GenlossError(f"The checkpoint of that generation in {self.path} is damaged ({error}).") from None
 
-    def has_records(self, generations: int) -> bool:
-        """Whether records.parquet holds all of the first generations."""
-        return (self.path / "records.parquet").exists() and self.records()["generation"].max() >= generations - 1
-
     def records(self) -> Any:
-        """records.parquet as a pandas data frame."""
-        import pandas
+        """records.parquet as a pandas data frame; what the checkpoints hold where that file is not whole."""
+        table = self._read("records.parquet", lambda file: files.load_table(file.read_bytes(), self.signature))
+        if table is None:
+            table = self._table()
+        if table is None:
+            damaged = os.path.lexists(self.path / "records.parquet")
+            raise GenlossError(
+                f"{self.path} has no {'whole ' * damaged}records and no checkpoint that holds them; "
+                f"run {'it again' if damaged else 'at least one generation'}."
+            )
+        return table.to_pandas()
 
-        file = self.path / "records.parquet"
-        if not file.exists():
-            raise GenlossError(f"{self.path} has no records yet; run at least one generation.")
-        return pandas.read_parquet(file)
+    def _table(self) -> Any:
+        """The records that the checkpoints hold, tidy; None where there are none."""
+        chunks = [record for *_, record in self.chunks()]
+        run = self.about()["run"]
+        settings = ["chain"] if run["sweep"] is None else list(run["sweep"]["values"])
+        axes = 2 if run["sweep"] is not None else int(run["replicates"] is not None)
+        return files.tidy(files.joined(chunks, axes), settings, axes) if chunks else None
 
     def pictures(self) -> dict[int, Path]:
-        """Generation -> samples/T.png."""
-        found = (self.path / "samples").glob("*.png")
-        return {int(file.stem): file for file in found if file.stem.isdecimal()}
+        """Generation -> samples/T.png; what is no picture is left out, and a warning names it."""
+        found = _by_generation((self.path / "samples").glob("*.png"))
+        return {t: file for t, file in found.items() if _is_picture(file)}
 
     def ceiling(self) -> dict[str, float]:
         """ceiling.json: what the probes say of real rows, by metric; empty where it was not measured."""
-        file = self.path / "ceiling.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return self._ceiling() or {}
+
+    def has_ceiling(self) -> bool:
+        return self._ceiling() is not None
+
+    def _ceiling(self) -> dict[str, float] | None:
+        return self._read("ceiling.json", lambda file: files.load_ceiling(file.read_bytes(), self.signature))
 
     def prepared(self, chain: Any) -> dict[Any, Any] | None:
         """What the chain's probes learned before generation 0, from prepared.npz; None where it is not there."""
-        file = self.path / "prepared.npz"
-        if not file.exists():
-            return None
-        with np.load(file) as stored:
-            found = {}
+
+        def read(file: Path) -> dict[Any, Any]:
+            stored, found = files.load_arrays(file, self.signature), {}
             for student, name in chain.students.items():
                 like = jax.eval_shape(lambda s=student: s.prepare(jax.random.key(0), chain.source))
                 leaves = {str(i): stored[f"{name}/{i}"] for i in range(len(jax.tree.leaves(like)))}
                 found[student] = shaped(leaves, like)
-        return found
+            return found
+
+        return self._read("prepared.npz", read)
 
     def fit(self, t: int, like: Any) -> tuple[int, Any] | None:
         """(calls done, training) of the fit of generation t, a tree as `like`, as stored while it went on, or None."""
-        file = self.path / "fit.npz"
-        if not file.exists():
+
+        def read(file: Path) -> tuple[int, Any] | None:
+            leaves = files.load_arrays(file, self.signature)
+            about = leaves.pop("about")  # [2]: generation, calls done
+            return (int(about[1]), _with_keys(leaves, like)) if about[0] == t else None
+
+        return self._read("fit.npz", read)
+
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+        """What a file of this run holds; None where it is not there or, with a warning, not whole or another run's."""
+        file = self.path / name
+        if not os.path.lexists(file):
             return None
         try:
-            with np.load(file) as stored:
-                leaves = {name: stored[name] for name in stored.files}
-            about = leaves.pop("about")  # [2]: generation, calls done
-            digest = leaves.pop("digest").tobytes().decode()
-            if _digest({**leaves, "about": about}) != digest:
-                raise ValueError("its contents do not match their checksum")
-            return (int(about[1]), _with_keys(leaves, like)) if about[0] == t else None
+            return read(file)
+        except GenlossError:
+            raise
         except Exception as error:
-            warnings.warn(f"{file} is damaged ({error}); the fit of generation {t} starts anew.", stacklevel=2)
+            warnings.warn(f"{file} is not used ({files.reason(error)}); {_INSTEAD[name]}.", stacklevel=3)
             return None
 
     # Writing.
@@ -164,11 +184,11 @@ class Store:
         with contextlib.ExitStack() as held:
             alone(lambda: self._hold(held, run, generations))
             held.callback(self.close)
-            self._held = True
+            self._held = spec.signature(run)
             try:
                 yield self
             finally:
-                self._held = False
+                self._held = None
 
     def _hold(self, held: contextlib.ExitStack, run: dict[str, Any], generations: int) -> None:
         busy = f"Another process is running in {self.path}; wait for it or choose another folder."
@@ -177,9 +197,9 @@ class Store:
 
     def _claim(self, run: dict[str, Any], generations: int) -> None:
         about: dict[str, Any] = {}
-        if (self.path / "chain.json").exists():
+        if os.path.lexists(self.path / "chain.json"):
             about = self.about()
-            if not self.steps():
+            if not self.steps() and not os.path.lexists(self.path / "records.parquet"):
                 about = {}  # nothing was done yet: a run that failed at once holds no claim
             elif changed := spec.differences(about["run"], run):
                 more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
@@ -189,16 +209,42 @@ class Store:
                 )
         elif stray := [p.name for p in self.path.iterdir() if p.name != ".lock"]:
             raise GenlossError(f"{self.path} is not a run's folder (it has {stray[0]}); choose an empty or new one.")
-        about = {
+        for name in ("checkpoints", "damaged"):
+            if (self.path / name).is_symlink():
+                raise GenlossError(f"{self.path / name} is a link, and links are not followed; put the folder there.")
+        now = {
             "experiment": self.experiment,
+            **_here(),
             **about,
             "run": run,
             "signature": spec.signature(run),
             "generations": max(generations, about.get("generations", 0)),
-            "versions": {name: _version(name) for name in PACKAGES},
-            "device": str(jax.devices()[0].device_kind),
         }
+        if now != about:
+            self._write_about(now)
+
+    def _write_about(self, about: dict[str, Any]) -> None:
         disk.write(self.path, "chain.json", json.dumps(about, indent=1).encode())
+
+    def begin(self, generation: int) -> None:
+        """Notes in chain.json what computes the generations from this one on; warns where other things did before."""
+
+        def note() -> None:
+            about, here = self.about(), _here()
+            before = about.get("stretches", [{"first": 0, "versions": about["versions"], "device": about["device"]}])
+            before = [stretch for stretch in before if stretch["first"] < generation]
+            changed = spec.differences({k: before[-1][k] for k in here}, here) if before else []
+            if changed:
+                warnings.warn(
+                    f"{self.path} goes on at generation {generation} with other versions or on another device "
+                    f"({'; '.join(changed)}), so it need not equal an uninterrupted run; chain.json says which "
+                    "generations were computed by what.",
+                    stacklevel=4,
+                )
+            stretches = before if before and not changed else [*before, {"first": generation, **here}]
+            self._write_about({**about, **here, "stretches": stretches})
+
+        self._once(note)
 
     def write(self, name: str, data: bytes) -> Path:
         """A file of the run, whole or not at all."""
@@ -222,7 +268,7 @@ class Store:
             "rows": {str(i): _numbered(block) for i, block in enumerate(rows)},
             "record": whole({"t": record.t, **record.metrics}),
         }
-        meta = {"first": first, "last": last, "digest": _digest(tree)}
+        meta = {"first": first, "last": last, "digest": digest(tree)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
 
         def save() -> None:
@@ -238,48 +284,52 @@ class Store:
     def chunks(self) -> Iterator[tuple[int, int, Leaves, list[Leaves], Record]]:
         """(first, last, params, rows, record) of every checkpoint, oldest first, up to the first that is not whole.
 
-        Parameters and each generation's rows come as their leaves (`shaped` makes trees of them).  Checkpoints from a
-        damaged one on are moved to damaged/ and a warning says so.
+        Parameters and each generation's rows come as their leaves (`shaped` makes trees of them).  A warning names a
+        damaged one; the run that holds the folder moves it and those after it to damaged/, to make them again.
         """
         expected = 0
         for step in self.steps():
             try:
-                meta, tree = self._read(step)
+                meta, tree = self._checkpoint(step)
                 if meta["first"] != expected:
                     raise ValueError(f"generation {expected} is missing before it")
+                rows = [tree["rows"][str(i)] for i in range(len(tree["rows"]))]
+                metrics = {name: value for name, value in tree["record"].items() if name != "t"}
+                chunk = meta["first"], step, tree["params"], rows, Record(tree["record"]["t"], metrics)
             except Exception as error:
-                self._set_aside(step, error)
+                self._set_aside(step, expected, error)
                 return
             expected = step + 1
-            rows = [tree["rows"][str(i)] for i in range(len(tree["rows"]))]
-            metrics = {name: value for name, value in tree["record"].items() if name != "t"}
-            yield meta["first"], step, tree["params"], rows, Record(tree["record"]["t"], metrics)
+            yield chunk
 
-    def _read(self, step: int) -> tuple[dict[str, Any], Any]:
+    def _checkpoint(self, step: int) -> tuple[dict[str, Any], Any]:
         import orbax.checkpoint as ocp
 
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
         with _quiet():
             found = self.manager.restore(step, args=arguments)
-        if found.meta["last"] != step or _digest(found.state) != found.meta["digest"]:
+        if found.meta["last"] != step or digest(found.state) != found.meta["digest"]:
             raise ValueError("its contents do not match their checksum")
         return found.meta, found.state
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        going_on = f"going on after generation {step - 1}" if step else "starting anew"
+    def _set_aside(self, step: int, expected: int, error: Exception) -> None:
+        reason, verb = files.reason(error), "going on" if self._held else "what is whole ends"
+        starting = "starting anew" if self._held else "there is nothing before it"
+        after = f"{verb} after generation {expected - 1}" if expected else starting
         warnings.warn(
-            f"The checkpoint of generation {step} in {self.path} is damaged ({reason}); {going_on}.", stacklevel=2
+            f"The checkpoint of generation {step} in {self.path} is damaged ({reason}); {after}.", stacklevel=2
         )
-        self.close()
-        self._once(lambda: self._move_aside(step))
+        if self._held:
+            self.close()
+            self._once(lambda: self._move_aside(step))
 
     def _move_aside(self, step: int) -> None:
-        (self.path / "damaged").mkdir(exist_ok=True)
-        for later in (s for s in self.steps() if s >= step):
-            target = self.path / "damaged" / str(later)
-            shutil.rmtree(target, ignore_errors=True)
-            (self.path / "checkpoints" / str(later)).replace(target)
+        with disk.writing(f"{self.path / 'damaged'} could not be written"):
+            (self.path / "damaged").mkdir(exist_ok=True)
+            for later in (s for s in self.steps() if s >= step):
+                target = self.path / "damaged" / str(later)
+                shutil.rmtree(target, ignore_errors=True)
+                (self.path / "checkpoints" / str(later)).replace(target)
 
     @property
     def manager(self) -> Any:
@@ -289,12 +339,13 @@ class Store:
 
             logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
             with disk.writing(f"{self.path} cannot be used"):
-                (self.path / "checkpoints").mkdir(exist_ok=True)
+                if self._held:
+                    (self.path / "checkpoints").mkdir(exist_ok=True)
                 # Each process has a manager of its own, which knows of no others: one writes, when the others wait.
                 me = jax.process_index()
                 options = ocp.CheckpointManagerOptions(
                     enable_async_checkpointing=False,
-                    cleanup_tmp_directories=leads(),
+                    cleanup_tmp_directories=self._held is not None and leads(),  # they may be another's, being written
                     create=False,
                     multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, f"process{me}"),
                 )
@@ -308,42 +359,44 @@ class Store:
 
     def write_records(self, record: Record, settings: Sequence[str], axes: int) -> None:
         """records.parquet, rewritten whole."""
-        import io
+        self.write("records.parquet", files.dump_table(self.signature, files.tidy(record, settings, axes)))
 
-        import pyarrow.parquet
-
-        sink = io.BytesIO()
-        pyarrow.parquet.write_table(tidy(record, settings, axes), sink, compression="zstd")
-        self.write("records.parquet", sink.getvalue())
+    def mend_records(self) -> None:
+        """Writes records.parquet again where it is not whole, or holds less than the checkpoints."""
+        table = self._read("records.parquet", lambda file: files.load_table(file.read_bytes(), self.signature))
+        have = max(table["generation"].to_numpy(), default=-1) if table is not None else -1
+        if have < max(self.steps(), default=-1) and (whole := self._table()) is not None:
+            self.write("records.parquet", files.dump_table(self.signature, whole))
 
     def write_prepared(self, chain: Any) -> None:
         """prepared.npz."""
-        import io
-
-        sink = io.BytesIO()
         learned = {chain.students[student]: _numbered(tree) for student, tree in chain.prepared.items()}
         flat: dict[str, Any] = {f"{name}/{i}": leaf for name, leaves in learned.items() for i, leaf in leaves.items()}
-        np.savez(sink, **flat)
-        self.write("prepared.npz", sink.getvalue())
+        self.write("prepared.npz", files.dump_arrays(self.signature, flat))
 
     def write_fit(self, t: int, calls: int, training: Any) -> None:
         """fit.npz: the training of generation t after so many calls."""
-        import io
-
         leaves = _numbered(jax.tree.map(_key_data, training)) | {"about": np.array([t, calls])}
-        sink = io.BytesIO()
-        np.savez(sink, digest=np.frombuffer(_digest(leaves).encode(), np.uint8), **leaves)  # pyright: ignore
-        self.write("fit.npz", sink.getvalue())
+        self.write("fit.npz", files.dump_arrays(self.signature, leaves))
 
-    def drop_fit(self) -> None:
-        """Removes fit.npz, whose generation is whole."""
-        self._once(lambda: (self.path / "fit.npz").unlink(missing_ok=True))
+    def drop_fit(self, but: int | None = None) -> None:
+        """Removes fit.npz, unless it is of generation `but`."""
+        if but is None or self._fitting() != but:
+            self._once(lambda: (self.path / "fit.npz").unlink(missing_ok=True))
+
+    def _fitting(self) -> int | None:
+        """The generation that fit.npz is of."""
+        try:
+            with np.load(self.path / "fit.npz") as stored:
+                return int(stored["about"][0])
+        except Exception:  # `fit` says what is wrong with it
+            return None
 
     def write_ceiling(self, record: Record, has_one: Callable[[str], bool]) -> None:
         """ceiling.json: the mean over all chains, of metrics that have one."""
         flat = {name: whole(leaf).astype(np.float64) for name, leaf in record.flat().items() if has_one(name)}
         means = {name: float(leaf.mean()) for name, leaf in flat.items() if leaf.ndim == np.ndim(record.t)}
-        self.write("ceiling.json", json.dumps(means, indent=1).encode())
+        self.write("ceiling.json", files.dump_ceiling(self.signature, means))
 
     def picture(self, t: int, rows: Any, axes: int) -> None:
         """samples/T.png, where rows are images: a line of them for every setting (or replicate)."""
@@ -367,52 +420,57 @@ class Store:
         recipe = spec.decode(about["run"]["chain"]["recipe"], trust)
         if spec.override(forked, {"recipe": recipe}).merges != forked.merges:
             raise GenlossError("One of the two recipes keeps cohorts as one; fork a run made with Cohort(merge=False).")
+        self._check_whole(generation)
+        run, fork = {**about["run"], "chain": new}, {"of": about["signature"], "generation": generation}
+        if (other.path / "chain.json").exists():
+            there = other.about()
+            if there["run"] == run and there.get("fork") == fork:
+                return other  # made before, and perhaps gone on with
+        about = {**about, "run": run, "signature": spec.signature(run), "generations": generation + 1, "fork": fork}
+        with disk.new_folder(other.path) as folder:
+            for step in (s for s in self.steps() if s <= generation):
+                shutil.copytree(self.path / "checkpoints" / str(step), folder / "checkpoints" / str(step))
+            for step, picture in self.pictures().items():
+                if step <= generation:
+                    disk.write(folder, f"samples/{step}.png", picture.read_bytes())
+            disk.write(folder, "chain.json", json.dumps(about, indent=1).encode())
+        return other
+
+    def _check_whole(self, generation: int) -> None:
+        """Raises where the checkpoints up to that of a generation are not all there and whole."""
         if generation not in self.steps():
             have = ", ".join(map(str, self.steps()))
             raise GenlossError(f"{self.path} has no checkpoint of generation {generation}; it has: {have}.")
-        if other.path.exists() and any(other.path.iterdir()):
-            raise GenlossError(f"{other.path} is not empty; fork into a new folder.")
-        run = {**about["run"], "chain": new}
-        about = {**about, "run": run, "signature": spec.signature(run), "generations": generation + 1}
-        about["fork"] = {"of": self.about()["signature"], "generation": generation}
-        with disk.writing(f"{other.path} could not be written"):
-            for step in (s for s in self.steps() if s <= generation):
-                shutil.copytree(self.path / "checkpoints" / str(step), other.path / "checkpoints" / str(step))
-            for step, picture in self.pictures().items():
-                if step <= generation:
-                    (other.path / "samples").mkdir(exist_ok=True)
-                    shutil.copy(picture, other.path / "samples" / picture.name)
-        other.write("chain.json", json.dumps(about, indent=1).encode())
-        return other
+        if not any(last == generation for _, last, *_ in self.chunks()):
+            raise GenlossError(f"Not all of {self.path} is whole; its own command mends it, then fork it.")
 
 
-def tidy(record: Record, settings: Sequence[str], axes: int) -> Any:
-    """A record as a table: setting, replicate, generation, metric, value.
+def _here() -> dict[str, Any]:
+    """What computes: versions and device."""
+    return {
+        "versions": {name: _version(name) for name in PACKAGES},
+        "device": str(jax.devices()[0].device_kind),
+    }
 
-    `axes` is the number of leading axes before that of generations: 0 for one chain, 1 for replicates, 2 for settings
-    and replicates.  Element i of a vector metric becomes "metric.i".
-    """
-    import pyarrow
 
-    t = np.asarray(record.t).reshape((1,) * (2 - axes) + record.t.shape)  # [settings, replicates, generations]
-    flat: dict[str, np.ndarray] = {}
-    for name, leaf in record.flat().items():
-        values = np.asarray(leaf, np.float64).reshape(*t.shape, -1)
-        for i in range(values.shape[-1]):
-            flat[name if np.ndim(leaf) == np.ndim(record.t) else f"{name}.{i}"] = values[..., i].ravel()
-    setting, replicate, _ = np.indices(t.shape)
-    n = len(flat)
-    return pyarrow.table(
-        {
-            "setting": pyarrow.DictionaryArray.from_arrays(
-                np.tile(setting.ravel(), n).astype(np.int32), list(settings)
-            ).dictionary_decode(),
-            "replicate": np.tile(replicate.ravel(), n),
-            "generation": np.tile(t.ravel().astype(np.int64), n),
-            "metric": np.repeat(np.array(list(flat), dtype=object), t.size),
-            "value": np.concatenate(list(flat.values())) if flat else np.zeros(0),
-        }
-    )
+def _by_generation(found: Iterable[Path]) -> dict[int, Path]:
+    """Those of the files and folders whose name is a generation as this program writes it."""
+    names = {path.stem: path for path in found}
+    return {int(n): p for n, p in names.items() if n.isascii() and n.isdecimal() and len(n) < 10 and str(int(n)) == n}
+
+
+def _is_picture(file: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of an image beyond all bounds
+            with Image.open(file, formats=["PNG"]) as picture:
+                picture.verify()
+    except Exception as error:
+        warnings.warn(f"{file} is left out: it is no picture ({files.reason(error)}).", stacklevel=3)
+        return False
+    return True
 
 
 def _numbered(tree: Any) -> Leaves:
@@ -436,16 +494,6 @@ def _with_keys(leaves: Leaves, like: Any) -> Any:
     """Stored leaves as the tree they were, random keys among them."""
     wrap = lambda old, new: jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new  # noqa: E731
     return jax.tree.map(wrap, like, shaped(leaves, like))
-
-
-def _digest(tree: Any) -> str:
-    """Checksum of every array of a nested dict, with its name, type and shape."""
-    total = hashlib.blake2b(digest_size=16)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
-        total.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()
 
 
 def _version(name: str) -> str:
