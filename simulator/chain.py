@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from simulator import recipe as recipes
+from simulator import returned
 from simulator.chance import fold_in
 from simulator.fields import Count, Whole, check_tree
 from simulator.mesh import whole
@@ -236,7 +237,7 @@ class Chain:
         self.guard(state.pool)
         copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merges else jnp.ones(state.pool.capacity)
         shown = state.pool.weighed(copies)
-        diet = shown.weighed(self.recipe(key_for(key, "eat"), state.t, shown))
+        diet = shown.weighed(returned.weights(self.recipe, self.recipe(key_for(key, "eat"), state.t, shown), shown))
         most = recipes.most(self.recipe, self)
         full = self.capacity(sys.maxsize)  # not this pool's: what is eaten must not depend on the generations to come
         return state, diet if most is None or 2 * most > full else diet.compact(most)
@@ -280,10 +281,8 @@ class Chain:
         key = key_for(key, "measure")
         found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):
-            found[name] = probe(fold_in(key, i), view)
-            if isinstance(found[name], tuple | list):
-                raise GenlossError(f"The probe '{name}' returned several values; return a dict, which names them.")
-        return Record(t, jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), found))
+            found[name] = returned.metrics(f"The probe '{name}'", probe(fold_in(key, i), view))
+        return Record(t, found)
 
     def remember(self, state: State, params: Params, synthetic: Rows, ancestors: Array | None = None) -> State:
         """The state after a generation has spoken."""
@@ -321,7 +320,9 @@ _KEYS = ("eat", "init", "fit", "sample", "measure", "trace")
 
 def with_info(record: Record, info: Mapping[str, Array]) -> Record:
     """The record with what the fit said of itself."""
-    said = {name: jnp.asarray(value, jnp.float32) for name, value in info.items()}
+    said = returned.metrics("The generator's fit", info)
+    if "mass" in said:
+        raise GenlossError("The generator's fit says 'mass', which is that of its diet; give it another name.")
     return record.replace(metrics={**record.metrics, "fit": {**record.metrics["fit"], **said}})
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from simulator import memory, spec
+from simulator import memory, returned, spec
 from simulator.chain import Chain, key_for, with_info
 from simulator.files import joined
 from simulator.mesh import Layout, agreed, whole
@@ -28,7 +28,8 @@ def simulate(chain: Chain, key: Key, generations: int) -> Record:
     """All generations as one compiled `lax.scan`; leaves of the record are [generations, ...].
 
     May itself be vmapped over `key`.  The same chain object is compiled once for every number of generations.  Inside
-    one program nothing can be raised: an empty diet or a loss that is not finite shows as NaN, where `run` would stop.
+    one program nothing can be raised: a weight that is negative, infinite or NaN shows as a `fit.mass` of NaN, an empty
+    diet as one of 0, rows or a loss that are NaN as NaN in what is measured of them, where `run` would stop.
     """
     return _simulate(chain, key, generations)
 
@@ -261,7 +262,9 @@ class Drive:
                 clock.lap("train", chunk)
             done += len(ts)
             chunk = whole(chunk)
-            self.inspect(chunk, done - len(ts))
+            returned.inspect(chunk, done - len(ts), self.axes)
+            if done == len(ts):
+                self.inspect_rows(state, ts)
             chunks.append(chunk)
             if store is not None:
                 rows = [whole(self.block(state, t)) for t in ts[-self.blocks(state) :]]
@@ -299,7 +302,7 @@ class Drive:
                 training = self.advance(diet, training)
                 loss = whole(training.loss)
                 if not np.isfinite(loss).all():
-                    raise GenlossError(_not_finite(int(t), call / calls))
+                    raise GenlossError(returned.not_finite(int(t), call / calls))
                 if saver is not None and call + 1 < calls:
                     saver.note(int(t), call + 1, training)
                 each = (time.perf_counter() - started) / (call + 1 - first)
@@ -353,6 +356,11 @@ class Drive:
             chunks.append(record)
         return chunks, state
 
+    def inspect_rows(self, state: State, ts: Array) -> None:
+        """Raises where rows of generation 0, or of the last where that is gone, are NaN."""
+        t = ts[0] if self.blocks(state) >= len(ts) else ts[-1]
+        returned.rows(type(self.chain.model).__name__, int(t), whole(self.block(state, t)[0]))
+
     def write_records(self, store: Store, chunks: list[Record], last: bool) -> None:
         """Rewrites records.parquet, at the end and as often before as costs a twentieth of the time."""
         started = time.perf_counter()
@@ -374,27 +382,9 @@ class Drive:
     def length(self, chunk: Record) -> int:
         return chunk.t.shape[self.axes]
 
-    def inspect(self, chunk: Record, first: int) -> None:
-        """Raises on an empty diet or a loss that is not finite."""
-        for name, bad, why in (
-            ("fit.mass", lambda a: ~(a > 0), lambda t: f"The recipe left nothing to eat at generation {t}; loosen it."),
-            ("fit.loss", lambda a: ~np.isfinite(a), lambda t: _not_finite(t, 1)),
-        ):
-            if name in chunk:
-                wrong = np.moveaxis(bad(np.asarray(chunk[name])), self.axes, 0).reshape(self.length(chunk), -1)
-                if wrong.any():
-                    raise GenlossError(why(first + int(wrong.any(axis=1).argmax())))
-
 
 def _first(record: Record, generations: int, axes: int) -> Record:
     return jax.tree.map(lambda a: a[(slice(None),) * axes + (slice(generations),)], record)
-
-
-def _not_finite(t: int, share: float) -> str:
-    return (
-        f"The loss of generation {t} is not finite (seen {share:.0%} through its fit); "
-        "lower the learning rate or look at the rows."
-    )
 
 
 class Saver:

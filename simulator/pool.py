@@ -100,14 +100,18 @@ class Pool(struct.PyTreeNode):
 
     def compact(self, most: int) -> Pool:
         """The rows that weigh something and no others, in `most` slots, which must be enough for them."""
-        index = nth(self.weight > 0, jnp.arange(most))  # [most]
+        index = nth(self.weight != 0, jnp.arange(most))  # [most]; NaN is something
         there = index < self.capacity
         pool: Pool = jax.tree.map(lambda leaf: leaf[jnp.where(there, index, 0)], self)
         return pool.replace(weight=jnp.where(there, pool.weight, 0.0), birth=jnp.where(there, pool.birth, EMPTY))
 
     def weighed(self, weight: Array) -> Pool:
-        """The pool under new weights; empty slots weigh nothing whatever the recipe says."""
-        return self.replace(weight=jnp.where(self.filled, weight, 0.0).astype(jnp.float32))
+        """The pool under new weights [capacity]; empty slots weigh nothing whatever the recipe says.
+
+        A negative or infinite weight is no weight: it becomes NaN, and so does the mass of the diet.
+        """
+        sound = jnp.where((weight >= 0) & (weight < jnp.inf), weight, jnp.nan)  # [capacity]
+        return self.replace(weight=jnp.where(self.filled, sound, 0.0).astype(jnp.float32))
 
 
 def roots(real: Array, index: Array, follows: int) -> Array:

@@ -251,9 +251,11 @@ class Then:
         object.__setattr__(self, "recipes", (*steps, *recipes))
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        unsound = jnp.isnan(pool.weight)  # [capacity]
         for i, recipe in enumerate(self.recipes):
             pool = pool.weighed(recipe(jax.random.fold_in(key, i), t, pool))
-        return pool.weight
+            unsound |= jnp.isnan(pool.weight)  # which a recipe after it might pass over
+        return jnp.where(unsound, jnp.nan, pool.weight)
 
     def check(self, chain: Chain) -> None:
         for recipe in self.recipes:

@@ -1,5 +1,9 @@
 """One chain, however it is driven: scan = host loop = stored = resumed."""
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,10 +13,10 @@ import pytest
 import tiny_vae
 from conftest import gaussian_chain
 
-from generators import VAE
+from generators import VAE, Gaussian
 from simulator import Chain, Dataset, GenlossError, Pool, Sweep, Truth, ensemble, run, simulate, spec
 from simulator.estimate import estimate
-from simulator.recipe import Accumulate, Mix, Replace, Select, Verify
+from simulator.recipe import Accumulate, Mix, Replace, Select, Subsample, Then, Verify
 
 KEY = jax.random.key(0)
 
@@ -146,12 +150,46 @@ def test_a_planted_held_out_row_raises():
     with pytest.raises(GenlossError, match="1 of the pool's real rows are held-out"):
         chain.step(jax.random.key(0), state.replace(pool=state.pool.replace(rows=planted)))
 
-    class Leaky(Dataset):
-        def draw(self, key: Any, n: int, held_out: bool = False, skip: Any = 0) -> Any:
-            return super().draw(key, n, held_out=True)
-
     with pytest.raises(GenlossError, match="100 of the pool's real rows are held-out"):
-        run(Chain(source=Leaky(), generator=chain.generator, real=100, rows=10), jax.random.key(0), 1)
+        run(Chain(source=Leaky(late=0), generator=chain.generator, real=100, rows=10), jax.random.key(0), 1)
+
+
+@dataclass(frozen=True)
+class Leaky(Dataset):
+    """Serves held-out rows after the first `late` ones of a stream."""
+
+    late: int = 0
+
+    def draw(self, key: Any, n: int, held_out: bool = False, skip: Any = 0) -> Any:
+        real, leaked = super().draw(key, n, skip=skip), super().draw(key, n, held_out=True)
+        leak = jnp.asarray(held_out) | (skip + jnp.arange(n) >= self.late)
+        return jax.tree.map(lambda a, b: jnp.where(leak.reshape(-1, *[1] * (a.ndim - 1)), b, a), real, leaked)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_source_that_leaks_into_fresh_rows_is_caught(every: int, tmp_path: Path):
+    """Rows 0..29 are served at generation 0 and rows 30..39 at 1, in training; at 2 they are held-out ones."""
+    chain = Chain(
+        source=Leaky(late=40), generator=PerPixel(), recipe=Replace(), real=30, rows=10, fresh=10, held_out=20
+    )
+    assert run(chain, KEY, 2, tmp_path / "run", every=every) is not None
+    for store in (None, tmp_path / "run"):  # from the start, and gone on with
+        with pytest.raises(GenlossError, match="10 of the pool's real rows are held-out"):
+            run(chain, KEY, 4, store, every=every)
+
+
+@dataclass(frozen=True)
+class PerPixel:
+    """Repeats the first rows of its diet: cheap, and of any shape."""
+
+    def init(self, key: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.zeros((10, *a.shape[1:]), a.dtype), Dataset.digits().draw(key, 1))
+
+    def fit(self, key: Any, params: Any, pool: Pool) -> Any:
+        return jax.tree.map(lambda a: a[:10], pool.rows), {}
+
+    def sample(self, key: Any, params: Any, n: int) -> Any:
+        return jax.tree.map(lambda a: jnp.resize(a, (n, *a.shape[1:])), params)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
@@ -218,15 +256,102 @@ def test_a_chain_that_cannot_be_is_refused(fields: dict[str, Any], word: str):
         gaussian_chain(**fields)
 
 
-def test_probes_and_keys_that_cannot_be_are_refused():
-    with pytest.raises(GenlossError, match="return a dict"):
-        simulate(gaussian_chain(probes={"pair": pair}), KEY, 2)
+def test_a_key_that_is_none_is_refused():
     with pytest.raises(GenlossError, match=r"give jax.random.key\(0\)"):
         run(gaussian_chain(), 0, 2)  # pyright: ignore[reportArgumentType]
 
 
-def pair(key: jax.Array, view: Any) -> Any:
-    return view.params.mean, view.params.cov
+def says(value: Any) -> Any:
+    return lambda key, view: value
+
+
+METRICS = {
+    "several values": ((1.0, 2.0), "returned several values; return a dict"),
+    "several values in a dict": ({"a": [1.0, 2.0]}, "returned several values as 'a'"),
+    "text": ("good", "returned str, of type <U4; return numbers"),
+    "text in a dict": ({"a": {"b": "good"}}, "returned str as 'a.b'"),
+    "nothing": (None, "returned None"),
+    "complex": (jnp.ones(2) * 1j, "complex64; return numbers"),
+    "a key": (jax.random.key(0), "return numbers"),
+    "an object": (object(), "returned object"),
+    "names that clash": ({"a.b": 1.0, "a": {"b": 2.0}}, "two metrics called 'a.b'; give each a name of its own"),
+    "a number for a name": ({1: 1.0}, "names a metric 1; names are text"),
+}
+
+
+@pytest.mark.parametrize(("value", "word"), METRICS.values(), ids=METRICS)
+def test_a_probe_that_gives_no_numbers_is_named(value: Any, word: str):
+    chain = gaussian_chain(probes={"mine": says(value)})
+    for drive in (simulate, run):
+        with pytest.raises(GenlossError, match=re.escape(word)):
+            drive(chain, KEY, 1)
+
+
+WEIGHTS = {
+    "one number": (lambda w: 1.0, r"The recipe .* returned float64\[\] for a pool of 50 rows"),
+    "a row too few": (lambda w: w[1:], r"returned float32\[49\]"),
+    "a table": (lambda w: w[:, None], r"returned float32\[50, 1\]"),
+    "complex": (lambda w: w * 1j, r"returned complex64\[50\]"),
+    "nothing": (lambda w: None, r"returned object\[\]"),
+}
+
+
+def weighs(change: Callable[[Any], Any]) -> Any:
+    return lambda key, t, pool: change(pool.weight)
+
+
+@pytest.mark.parametrize(("change", "word"), WEIGHTS.values(), ids=WEIGHTS)
+def test_a_recipe_that_gives_no_weight_for_each_row_is_named(change: Callable[[Any], Any], word: str):
+    for drive in (simulate, run):
+        with pytest.raises(GenlossError, match=word):
+            drive(gaussian_chain(recipe=weighs(change)), KEY, 4)
+
+
+UNSOUND = {"negative": -1.0, "infinite": np.inf, "NaN": np.nan}
+
+
+@dataclass(frozen=True)
+class Odd:
+    """Gives one row of a diet a weight that is none."""
+
+    value: float
+
+    def __call__(self, key: Any, t: Any, pool: Pool) -> Any:
+        return pool.weight.at[3].set(jnp.where(t == 1, self.value, 1.0))
+
+
+@pytest.mark.parametrize("value", UNSOUND.values(), ids=UNSOUND)
+def test_a_weight_that_is_none_is_nan_in_a_record_and_stops_a_run(value: float):
+    steps = (lambda odd: odd, lambda odd: Then(odd, Subsample(4)), lambda odd: Select((Replace(), odd), 1))
+    for make in steps:  # alone, before a recipe that passes it over, and picked
+        chain = gaussian_chain(recipe=make(Odd(value)))
+        assert np.isnan(simulate(chain, KEY, 3)["fit.mass"]).tolist() == [False, True, False]
+    with pytest.raises(GenlossError, match="negative, infinite or NaN at generation 1"):
+        run(chain, KEY, 3, every=3)
+
+
+def test_few_of_many_rows_keep_a_weight_that_is_none():
+    pool = Pool.of(jnp.arange(100.0))
+    weight = jnp.zeros(100).at[jnp.array([7, 50])].set(jnp.array([2.0, -1.0]))
+    assert np.isnan(pool.weighed(weight).compact(10).weight.sum())
+    assert pool.weighed(jnp.abs(weight)).compact(10).weight.sum() == 3
+
+
+@dataclass(frozen=True)
+class Mute(Gaussian):
+    """Writes no number."""
+
+    def sample(self, key: Any, params: Any, n: int) -> Any:
+        return super().sample(key, params, n).at[0].set(jnp.nan)
+
+
+@pytest.mark.parametrize(("recipe", "t"), [(Accumulate(), 0), (Replace(), 2)])
+def test_rows_that_are_nan_stop_a_run_at_once(recipe: Any, t: int):
+    chain = Chain(source=Truth(Gaussian(1)), generator=Mute(1), recipe=recipe, real=10, rows=10, held_out=0)
+    with pytest.raises(GenlossError, match="Mute wrote rows that are NaN at generation 0"):
+        run(chain, KEY, 3)
+    with pytest.raises(GenlossError, match=f"Mute wrote rows that are NaN at generation {t}"):
+        run(chain, KEY, 3, every=3)
 
 
 def test_memory_of_an_accumulating_chain_is_stated_and_grows_linearly():

@@ -12,7 +12,7 @@ from conftest import gaussian_chain
 from sklearn.decomposition import PCA
 
 from generators import Gaussian
-from simulator import Chain, Dataset, GenlossError, Store, Sweep, Truth, View, ensemble, run, simulate
+from simulator import Chain, Dataset, GenlossError, Store, Sweep, Truth, View, ensemble, files, run, simulate
 from simulator.probes import Fidelity
 from simulator.probes.features import Pca, flat, training
 
@@ -75,11 +75,11 @@ def test_stored_with_the_run_and_read_when_it_goes_on(tmp_path: Path):
     assert jax.tree.all(jax.tree.map(np.array_equal, whole, parts))
     learned, anew = (list(chain.prepared.values()) for chain in (resumed, chain_of()))
     assert jax.tree.all(jax.tree.map(np.array_equal, learned, anew))
-    with np.load(tmp_path / "parts" / "prepared.npz", allow_pickle=False) as stored:
-        assert set(stored) == {"spread/0", "plain/0", *(f"spread.features/{i}" for i in range(3))}
-        changed = dict(stored)
+    file, signature = tmp_path / "parts" / "prepared.npz", Store(tmp_path / "parts").signature
+    changed = files.load_arrays(file, signature)
+    assert set(changed) == {"spread/0", "plain/0", *(f"spread.features/{i}" for i in range(3))}
     changed["spread/0"] = changed["spread/0"] + 1  # what is stored is what is used
-    np.savez(tmp_path / "parts" / "prepared.npz", **changed)
+    file.write_bytes(files.dump_arrays(signature, changed))
     longer = run(chain_of(), key, 5, tmp_path / "parts")
     assert np.allclose(longer["spread.first"][-1], whole["spread.first"][0] + 1)
 
@@ -140,3 +140,25 @@ def test_training_rows_of_a_source():
     assert training(jax.random.key(0), Dataset.digits(), 100)["image"].shape[0] == 100
     assert training(jax.random.key(0), Truth(Gaussian(2)), 50).shape == (50, 2)
     assert gaussian_chain().students == {}
+
+
+def reals(key: Any, view: View) -> dict[str, Any]:
+    """How many of what is said are rows of the diet; and chance, told apart by probe."""
+    near = (view.synthetic[:, None] == view.diet.rows[None]).all(-1) & view.diet.filled[None]  # [rows, capacity]
+    return {"of the diet": near.any(1).sum(), "chance": jax.random.uniform(key)}
+
+
+def test_the_ceiling_is_measured_on_real_rows_that_are_not_in_its_diet(tmp_path: Path):
+    chain = chain_of(probes={"p": reals})
+    run(chain, jax.random.key(0), 1, tmp_path / "truth")
+    assert Store(tmp_path / "truth").ceiling()["p.of the diet"] == 0
+    digits = Chain(source=Dataset.digits(), generator=Gaussian(2), real=700, rows=700)
+    _, diet, sample, _ = digits.perfect(jax.random.key(0), 700)
+    rows = [np.asarray(a["image"]).reshape(700, -1) for a in (diet.rows, sample)]
+    assert len(np.unique(np.concatenate(rows), axis=0)) == 1400  # disjoint slices of one permutation
+
+
+def test_each_probe_has_a_key_of_its_own_at_each_generation():
+    found = simulate(chain_of(probes={"a": reals, "b": reals}), jax.random.key(0), 3)
+    chance = np.concatenate([found["a.chance"], found["b.chance"]])
+    assert len(np.unique(chance)) == 6

@@ -1,5 +1,6 @@
 """Runs on disk: killed, damaged, full, foreign, forked; and each row once."""
 
+import errno
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from conftest import CACHE, gaussian_chain
 from test_drive import same
 
 from generators.vae import VAE
-from simulator import Chain, Dataset, GenlossError, Progress, Record, RunFailed, Store, run, spec
+from simulator import Chain, Dataset, GenlossError, Progress, Record, RunFailed, Store, disk, run, spec
 from simulator.drive import identity
 from simulator.recipe import Accumulate, Mix, Replace
 
@@ -144,18 +146,36 @@ def test_a_fit_that_was_stopped_goes_on_where_it_was(tmp_path: Path):
     assert same(whole, again) and not (tmp_path / "stopped" / "fit.npz").exists()
 
 
-def test_a_damaged_fit_starts_anew(tmp_path: Path):
-    store = Store(tmp_path)
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Store]:
+    """The folder of a run that has done nothing yet."""
+    store = Store(tmp_path / "held")
+    with store.opened(identity(tiny_gaussian.chain, KEY), 3):
+        yield store
+
+
+def test_a_damaged_fit_starts_anew(held: Store):
     training = {"a": jax.numpy.arange(5.0), "key": jax.random.key(3)}
-    store.write_fit(4, 2, training)
-    calls, found = store.fit(4, training) or (0, training)
-    assert calls == 2 and store.fit(3, training) is None
+    held.write_fit(4, 2, training)
+    calls, found = held.fit(4, training) or (0, training)
+    assert calls == 2
     assert same(found["a"], training["a"]) and bool((found["key"] == training["key"]).all())
-    data = bytearray((tmp_path / "fit.npz").read_bytes())
+    data = bytearray((held.path / "fit.npz").read_bytes())
     data[data.find(np.arange(5, dtype=np.float32).tobytes()) + 5] ^= 1
-    (tmp_path / "fit.npz").write_bytes(data)
-    with pytest.warns(UserWarning, match="damaged"):
-        assert store.fit(4, training) is None
+    (held.path / "fit.npz").write_bytes(data)
+    with pytest.warns(UserWarning, match=r"checksum|CRC"):
+        assert held.fit(4, training) is None
+
+
+def test_a_fit_is_taken_up_by_its_own_generation_alone(held: Store):
+    training = {"a": jax.numpy.arange(5.0)}
+    held.write_fit(4, 2, training)
+    assert held.fit(4, training) is not None
+    assert held.fit(3, training) is None and held.fit(5, training) is None
+    held.drop_fit(but=4)  # the run goes on with it
+    assert (held.path / "fit.npz").exists()
+    held.drop_fit(but=3)  # an earlier generation is made again, and all after it
+    assert not (held.path / "fit.npz").exists()
 
 
 @pytest.fixture(scope="module")
@@ -244,23 +264,27 @@ def test_a_run_in_use_is_refused(finished: tuple[Store, Record], tmp_path: Path)
         run_gaussian(Store(store.path))
 
 
+@pytest.mark.parametrize("step", [5, 3, 1])
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "emptied", "no metadata"])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
-    harm: str, finished: tuple[Store, Record], tmp_path: Path
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    harm: str, step: int, finished: tuple[Store, Record], tmp_path: Path
 ):
+    if harm != "flipped" and step != 5:
+        pytest.skip("the harm is seen in the same way")
     store = copy_of(finished, tmp_path)
-    newest = store.path / "checkpoints" / "5"
+    damaged = store.path / "checkpoints" / str(step)
     if harm == "no metadata":
-        shutil.rmtree(newest / "meta")
+        shutil.rmtree(damaged / "meta")
     else:
-        for file in (p for p in newest.rglob("*") if p.is_file() and "/d/" in str(p)):
+        for file in (p for p in damaged.rglob("*") if p.is_file() and "/d/" in str(p)):
             data = bytearray(file.read_bytes())
             data[len(data) // 2] ^= 0xFF
             file.write_bytes({"truncated": data[: len(data) // 2], "flipped": data, "emptied": b""}[harm])
-    with pytest.warns(UserWarning, match=r"checkpoint of generation 5 .* is damaged .* going on after generation 4"):
+    after = f"going on after generation {step - 2}" if step > 1 else "starting anew"
+    with pytest.warns(UserWarning, match=rf"checkpoint of generation {step} .* is damaged .* {after}"):
         again = run_gaussian(store)
     assert same(again, finished[1])
-    assert (store.path / "damaged" / "5").exists()
+    assert (store.path / "damaged" / str(step)).exists()
 
 
 def test_a_missing_older_checkpoint_sets_later_ones_aside(finished: tuple[Store, Record], tmp_path: Path):
@@ -322,8 +346,42 @@ def test_a_fork_shares_the_past_and_changes_the_recipe(tmp_path: Path):
         parent.fork(2, tmp_path / "no", spec.override(chain, {"rows": 10}))
     with pytest.raises(GenlossError, match="no checkpoint of generation 17"):
         parent.fork(17, tmp_path / "no", saved)
+    again = parent.fork(2, tmp_path / "fork", saved)  # as the same command does, after its run was stopped
+    assert again.steps() == [0, 1, 2, 3, 4, 5] and same(run(saved, KEY, 6, again), healed)
     with pytest.raises(GenlossError, match="not empty"):
-        parent.fork(2, tmp_path / "fork", saved)
+        parent.fork(1, tmp_path / "fork", saved)
+    with pytest.raises(GenlossError, match="not empty"):
+        parent.fork(2, tmp_path / "fork", spec.override(chain, {"recipe": Mix(real=0.2, size=20)}))
+
+
+def test_a_fork_that_failed_leaves_nothing_and_is_made_again(
+    finished: tuple[Store, Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    saved, copied = spec.override(tiny_gaussian.chain, {"recipe.generations": 2}), []
+
+    def fills(source: Any, target: Any, *more: Any, **other: Any) -> None:
+        copied.append(source)
+        if len(copied) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copytree(source, target, *more, **other)
+
+    copytree = shutil.copytree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", fills)
+        with pytest.raises(RunFailed, match="the disk is full; mend that and give the same command again"):
+            finished[0].fork(5, tmp_path / "fork", saved)
+    assert not (tmp_path / "fork").exists()
+    shutil.copytree(finished[0].path, tmp_path / "fork" / disk.PART)  # as a kill leaves it
+    assert finished[0].fork(5, tmp_path / "fork", saved).steps() == [1, 3, 5]
+    assert not (tmp_path / "fork" / disk.PART).exists()
+
+
+def test_a_run_with_a_gap_is_not_forked_behind_it(finished: tuple[Store, Record], tmp_path: Path):
+    store = copy_of(finished, tmp_path)
+    shutil.rmtree(store.path / "checkpoints" / "1")
+    with pytest.warns(UserWarning, match="generation 0 is missing"), pytest.raises(GenlossError, match="whole"):
+        store.fork(5, tmp_path / "fork", spec.override(tiny_gaussian.chain, {"recipe.generations": 2}))
+    assert not (tmp_path / "fork").exists() and store.steps() == [3, 5]  # who only reads moves nothing
 
 
 def test_nothing_on_disk_is_a_pickle(finished: tuple[Store, Record]):

@@ -24,6 +24,7 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
     `laws` are drawn over what was measured: by default those `simulator.theory.kept` with the run.  Nothing of the
     folder is run: its chain is not built.
     """
+    store.mend_records()
     about, records = store.about(), store.records()
     laws = kept(store) if laws is None else laws
     settings = list(dict.fromkeys(records["setting"]))
