@@ -20,7 +20,7 @@ import numpy as np
 from simulator.types import GenlossError, Record
 
 Leaves = dict[str, np.ndarray]  # "0", "1", ...: the leaves of a tree in order
-DEEP = 100  # levels of a configuration, at most
+DEEP = 500  # levels of a configuration, at most
 
 Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 Whole = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]

@@ -57,7 +57,7 @@ ABOUT: dict[str, Callable[[Path], object]] = {
     "a folder": a_folder,
     "nested deep": lambda file: file.write_text("[" * 1000 + "]" * 1000),
     "nested deeper": lambda file: file.write_text("[" * 100_000 + "]" * 100_000),
-    "a chain nested deep": edited(lambda a: a["run"].update(chain=json.loads('{"a":' * 300 + "1" + "}" * 300))),
+    "a chain nested deep": edited(lambda a: a["run"].update(chain=json.loads('{"a":' * 600 + "1" + "}" * 600))),
     "no run": edited(lambda a: a.pop("run")),
     "no chain": edited(lambda a: a["run"].pop("chain")),
     "no key": edited(lambda a: a["run"].pop("key")),
