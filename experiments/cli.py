@@ -380,12 +380,13 @@ def _compare_data(options: argparse.Namespace, rest: list[str]) -> int:
 def _show(options: argparse.Namespace, rest: list[str]) -> int:
     from experiments.live import print_table
     from simulator import Store, theory
+    from simulator.report.names import plain
 
     store = Store(options.run)
     about, records = store.about(), store.records()
     steps = store.steps()
     done = f"{steps[-1] + 1 if steps else 0} of {about['generations']} generations"
-    print(f"{store.path.name}: {done}, on {about['device']}")
+    print(plain(f"{store.path.name}: {done}, on {about['device']}"))
     print_table(records, store.ceiling(), theory.kept(store))
     return 0
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,6 +16,7 @@ from rich.table import Table
 from simulator.drive import Progress as Report
 from simulator.report import page
 from simulator.report.figures import HEADLINES, shown
+from simulator.report.names import on_terminal
 from simulator.theory import Overlay, sentences
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -49,7 +49,7 @@ class Display:
         self.silent_until = 0.0  # in a log, what is being done is said twice a minute
         self.worked = False  # whether this call did any generation
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:.1f}/{task.total:.0f} generations"),
             TimeElapsedColumn(),
@@ -62,7 +62,7 @@ class Display:
         self.where = store.path
 
     def __enter__(self) -> Display:
-        self.console.print(f"[dim]{self.where}[/dim]")
+        self.console.print(on_terminal(self.where), style="dim")
         if self.console.is_terminal:
             self.live.start()
         return self
@@ -85,12 +85,14 @@ class Display:
         self.live.update(self._picture())
         now = time.perf_counter()
         if progress.doing and not self.console.is_terminal and now > self.silent_until:
-            self.console.print(progress.doing, soft_wrap=True)
+            self.console.print(on_terminal(progress.doing), soft_wrap=True)
             self.silent_until = now + 30
         if progress.record is not None and not self.console.is_terminal:
             now = ", ".join(f"{name} {self._latest(name)}" for name in self._shown()[:3])
             spent = time.perf_counter() - self.started
-            self.console.print(f"{progress.done}/{progress.generations} after {spent:.0f} s: {now}", soft_wrap=True)
+            self.console.print(
+                f"{progress.done}/{progress.generations} after {spent:.0f} s: {now}", soft_wrap=True, markup=False
+            )
 
     def _latest(self, name: str) -> str:
         return "/".join(f"{v:.3g}" for v in self.history[name][:, -1])
@@ -104,10 +106,10 @@ class Display:
             table.add_column("", no_wrap=True)
             fitting = self._shown()[: max(1, (self.console.width - 14) // 18)]
             for name in fitting:
-                table.add_column(name.partition(".")[2] or name, no_wrap=True)
+                table.add_column(on_terminal(name.partition(".")[2] or name), no_wrap=True)
             for i, setting in enumerate(self.settings):
                 cells = [self.history[name][i] for name in fitting]
-                table.add_row(setting, *(f"{v[-1]:7.3g} {sparkline(_thinned(v))}" for v in cells))
+                table.add_row(on_terminal(setting), *(f"{v[-1]:7.3g} {sparkline(_thinned(v))}" for v in cells))
         return Group(table, self.bar)
 
     def table(self, records: Any, ceiling: dict[str, float], laws: Mapping[str, Overlay]) -> None:
@@ -144,14 +146,16 @@ def print_table(
         table = _grid(title, list(zip(*grid, strict=True)))  # a row for each of many settings
     console.print(table)
     for line in sentences(laws):
-        console.print(f"[dim]theory, {escape(line)}[/dim]", soft_wrap=True, highlight=False)
+        console.print(on_terminal(f"theory, {line}"), style="dim", soft_wrap=True, highlight=False)
 
 
 def _grid(title: str, rows: list[tuple[str, ...]]) -> Table:
     """A table whose first row is the head; values are at the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
     for i, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if i else "left", overflow="fold", max_width=None if i else 30)
+        table.add_column(
+            on_terminal(name), justify="right" if i else "left", overflow="fold", max_width=None if i else 30
+        )
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*map(on_terminal, row))
     return table

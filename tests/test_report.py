@@ -171,6 +171,30 @@ def test_what_falls_by_decades_is_drawn_on_a_logarithmic_axis():
     assert "real against real" not in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+NAMES = ["[/y]", "[bold]", "<b>&", "$x^{", "_under", "a\x1b]0;b\x07", "two\nlines", "$\\frac{$"]
+
+
+def test_names_are_shown_as_they_are_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Of settings and metrics: on the terminal, in figures and on the page, whatever they mean there."""
+    rows = [(name, 0, t, metric, 1.0 + t) for name in NAMES for metric in NAMES for t in range(2)]
+    frame = pandas.DataFrame(rows, columns=["setting", "replicate", "generation", "metric", "value"])
+    laws = {name: theory.Overlay({}, {"none": f"law of {name}"}) for name in NAMES}
+    shown = [name.replace("\x1b", "�").replace("\x07", "�").replace("\n", "�") for name in NAMES]
+
+    print_table(frame, {}, laws, Console(width=400))
+    said = capsys.readouterr().out
+    assert all(name in said for name in shown) and "\x1b" not in said
+    figure = figures.decay(frame)
+    figures.rendered(figure, "svg")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [label.strip().replace(r"\$", "$") for label in labels] == shown
+
+    store, _ = stored(tmp_path / "run")
+    store.records = lambda: frame  # pyright: ignore[reportAttributeAccessIssue]
+    page_text = page.write(store, laws).read_text()
+    assert "<b>" not in page_text and "&lt;b&gt;&amp;" in page_text and "\x1b" not in page_text
+
+
 def test_measures_are_single_numbers():
     known = ["fit.mass", "diet.real", "modes.class.3", "fidelity.kid", "fidelity.kid_error", "fidelity.rows", "mine"]
     assert figures.single(known) == ["fidelity.kid", "mine"]

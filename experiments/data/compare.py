@@ -32,6 +32,7 @@ from simulator.probes.features import Pca, Stored
 from simulator.probes.fidelity import frechet, frechet_infinite
 from simulator.probes.neighbours import manifold
 from simulator.probes.spectrum import Spectrum, rings
+from simulator.report.names import in_figure, on_terminal
 from simulator.types import GenlossError
 
 NEIGHBOURS = 5
@@ -178,7 +179,7 @@ def _print(asked: Comparison, found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{found['images']:,} images of each, in {found['features']}"
+    title = on_terminal(f"{found['images']:,} images of each, in {found['features']}")
     table = Table(title=title, box=None, title_justify="left", pad_edge=False)
     for i, column in enumerate(("", "other real images", "synthetic")):
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
@@ -213,7 +214,7 @@ def draw(asked: Comparison, found: dict[str, Any], real: np.ndarray, fake: np.nd
         rows = [np.concatenate(list(images[i * side : (i + 1) * side]), axis=1) for i in range(side)]
         sheet = np.concatenate(rows)  # [side h, side w, c]
         ax.imshow(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(f"{name}: {Path(asked.real if name == 'real' else asked.synthetic).name}")
+        ax.set_title(in_figure(f"{name}: {Path(asked.real if name == 'real' else asked.synthetic).name}"))
         ax.axis("off")
     place = np.arange(len(SHARES))
     for i, name in enumerate(colours):
@@ -221,7 +222,7 @@ def draw(asked: Comparison, found: dict[str, Any], real: np.ndarray, fake: np.nd
         label = "other real images" if name == "real" else name
         axes[0, 1].bar(place + 0.4 * i - 0.2, bars, 0.38, color=colours[name], label=label)
     axes[0, 1].set_xticks(place, SHARES)
-    axes[0, 1].set_title(f"in {found['features']}", fontsize=9)
+    axes[0, 1].set_title(in_figure(f"in {found['features']}"), fontsize=9)
     axes[0, 1].legend()
     power = found["power"]
     for name, colour in colours.items():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simulator.report.names import in_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -79,7 +81,7 @@ def decay(
             values = chosen.pivot(index="generation", columns="replicate", values="value")
             mean = values.mean(axis=1)
             mark = {"marker": MARKERS[turn], "ms": 2.5 if turn == 0 else 5, "ls": "-" if turn == 0 else "-."}
-            panel.plot(values.index, mean, color=colour, lw=1.8, label=setting, **mark)
+            panel.plot(values.index, mean, color=colour, lw=1.8, label=in_figure(setting), **mark)
             if values.shape[1] > 1:
                 with np.errstate(invalid="ignore"):  # a logarithm of nothing left has no error
                     error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
@@ -94,7 +96,7 @@ def decay(
         if decades:
             low, high = np.nanmin(_drawn(panel)), np.nanmax(_drawn(panel))
             panel.set(yscale="log", ylim=(low / 2, high * 2))  # by the lines: a band may reach down to 0
-        panel.set_title(HEADLINES.get(metric, metric), fontsize=10)
+        panel.set_title(in_figure(HEADLINES.get(metric, metric)), fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_xlabel("generation", fontsize=9)
@@ -148,7 +150,7 @@ def diets(records: Any) -> Figure | None:
         for share, colour in zip(shares, colours, strict=True):
             panel.bar(share.index, share, bottom=floor, color=colour, width=0.92)
             floor = floor + np.asarray(share)
-        panel.set_title(setting, fontsize=10)
+        panel.set_title(in_figure(setting), fontsize=10)
         panel.set_xlabel("generation", fontsize=9)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.tick_params(labelsize=8)
@@ -179,7 +181,7 @@ def gallery(pictures: Mapping[int, bytes], settings: Sequence[str]) -> Figure:
         panel.set_title(f"generation {t}", fontsize=10, loc="left")
         panel.set_xticks([])
         step = image.shape[0] / len(settings)
-        panel.set_yticks([step * (i + 0.5) for i in range(len(settings))], settings, fontsize=9)
+        panel.set_yticks([step * (i + 0.5) for i in range(len(settings))], list(map(in_figure, settings)), fontsize=9)
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
     return figure

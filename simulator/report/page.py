@@ -11,6 +11,7 @@ from typing import Any
 
 from simulator import collapse
 from simulator.report import figures
+from simulator.report.names import in_page
 from simulator.store import Store
 from simulator.theory import Overlay, kept, sentences
 
@@ -45,8 +46,8 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
         store.write(f"report/{name}.svg", figures.rendered(figure, "svg"))
         body.append(f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
         if name == "decay":
-            body.append("".join(f"<p>theory, {html.escape(line)}</p>" for line in sentences(laws)))
-    title = html.escape(store.path.name)
+            body.append("".join(f"<p>theory, {in_page(line)}</p>" for line in sentences(laws)))
+    title = in_page(store.path.name)
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
 td,th{{padding:.15rem .8rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}
@@ -82,22 +83,25 @@ def _table(records: Any, laws: Mapping[str, Overlay]) -> str:
         if any(curve is not None for curve in law):
             at = max(i for i, (name, _) in enumerate(table.columns) if name == metric) + 1
             table.insert(at, (metric, "theory"), ["" if c is None else f"{c[-1]:.3g}" for c in law])
-    return table.to_html(border=0)
+    return _html(table)
+
+
+def _html(table: Any, **how: Any) -> str:
+    """A table of numbers, its names escaped, which pandas leaves as they are in a head of several lines."""
+    return table.rename(index=in_page, columns=in_page).to_html(border=0, escape=False, **how)
 
 
 def _onsets(records: Any, metrics: list[str]) -> str:
     found = collapse.onsets(records, metrics)
     if found.empty:
         return ""
-    against, replicates = html.escape(str(collapse.control(records))), records["replicate"].nunique()
+    against, replicates = in_page(collapse.control(records)), records["replicate"].nunique()
     seen = collapse.reach(replicates, 0.05 / found.size)
     said = (
         f"Means of {replicates} replicates differ by more than {seen:.1f} standard errors: at most 5 % of runs have a "
         f"false alarm among all {found.size}.  What is not seen may be small, not absent."
     )
-    return (
-        f"<h2>apart from '{against}' from which generation on</h2><p>{said}</p>{found.to_html(border=0, na_rep='not')}"
-    )
+    return f"<h2>apart from '{against}' from which generation on</h2><p>{said}</p>{_html(found, na_rep='not')}"
 
 
 def _spread(found: dict[int, Path], most: int = 4) -> dict[int, Path]:
