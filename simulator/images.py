@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,44 @@ def decode(
     bits deep, and, by its header alone, for more than `MOST_PIXELS` pixels.
     """
     data = data if isinstance(data, bytes) else read(data, where)
+    with _told(data, where):
+        pixels = _pixels(_loaded(data, where), where)  # [h, w] or [h, w, 3]
+    if channels is not None or side is not None:
+        pixels = _made(pixels, side, channels)
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
+
+
+def look(data: bytes, where: str, checked: bool = False) -> tuple[str, int, int]:
+    """What the header of an encoded image says: its mode, as Pillow names it, and width and height, upright.
+
+    Where it is to be `checked`, it is decoded, and a PNG file is held against its checksums.  Raises `Unreadable`.
+    """
+    with _told(data, where):
+        picture = _opened(data, where)
+        mode, (width, height) = picture.mode, picture.size
+        if checked:
+            height, width = _pixels(_loaded(data, where), where).shape[:2]
+            if picture.format == "PNG":
+                picture.verify()
+        elif picture.format != "TIFF" and _orientation(picture) in (5, 6, 7, 8):
+            width, height = height, width
+        return mode, width, height
+
+
+@contextlib.contextmanager
+def _told(data: bytes, where: str) -> Iterator[None]:
+    """Whatever a damaged file makes of a decoder is `Unreadable`, and warnings of what decodes all the same are not."""
     if not data:
         raise Unreadable(where, "is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, on oddities that do not keep it from decoding
-            pixels = _pixels(_loaded(data, where), where)  # [h, w] or [h, w, 3]
+            warnings.simplefilter("ignore")
+            yield
     except Unreadable:
         raise
-    except Exception as error:  # whatever a damaged file makes of a decoder
+    except Exception as error:
         said = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else "nothing can decode it"
         raise Unreadable(where, f"is no whole image ({said})") from None
-    if channels is not None or side is not None:
-        pixels = _made(pixels, side, channels)
-    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
 
 
 def read(path: str | os.PathLike[str], where: str) -> bytes:
@@ -95,8 +120,8 @@ def stacked(images: Sequence[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def _loaded(data: bytes, where: str) -> Any:
-    """The first frame as a loaded `PIL.Image`."""
+def _opened(data: bytes, where: str) -> Any:
+    """The first frame as a `PIL.Image` of which no more than the header is read."""
     from PIL import Image
 
     try:
@@ -106,6 +131,14 @@ def _loaded(data: bytes, where: str) -> Any:
     if picture.width * picture.height > MOST_PIXELS:
         size = f"{picture.width:,} x {picture.height:,}"
         raise Unreadable(where, f"is {size} pixels, and images of up to {MOST_PIXELS:,} in all are read")
+    return picture
+
+
+def _loaded(data: bytes, where: str) -> Any:
+    """The first frame as a loaded `PIL.Image`."""
+    from PIL import Image
+
+    picture = _opened(data, where)
     try:
         picture.load()
     except OSError:
@@ -149,15 +182,19 @@ def _on_white(pixels: np.ndarray) -> np.ndarray:
 
 def _upright(pixels: np.ndarray, picture: Any) -> np.ndarray:
     """The pixels as they are to be seen; Pillow turns TIFF files itself."""
-    try:
-        orientation = picture.getexif().get(_ORIENTATION)
-    except Exception:  # whatever a damaged block makes of its reader: pixels are whole
-        return pixels
+    orientation = _orientation(picture)
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
+
+
+def _orientation(picture: Any) -> Any:
+    try:
+        return picture.getexif().get(_ORIENTATION)
+    except Exception:  # whatever a damaged block makes of its reader: pixels are whole
+        return None
 
 
 def _made(pixels: np.ndarray, side: int | None, channels: int | None) -> np.ndarray:

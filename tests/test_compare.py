@@ -31,6 +31,9 @@ def blobs(root: str, n: int, seed: int, spread: float = 1.0, noise: float = 8.0,
         Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(folder / f"{i:03d}.png")
 
 
+WORDS = ["--real", "real", "--synthetic", "fake"]
+
+
 def go(*more: str, out: str = "out", synthetic: str = "fake") -> tuple[int, dict[str, Any]]:
     code = main(["compare-data", "--real", "real", "--synthetic", synthetic, "--out", out, *more])
     file = Path(out) / "compare.json"
@@ -111,11 +114,46 @@ def test_the_same_pictures_are_the_same_however_they_are_stored(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("more", [["--limit", "3"], ["--side", "1"]])
+@pytest.mark.parametrize("more", [["--limit", "3"], ["--side", "1"], ["--side", "100000"]])
 def test_bad_input_is_one_sentence(more: list[str], capsys: pytest.CaptureFixture[str]):
     blobs("real", 80, 0)
     blobs("fake", 40, 1)
     assert go(*more)[0] == 2
     assert "--limit of at least 20 images, and --side of at least 4" in capsys.readouterr().err
+
+
+def test_where_the_result_goes_is_asked_before_anything_is_read(capsys: pytest.CaptureFixture[str]):
+    """And what is there that is no result of this comparison stays."""
+    blobs("real", 40, 0)
+    blobs("fake", 20, 1)
+    for kind in ("real", "fake"):  # nothing is read: these would be told of
+        (Path(kind) / "kind0/bad.png").write_bytes(b"nothing")
+    Path("file").write_text("mine")
+    Path("full").mkdir()
+    Path("full/compare.png").write_text("mine")
+    Path("other").mkdir()
+    Path("other/compare.json").write_text('{"loss": 1}')
+    Path("linked").mkdir()
+    Path("linked/compare.json").symlink_to("../file")
+    for out in ("file", "file/below", "x" * 300, "full", "other", "linked"):
+        assert main(["compare-data", *WORDS, "--out", out]) == 2
+        said = capsys.readouterr().err
+        assert "bad.png" not in said and len(said.splitlines()) == 1 and said.startswith("genloss: "), said
+    assert Path("file").read_text() == Path("full/compare.png").read_text() == "mine"
+    assert Path("other/compare.json").read_text() == '{"loss": 1}'
+
+
+def test_images_without_bounds_are_refused_by_their_headers(capsys: pytest.CaptureFixture[str]):
+    import zlib
+
+    blobs("real", 40, 0)
+    blobs("fake", 20, 1)
+    header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    large = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4, "big") + b"\0\0\0\0IDAT"
+    for i in range(45):
+        (Path("fake/kind0") / f"large{i}.png").write_bytes(large)  # no pixels follow
+    assert go()[0] == 2 and not Path("out").exists()
+    assert ": has more than 67,108,864 pixels" in capsys.readouterr().err
 
 
 def test_too_few_images(capsys: pytest.CaptureFixture[str]):

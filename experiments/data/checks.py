@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 from experiments.data.images import Item
 from simulator import disk
-from simulator.images import Unreadable, decode
+from simulator.images import Unreadable, look
 
 SHOWN = 20  # troubles that are printed; beyond them all are in a file
-
-
-class Looks(NamedTuple):
-    """What an encoded image says of itself."""
-
-    mode: str  # that of PIL: "L" grey, "RGB", ...
-    width: int
-    height: int
-
-
-def look(data: bytes, where: str) -> Looks:
-    """The looks of an encoded image, upright; raises `Unreadable` where it cannot be decoded.
-
-    PNG files are also held against their checksums.
-    """
-    from PIL import Image
-
-    height, width, _ = decode(data, where).shape
-    with Image.open(io.BytesIO(data)) as picture:
-        if picture.format == "PNG":
-            try:
-                picture.verify()
-            except Exception as error:  # whatever a damaged file makes of a decoder
-                raise Unreadable(where, f"is no whole image ({error})") from None
-        return Looks(picture.mode, width, height)
 
 
 class Troubles:
@@ -76,18 +49,16 @@ class Troubles:
             print(f"... and {self.count - SHOWN:,} more; all are in {self.file}", file=sys.stderr)
 
 
-def looked(items: Iterable[Item], troubles: Any) -> Iterator[tuple[Item, bytes, Looks]]:
-    """Each item with its bytes and looks; those that cannot be decoded are told to `troubles` and left out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PIL, on oddities that do not keep it from decoding
-        for item in items:
-            try:
-                data = item.read()
-                looks = look(data, item.where)
-            except Unreadable as error:
-                troubles(error.where, error.why)
-            else:
-                yield item, data, looks
+def looked(items: Iterable[Item], troubles: Any, checked: bool) -> Iterator[tuple[Item, bytes, tuple[str, int, int]]]:
+    """Each item with its bytes and looks (see `images.look`); those that cannot be used are told to `troubles`."""
+    for item in items:
+        try:
+            data = item.read()
+            looks = look(data, item.where, checked)
+        except Unreadable as error:
+            troubles(error.where, error.why)
+        else:
+            yield item, data, looks
 
 
 def watched(items: Iterable[Any], what: str, total: int | None = None) -> Iterator[Any]:

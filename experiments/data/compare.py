@@ -21,11 +21,13 @@ import numpy as np
 
 from experiments.data.checks import Troubles, watched
 from experiments.data.images import Item, open_set
-from experiments.data.index import Index
+from experiments.data.index import Index, kept
 from experiments.data.masks import REAL, SYNTHETIC, refuse_odd
+from experiments.data.writing import check_place, read_json
 from generators.nets.inception import Inception
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
+from simulator import disk
 from simulator.images import Unreadable, stacked
 from simulator.probes.detection import Detection
 from simulator.probes.features import Pca, Stored
@@ -35,6 +37,10 @@ from simulator.probes.spectrum import Spectrum, rings
 from simulator.report.names import in_figure, on_terminal
 from simulator.types import GenlossError
 
+JSON, PNG = "compare.json", "compare.png"
+MARK = "genloss_comparison"  # in the first
+MOST_SIDE = 4096
+COPIES = 6  # bytes of a value of a pixel: as it is read, stacked, and in single precision
 NEIGHBOURS = 5
 SHARES = ("precision", "recall", "density", "coverage")
 
@@ -56,36 +62,54 @@ class Comparison:
     label: str | None = None
 
     def __post_init__(self) -> None:
-        if self.limit < 20 or (self.side is not None and self.side < 4):
-            raise GenlossError("compare-data needs --limit of at least 20 images, and --side of at least 4 pixels.")
+        if self.limit < 20 or not 4 <= (self.side or 4) <= MOST_SIDE:
+            raise GenlossError(
+                f"compare-data needs --limit of at least 20 images, and --side of at least 4 pixels and at most "
+                f"{MOST_SIDE:,}."
+            )
+
+    def about(self) -> dict[str, Any]:
+        """What the comparison is told apart from others by."""
+        real, synthetic = (os.path.abspath(path) for path in (self.real, self.synthetic))  # noqa: PTH100
+        asked = {name: getattr(self, name) for name in ("limit", "side", "weights", "seed", "split", "label")}
+        return {
+            MARK: 1,
+            "real_path": real,
+            "synthetic_path": synthetic,
+            **asked,
+            "synthetic_split": self.synthetic_split,
+        }
 
     def troubles(self, kind: str) -> Troubles:
         """A collector whose whole list is beside `out`."""
         return Troubles(Path(f"{os.path.normpath(self.out or 'compare-data')}.{kind}.txt"))
 
 
+@kept()
 def compare(asked: Comparison) -> int:
     """Prints and draws the comparison; 0, or 1 where something was left out or a class has no images.
 
     Raises `GenlossError` where images cannot be used, are of several sizes, or are too few.
     """
+    if asked.out is not None:
+        check_out(asked, Path(asked.out))
     troubles = asked.troubles("unusable")
     index, given = Index(), (asked.real, asked.synthetic)
     for path, split, label in zip(given, (asked.split, asked.synthetic_split), (asked.label, None), strict=True):
         images = open_set(path, split, label)
-        index.add(images, f"{asked.seed}", path, troubles.of(images.root))
+        index.add(images, f"{asked.seed}", path, troubles.of(images.root), whole=False)
+    refuse(asked, troubles)
     if asked.side is None:
         refuse_odd(index, asked.troubles("odd"), ("size",), 0, "give --side PX, to which all are resized")
     counts = [index.counts(number) for number in (REAL, SYNTHETIC)]
     sizes = [sum(count.values()) for count in counts]
     n = min(asked.limit, sizes[0] // 2, sizes[1])
+    refuse_large(asked, index, 3 * n)
     real, fake = (_pictures(asked, index, i, most, troubles) for i, most in ((REAL, 2 * n), (SYNTHETIC, n)))
+    refuse(asked, troubles)
+    if asked.skip_broken:
+        troubles.print()
     real, fake = _alike(asked, real, fake)
-    troubles.print()
-    if troubles.count and not asked.skip_broken:
-        raise GenlossError(
-            f"{troubles.count:,} entries cannot be used; mend them, or leave them out with --skip-broken."
-        )
     n = min(len(real) // 2, len(fake))
     if n < 20:
         raise GenlossError(
@@ -100,11 +124,41 @@ def compare(asked: Comparison) -> int:
     found |= {"images": n, "classes missing": missing, "left out": troubles.count}
     _print(asked, found)
     if asked.out is not None:
-        Path(asked.out).mkdir(parents=True, exist_ok=True)
-        (Path(asked.out) / "compare.json").write_text(json.dumps(found, indent=2) + "\n")
-        draw(asked, found, real[n:], fake).savefig(Path(asked.out) / "compare.png", dpi=120)
-        print(f"figure: {Path(asked.out) / 'compare.png'}")
+        text = json.dumps({**asked.about(), **found}, indent=2) + "\n"
+        disk.write(asked.out, JSON, text.encode())
+        with disk.opened(asked.out, PNG) as file:
+            draw(asked, found, real[n:], fake).savefig(file, format="png", dpi=120)
+        print(f"figure: {Path(asked.out) / PNG}")
     return 1 if troubles.count or missing else 0
+
+
+def refuse(asked: Comparison, troubles: Troubles) -> None:
+    """Raises where something cannot be used and is not to be left out."""
+    if troubles.count and not asked.skip_broken:
+        troubles.print()
+        raise GenlossError(
+            f"{troubles.count:,} entries cannot be used; mend them, or leave them out with --skip-broken."
+        )
+
+
+def check_out(asked: Comparison, out: Path) -> None:
+    """Raises where `out` cannot be written, or what is there under the names of the results is not this comparison."""
+    check_place(out)
+    there = [name for name in (JSON, PNG) if os.path.lexists(out / name)]
+    if there and not asked.about().items() <= (read_json(out / JSON) or {}).items():
+        raise GenlossError(f"{out / there[0]} is not of this comparison; choose another folder for --out.")
+
+
+def refuse_large(asked: Comparison, index: Index, n: int) -> None:
+    """Raises where the pixels of n images, and what is computed of them, could not be held."""
+    (pixels,) = index.db.execute("SELECT IFNULL(MAX(width * height), 0) FROM item").fetchone()
+    need = n * 3 * (pixels if asked.side is None else asked.side**2) * COPIES
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > there:
+        raise GenlossError(
+            f"{n:,} images of this size need {need / 1e9:,.0f} GB of memory, and there are {there / 1e9:,.0f}; lower "
+            "--limit or --side."
+        )
 
 
 def _pictures(asked: Comparison, index: Index, number: int, most: int, troubles: Troubles) -> np.ndarray:

@@ -18,13 +18,14 @@ from typing import Any
 
 from experiments.data.checks import Troubles, watched
 from experiments.data.images import Folder, Item, Parquet, open_set
-from experiments.data.index import Index
+from experiments.data.index import Index, kept
 from experiments.data.masks import REAL, SYNTHETIC, UNIFORM, Contamination, plan, refuse_odd
 from experiments.data.metadata import FILE, replaced, types, written
 from experiments.data.names import unescaped, warn_of_splits
 from experiments.data.writing import (
     LOCK,
     check_claim,
+    check_place,
     claim,
     held,
     manifest,
@@ -38,6 +39,7 @@ from simulator.images import Unreadable
 from simulator.types import GenlossError, RunFailed
 
 
+@kept()
 def contaminate(asked: Contamination) -> int:
     """Writes the set; 0, or 1 where something was left out.  Killed and called again it goes on.
 
@@ -46,8 +48,9 @@ def contaminate(asked: Contamination) -> int:
     """
     out = Path(asked.out)
     check_claim(out, asked.config())
+    check_place(out)
     for name in (asked.real, asked.synthetic):
-        if name is not None and out.resolve().is_relative_to(Path(name).resolve()):
+        if name is not None and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(name)):
             raise GenlossError(f"{out} lies in {name}, which it would be read as a part of; choose another --out.")
     troubles = asked.troubles("unusable")
     index = read(asked, troubles)
@@ -81,7 +84,7 @@ def contaminate(asked: Contamination) -> int:
         except Unreadable as error:
             raise RunFailed(f"{error.where} {error.why} by now; mend that, and the same command goes on.") from None
         (out / LOCK).unlink(missing_ok=True)
-    if asked.format == "folder":
+    if asked.format == "folder" and not (isinstance(index.sets[REAL], Folder) and index.sets[REAL].label):
         warn_of_splits(classes)
         warn_of_labels(classes)
     what = "removed" if asked.drop else asked.origin
@@ -99,7 +102,7 @@ def read(asked: Contamination, troubles: Troubles) -> Index:
         sets.append((asked.synthetic, asked.synthetic_split, seed, "synthetic images"))
     for path, split, seed, what in sets:
         images = open_set(path, split, asked.label if what == "real images" else None)
-        index.add(images, seed, what, troubles.of(images.root), said=True)
+        index.add(images, seed, what, troubles.of(images.root), whole=True)
         if not index.counts(len(index.sets) - 1):
             troubles.print()
             raise GenlossError(f"{path} holds no image that can be used; give an image folder, or a folder of parquet.")

@@ -91,15 +91,15 @@ class Folder:
         where = label or "."
         try:
             itself = folder.stat()
+            if (identity := (itself.st_dev, itself.st_ino)) in above:
+                troubles(where, "is a link to a folder that it lies in")
+                return
+            if len(above) > DEEPEST:
+                troubles(where, f"lies below more than {DEEPEST} folders")
+                return
             entries = os.scandir(folder)
         except OSError as error:
             troubles(where, f"cannot be opened ({error.strerror})")
-            return
-        if (identity := (itself.st_dev, itself.st_ino)) in above:
-            troubles(where, "is a link to a folder that it lies in")
-            return
-        if len(above) > DEEPEST:
-            troubles(where, f"lies below more than {DEEPEST} folders")
             return
         found, folders = False, []
         with entries:
@@ -209,6 +209,14 @@ def open_set(path: str | os.PathLike[str], split: str | None = None, label: str 
 
     `label` names the label column where there are several.
     """
+    try:
+        return _open_set(path, split, label)
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise GenlossError(f"The image set at {path} cannot be opened ({why}); give another folder.") from None
+
+
+def _open_set(path: Any, split: str | None, label: str | None) -> Folder | Parquet:
     root = Path(path).expanduser()
     if not root.exists():
         raise GenlossError(f"There is no image set at {path}; give an image folder, or a folder or file of parquet.")
@@ -218,7 +226,7 @@ def open_set(path: str | os.PathLike[str], split: str | None = None, label: str 
         return _parquet(root, files, split, label)
     inside = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     if inside == {"folder", "parquet"} and (root / "manifest.jsonl").exists():  # written in both formats
-        return open_set(root / "parquet", split, label)
+        return _open_set(root / "parquet", split, label)
     whole = root
     if split is not None or (inside and inside <= SPLITS):
         root = root / _chosen(path, inside, split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 import zlib
@@ -10,8 +11,20 @@ from typing import Any
 
 from experiments.data.checks import looked, watched
 from experiments.data.images import Folder, Item, Parquet, Troubles
+from simulator.types import RunFailed
 
 COLUMNS = "set_, label, folder, name, where_, size, crc, said, mode, width, height, rank"
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Tells of an index that could not be kept."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise RunFailed(
+            f"The table of images could not be kept ({error}); free some space, or name a folder by SQLITE_TMPDIR."
+        ) from None
 
 
 class Index:
@@ -30,11 +43,11 @@ class Index:
         self.db.execute("CREATE TABLE bytes (id INTEGER PRIMARY KEY, data)")
         self.sets: list[Folder | Parquet] = []
 
-    def add(self, images: Folder | Parquet, seed: str, what: str, troubles: Troubles, said: bool = False) -> None:
-        """Reads a set, and checks each image; with further columns where asked for what is `said` of them."""
+    def add(self, images: Folder | Parquet, seed: str, what: str, troubles: Troubles, whole: bool) -> None:
+        """Reads a set; of the `whole` of it each image is decoded once, and further columns are read."""
         number = len(self.sets)
         self.sets.append(images)
-        found = looked(watched(images.items(troubles, said), f"reading {what}"), troubles)
+        found = looked(watched(images.items(troubles, whole), f"reading {what}"), troubles, whole)
         self.db.executemany(
             f"INSERT INTO item ({COLUMNS}) VALUES ({', '.join('?' * 12)})",
             (

@@ -19,6 +19,7 @@ from generators.pipeline import Pipeline, version
 from simulator.spec import unknown
 from simulator.types import GenlossError
 
+MOST_BATCH = 2**16
 IMAGES = ".genloss-images"
 PACKAGES = ("genloss", "numpy", "pillow", "pyarrow")  # whose versions are noted
 
@@ -60,8 +61,8 @@ class Job:
 
     @classmethod
     def of(cls, request: Request) -> Job:
-        if request.batch is not None and request.batch < 1:
-            raise GenlossError(f"--batch is {request.batch} and must be at least 1.")
+        if request.batch is not None and not 1 <= request.batch <= MOST_BATCH:
+            raise GenlossError(f"--batch is {request.batch} and must be at least 1 and at most {MOST_BATCH:,}.")
         if request.out is None:
             raise GenlossError("Say where to write the data set: --out DIR.")
         maker = _maker(request)

@@ -15,6 +15,7 @@ from experiments.data.names import escaped, unfit_path
 from simulator.types import GenlossError
 
 Policy = Literal["template", "combinatorial", "caption"]
+MOST = 10**8  # images of a set
 TEMPLATE = "photo of {}"  # Hataya et al., arXiv:2211.08095
 # As many as theirs, 11 x 4 x 5, in words of our own.
 VIEWS = (
@@ -60,6 +61,8 @@ class Items:
     policy: Policy | None  # None: no prompts
 
     def __post_init__(self) -> None:
+        if self.count > MOST:
+            raise GenlossError(f"{self.count:,} images are more than the {MOST:,} of a set; make several.")
         if self.count < len(self.subjects):
             raise GenlossError(
                 f"{self.count} images do not cover {len(self.subjects)} {'classes' if self.labelled else 'captions'}; "

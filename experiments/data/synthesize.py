@@ -46,6 +46,7 @@ from simulator import disk
 from simulator.types import GenlossError, RunFailed
 
 MADE_WITH = ("sampler", "steps", "guidance", "pipeline_path", "checkpoint", "versions")  # of the configuration
+MOST_WORKERS, MOST_PARTS = 1024, 10**6
 PART = ".genloss-part-{}-of-{}.lock"  # while it is made
 Tell = Callable[[int], None]  # told how many images more are there
 
@@ -58,8 +59,8 @@ def synthesize(request: Request, shard: str = "1/1", workers: int | None = None)
     part, parts = _shard(shard)
     seen = gpus()
     workers = max(1, len(seen)) if workers is None else workers
-    if workers < 1:
-        raise GenlossError(f"--workers is {workers} and must be at least 1.")
+    if not 1 <= workers <= MOST_WORKERS:
+        raise GenlossError(f"--workers is {workers} and must be at least 1 and at most {MOST_WORKERS:,}.")
     if workers > 1:  # this process draws nothing: the devices belong to its workers
         import jax
 
@@ -131,7 +132,8 @@ def gpus() -> list[str]:
 def _shard(text: str) -> tuple[int, int]:
     """Part i of n, from 0, of "i/n", from 1."""
     i, slash, n = text.partition("/")
-    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+    numbers = slash and i.isdecimal() and n.isdecimal() and len(i) <= len(n) <= len(str(MOST_PARTS))
+    if not (numbers and 1 <= int(i) <= int(n) <= MOST_PARTS):
         raise GenlossError(f"--shard takes I/N, from 1/N to N/N, such as 1/8; it was given '{text}'.")
     return int(i) - 1, int(n)
 

@@ -26,7 +26,7 @@ from simulator.types import GenlossError
 CONFIG, MANIFEST = "config.json", "manifest.jsonl"  # `datasets` passes the first over
 MARK, LAYOUT = "genloss_image_set", 1  # in the configuration: that a set is ours, and the version of its layout
 LOCK = ".genloss-set.lock"
-LARGEST = 2**20  # bytes of a configuration
+LARGEST = 2**25  # bytes of a configuration or a comparison
 SHARD, GROUP = 256 * 2**20, 16 * 2**20  # bytes of images in a parquet file, and in one of its row groups, about
 _ROWS = 4096  # rows of a row group, at most
 _MADE = re.compile(r"\.genloss-[\w-]+\.lock|\.config\.json\.part")  # there before a configuration is
@@ -57,6 +57,15 @@ def check_claim(out: Path, config: dict[str, Any]) -> None:
             raise GenlossError(f"{out} holds another set ({change}); choose another folder for --out.")
 
 
+def check_place(out: Path) -> None:
+    """Raises where a folder cannot be made, or written to; leaves none."""
+    new = [place for place in (out, *out.parents) if not os.path.lexists(place)]
+    disk.folder(out)
+    for place in new:
+        with contextlib.suppress(OSError):  # of what another process has taken
+            place.rmdir()
+
+
 def read_config(out: Path) -> dict[str, Any] | None:
     """The configuration of the set in `out`; None where nothing is there yet.  Raises where anything else is."""
     try:
@@ -72,15 +81,23 @@ def read_config(out: Path) -> dict[str, Any] | None:
         if foreign := [name for name in names if not _MADE.fullmatch(name) or (out / name).is_symlink()]:
             raise GenlossError(f"{out} holds other files, such as {foreign[0]}; choose another folder for --out.")
         return None
-    file, stored = out / CONFIG, None
+    stored = read_json(out / CONFIG)
+    if stored is None or stored.get(MARK) != LAYOUT:
+        raise GenlossError(
+            f"{out / CONFIG} is none that genloss wrote, or an older one; choose another folder for --out."
+        )
+    return stored
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """The object in a file of our own; None where it holds anything else, or is a link."""
     try:
         if stat.S_ISREG((status := file.lstat()).st_mode) and status.st_size <= LARGEST:
             stored = json.loads(file.read_bytes())
+            return stored if isinstance(stored, dict) else None
     except (OSError, ValueError, RecursionError):
         pass
-    if not isinstance(stored, dict) or stored.get(MARK) != LAYOUT:
-        raise GenlossError(f"{file} is none that genloss wrote, or an older one; choose another folder for --out.")
-    return stored
+    return None
 
 
 @contextlib.contextmanager
