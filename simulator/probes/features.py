@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator import fields
 from simulator.fields import Count, Positive, Range
 from simulator.foreign import read_tensors
 from simulator.pool import Rows
@@ -43,7 +44,7 @@ class Pca:
     dim: Count = 32
     rows: Annotated[int, Range(2)] = 10_000  # training rows they are found from, at most
 
-    __post_init__ = check
+    __post_init__ = fields.check
 
     def prepare(self, key: Key, source: Source) -> dict[str, Array]:
         """{"mean": [d], "basis": [d, dim]}."""
