@@ -168,7 +168,8 @@ def _drawn(table: Table, recipe: Recipe, member: Values, draws: int | None) -> P
 
     found, total = drawn(member)
     if (apart := _told_apart(member, found, total)).any():  # rows of these classes are followed one by one
-        member = np.unique(np.where(apart[member], member.max() + 1 + np.arange(len(member)), member), True)[1]
+        alone = member.max() + 1 + np.arange(len(member))
+        member = np.unique(np.where(apart[member], alone, member), return_inverse=True)[1]
         found, _ = drawn(member)
     return _portions(table, member, found, fixed=draws is None)
 
