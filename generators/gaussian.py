@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from simulator.chance import bartlett, normal
 from simulator.fields import Count, NonNegative, check
-from simulator.linalg import cholesky
+from simulator.linalg import cholesky, scatter
 from simulator.pool import Pool, summed
 from simulator.types import Array, GenlossError, Key
 
@@ -53,12 +53,8 @@ class Gaussian:
     def fit(self, key: Key, params: GaussianParams, pool: Pool) -> tuple[GaussianParams, dict[str, Array]]:
         total = pool.weight.sum()
         mean = summed(lambda w, x: w @ x, pool.weight, pool.rows) / total  # [d]
-
-        def scatter(w: Array, x: Array) -> Array:
-            centred = jnp.sqrt(w)[:, None] * (x - mean)  # [n, d]
-            return centred.T @ centred  # [d, d]
-
-        return GaussianParams(mean, summed(scatter, pool.weight, pool.rows) / (total - self.ddof)), {}
+        square = summed(lambda w, x: scatter(w, x - mean), pool.weight, pool.rows)  # [d, d]
+        return GaussianParams(mean, square / (total - self.ddof)), {}
 
     def sample(self, key: Key, params: GaussianParams, n: int) -> Array:
         """[n, d]."""
@@ -162,9 +158,8 @@ class GaussianSummary:
             return FactoredParams(rows.mean[0], rows.unit[0], rows.log_scale[0] + scale)
         mass = w * rows.n  # [cohorts]
         mean = mass @ rows.mean / mass.sum()  # [d]
-        apart = jnp.sqrt(mass)[:, None] * (rows.mean - mean)  # [cohorts, d]
         within = jnp.tensordot(w, rows.scatter, 1)  # [d, d]
-        cov = (within + apart.T @ apart) / (mass.sum() - self.model.ddof)
+        cov = (within + scatter(mass, rows.mean - mean)) / (mass.sum() - self.model.ddof)
         # Raised by what rounding leaves uncertain, so that a covariance of cohorts has a factor.
         variances = jnp.diagonal(cov) * (self.model.dim * jnp.finfo(cov.dtype).eps)  # [d]
         lower = cholesky(cov + jnp.diag(variances)) if self.model.dim > 1 else jnp.sqrt(cov)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.fields import Count, Positive, check
-from simulator.linalg import cholesky
+from simulator.linalg import cholesky, scatter
 from simulator.pool import Pool, draw
 from simulator.types import Array, GenlossError, Key
 
@@ -56,8 +56,7 @@ class Mixture:
             means = share.T @ x  # [k, d]
 
             def spread(share: Array, mean: Array) -> Array:
-                centred = jnp.sqrt(share)[:, None] * (x - mean)  # [n, d]
-                return centred.T @ centred + self.floor * jnp.eye(self.dim)  # [d, d]
+                return scatter(share, x - mean) + self.floor * jnp.eye(self.dim)  # [d, d]
 
             return MixtureParams(mass / mass.sum(), means, jax.vmap(spread, (1, 0))(share, means))
 

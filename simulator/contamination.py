@@ -30,7 +30,7 @@ class Contaminate:
     of all N.  It goes to as many rows of the same class, so that size and labels are kept: to rows that the last
     generation wrote (`by="generated"`), to this generation's fresh real rows, the control ("real"), or to none
     ("nothing").  Where a class has fewer rows to give, each weighs more; where it has none its weight is lost, which
-    `fit.mass` shows.  Rows without labels are of one class.
+    `fit.mass` shows.  Rows without labels are of one class.  Counts are whole, so the gradient in `ratio` is 0.
 
     Rows are replaced, and replace, in one order, which depends on neither ratio nor generation nor `by`: what 20 %
     replaces 40 % replaces too, and all three arms replace the same.  With `nested=False` every generation and every

@@ -51,3 +51,9 @@ def cholesky(matrix: Array) -> Array:
 def solve(matrix: Array, right: Array) -> Array:
     """The solution x [d] of matrix x = right."""
     return _solve(matrix, right)
+
+
+def scatter(weight: Array, x: Array) -> Array:
+    """Σ w x xᵀ over rows x [n, d], symmetric to the bit, [d, d]; its gradient in a weight of 0 is right too."""
+    product = (weight[:, None] * x).T @ x  # [d, d]
+    return (product + product.T) / 2

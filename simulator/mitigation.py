@@ -47,7 +47,7 @@ class Detector:
         share = chosen / jnp.maximum(chosen.sum(), 1)  # [capacity]
         x = self.features(pool.rows)  # [capacity, d]
         mean = share @ x  # [d]
-        x = (x - mean) / jnp.maximum(jnp.sqrt(share @ (x - mean) ** 2), 1e-6)
+        x = (x - mean) / jnp.sqrt(jnp.maximum(share @ (x - mean) ** 2, 1e-12))
         coef = logistic(x, pool.synthetic.astype(jnp.int32), chosen.astype(jnp.float32), 2, self.penalty)  # [d + 1, 2]
         found = jax.nn.softmax(with_one(x) @ coef)[:, 1]  # [capacity]
         both = (chosen & pool.synthetic).any() & (chosen & pool.real).any()
@@ -65,6 +65,7 @@ def _suspicion(suspect: Suspect, key: Key, pool: Pool) -> Array:
 class DropSuspects:
     """Leaves out rows whose score is above the threshold, real ones too.
 
+    Rows are in or out, so the gradient in `threshold` is 0.
     `suspect` is a `Detector`, whose scores are probabilities, or a function `rows -> [n]` in any units, higher for what
     is taken for synthetic: the reading of a watermark, say.
     """
@@ -93,6 +94,7 @@ class FarthestPoints:
     One after the other, from a row drawn by weight, the row furthest from all those kept is kept (farthest-point
     traversal, Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5), which is the greedy selection by nearest-neighbour
     entropy of Shi et al. 2025, arXiv:2509.16499.  O(share·n²·d).
+    Counts are whole, so the gradient in `share` is 0.
     """
 
     share: Annotated[Number, Range(0, 1)] = 0.5  # of the rows that weigh something, in (0, 1]

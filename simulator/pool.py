@@ -210,8 +210,9 @@ def nth(mask: Array, rank: Array) -> Array:
 def draw(key: Array, weight: Array, shape: tuple[int, ...]) -> Array:
     """Indices of rows drawn with replacement, in proportion to weight; int32 of the given shape.
 
-    Shares are right to a few parts in 10^6 down to 10^-12 of the mass, in tables of any size.  Rows of weight 0 are
-    never drawn, and slots of weight 0 at the end change nothing.
+    Shares are right to a few parts in 10^6 down to 10^-12 of the mass, in tables of any size, but for 10^-7 of the mass
+    that rounding may take from a few heavy rows.  Rows of weight 0 are never drawn, and slots of weight 0 at the end
+    change nothing.
     """
     nodes, mass = tree(weight)
     share = nodes / jnp.where(mass > 0, mass, 1.0)  # [nodes]

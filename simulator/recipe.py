@@ -41,7 +41,10 @@ class Accumulate:
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of the last `generations` data sets only: those first eaten fewer than that many fits ago."""
+    """Rows of the last `generations` data sets only: those first eaten fewer than that many fits ago.
+
+    Rows are in or out, so the gradient in `generations` is 0.
+    """
 
     generations: Annotated[Number, Range(1)] = 3  # data sets kept in the diet
 
@@ -83,7 +86,8 @@ class Mix:
 
     Exactly round(real·size) rows are drawn without replacement from the real rows kept (`fresh=True`: from those
     born this generation), the rest from the synthetic rows of the last `window` generations.  Fit 0 eats up to `size`
-    real rows.  The counts are checked against the chain when it is built.
+    real rows.  The counts are checked against the chain when it is built.  They are whole, so the gradient in `real` is
+    0.
     """
 
     real: Annotated[Number, Range(0, 1)] = 0.1  # share of real rows, in [0, 1]
@@ -137,7 +141,7 @@ class Augment:
     """All real rows and, of the last generation, ratio times as many (Bertrand et al. 2023, arXiv:2310.00429).
 
     Real rows are those shown with a weight.  Where fresh ones make them outgrow a generation's rows, all of those are
-    eaten.
+    eaten.  Counts are whole, so the gradient in `ratio` is 0.
     """
 
     ratio: Annotated[Number, Range(0)] = 1.0  # synthetic rows per real row
@@ -161,7 +165,10 @@ class Augment:
 
 @dataclass(frozen=True)
 class Subsample:
-    """Exactly `size` rows, drawn without replacement in proportion to weight (Kazdan et al. 2024, arXiv:2410.16713)."""
+    """Exactly `size` rows, drawn without replacement in proportion to weight (Kazdan et al. 2024, arXiv:2410.16713).
+
+    The rows drawn weigh 1, so the gradient in `size`, and in whatever made the weights, is 0.
+    """
 
     size: Annotated[Number, Range(1)] = 1000  # rows in the diet; all of them where fewer are kept
 
@@ -185,15 +192,20 @@ class Reweigh:
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         share = at(self.real, t)  # []
         on_real, on_synthetic = (pool.weight * pool.real).sum(), (pool.weight * pool.synthetic).sum()  # []
-        total = on_real + on_synthetic
-        factor = jnp.where(pool.real, share * total / on_real, (1 - share) * total / on_synthetic)  # [capacity]
-        return jnp.where((on_real > 0) & (on_synthetic > 0), pool.weight * jnp.nan_to_num(factor), pool.weight)
+        mixed = (on_real > 0) & (
+            on_synthetic > 0
+        )  # []; where not, nothing is divided by 0: gradients pass both branches
+        total = jnp.where(mixed, on_real + on_synthetic, 1.0)
+        real, synthetic = (jnp.where(mixed, mass, 1.0) for mass in (on_real, on_synthetic))
+        factor = jnp.where(pool.real, share * total / real, (1 - share) * total / synthetic)  # [capacity]
+        return jnp.where(mixed, pool.weight * factor, pool.weight)
 
 
 @dataclass(frozen=True)
 class Verify:
     """Keeps the synthetic rows whose score reaches the threshold; real rows pass (arXiv:2406.07515).
 
+    Rows are in or out, so the gradient in `threshold` is 0.
     `score(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`.
     """
 
@@ -211,6 +223,7 @@ class Curate:
     Rows fall into random groups of K; one of each is chosen with probability softmax(strength·reward), the
     K-wise Bradley-Terry (Luce) model of a human's choice.  `best_of=None` is its limit for K -> infinity: every row
     weighs exp(strength·reward), scaled so that the mass is kept.  Real rows pass; older synthetic rows do not.
+    The gradient in `strength` is that of the limit; with a K, which keeps rows or does not, it is 0.
     `reward(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`.
     """
 
@@ -222,8 +235,10 @@ class Curate:
         shown = jnp.where(pool.synthetic & (pool.age(t) == 0), pool.weight, 0.0)  # [capacity]
         log_odds = at(self.strength, t) * self.reward(pool.rows)  # [capacity]
         if self.best_of is None:
-            tilt = jax.nn.softmax(jnp.where(shown > 0, log_odds + jnp.log(shown), -jnp.inf))  # [capacity], sums to 1
-            kept = jnp.where(shown.sum() > 0, jnp.nan_to_num(tilt) * shown.sum(), 0.0)
+            there = shown > 0  # [capacity]
+            masses = jnp.log(jnp.where(there, shown, 1.0))  # [capacity]
+            tilt = jax.nn.softmax(jnp.where(there, log_odds + masses, jnp.finfo(jnp.float32).min))  # sums to 1
+            kept = tilt * shown.sum()
         else:
             shuffle, choice = jax.random.split(key)
             order = jnp.argsort(jnp.where(shown > 0, uniform(shuffle, shown.shape), jnp.inf))

@@ -9,8 +9,8 @@ import pytest
 from conftest import assert_mean
 from scipy import stats
 
-from simulator import chance
-from simulator.pool import Pool, choose, nth, summed
+from simulator import chance, pool
+from simulator.pool import Pool, choose, draw, nth, summed
 
 KEY = jax.random.key(3)
 
@@ -133,6 +133,95 @@ def test_chosen_rows_are_drawn_in_proportion_without_replacement():
     assert_mean(found[:, kept], (first + second)[kept])
 
 
+def test_bartlett_draws_a_scatter_that_knows_nothing_of_the_mean_beside_it():
+    """All entries below the diagonal, squares on it and normals beside it are independent, and so are their squares."""
+    keys = jax.random.split(KEY, 40_000)
+    freedom = jnp.array([9.0, 8.0, 7.0])
+    below, square, z = jax.vmap(lambda k: chance.bartlett(k, freedom))(keys)
+    low = below[:, *np.tril_indices(3, -1)]  # [draws, 3]
+    for power in (1, 2):
+        parts = np.concatenate([np.asarray(low) ** power, np.asarray(square), np.asarray(z) ** power], 1)  # [draws, 9]
+        parts = (parts - parts.mean(0)) / parts.std(0)
+        pairs = np.triu_indices(9, 1)
+        assert_mean(parts[:, pairs[0]] * parts[:, pairs[1]], np.zeros(36))
+
+
+def test_rows_of_tiny_weight_are_chosen_as_rarely_as_they_weigh():
+    """Among rows a billion times heavier none is expected; waits of 23 bits would be 0 for eight of them."""
+    weight = jnp.where(jnp.arange(2**16) % 1024 == 0, 1.0, 1e-9)  # 64 heavy rows
+    count = jax.jit(lambda k: (choose(k, weight, 32) & (weight < 1)).sum())
+    assert sum(int(count(k)) for k in jax.random.split(KEY, 1000)) <= 2  # 0.05 expected
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-12, 1e-30])
+def test_light_rows_are_chosen_in_proportion_once_heavy_ones_are_gone(scale: float):
+    light = np.array([1.0, 2.0, 3.0, 4.0])
+    weight = jnp.asarray(np.r_[np.ones(8), scale * light, 0.0], jnp.float32)
+    found = np.asarray(jax.jit(jax.vmap(lambda k: choose(k, weight, 9)))(jax.random.split(KEY, 50_000)))
+    assert (found.sum(1) == 9).all() and not found[:, -1].any()
+    if scale < 1e-6:
+        assert found[:, :8].all()
+        assert_mean(found[:, 8:12], light / light.sum())
+
+
+def test_of_rows_that_wait_equally_long_none_is_favoured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "exponential", lambda key, shape: jnp.ones(shape))
+    weight = jnp.where(jnp.arange(90) % 9 < 7, 2.0, 0.0)  # 70 rows
+    for n in (1, 20, 69):
+        found = np.asarray(jax.vmap(lambda k, n=n: choose(k, weight, n))(jax.random.split(KEY, 20_000)))
+        assert (found.sum(1) == n).all() and not found[:, np.asarray(weight) == 0].any()
+        assert_mean(found[:, np.asarray(weight) > 0], np.full(70, n / 70))
+
+
+@pytest.mark.parametrize("size", [2500, 9000])
+def test_rare_rows_are_drawn_as_often_as_they_weigh(size: int):
+    """Of rows of 10^-8 of the mass each, which no float of a running sum tells from nothing."""
+    weight = np.ones(size)
+    rare = np.arange(size // 2, size // 2 + 1000)
+    weight[rare] = 1e-8 * size
+    index = jax.jit(lambda k: draw(k, jnp.asarray(weight, jnp.float32), (2**20,)))
+    found = sum(int(((i >= rare[0]) & (i <= rare[-1])).sum()) for i in map(index, jax.random.split(KEY, 16)))
+    expected = 16 * 2**20 * weight[rare].sum() / weight.sum()  # 168
+    assert abs(found - expected) < 5 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("size", [5, 300, 5000])
+def test_every_row_has_a_stretch_as_long_as_its_weight_and_is_found_on_it(size: int):
+    """With 64-bit sums, down to 10^-11 of the mass; what rounding takes is 10^-7 of it, from a few heavy rows."""
+    random = np.random.default_rng(0)
+    weight = (10.0 ** random.uniform(-9, 0, size) * (random.random(size) < 0.8)).astype(np.float32)
+    weight[-1] = 1.0
+    nodes, total = (np.asarray(part, np.float64) for part in pool.tree(jnp.asarray(weight)))
+    start, end, level = np.zeros(1), np.array([total]), 1
+    while level < size:  # from the root: the lesser child's stretch, then the other's
+        node = nodes[level : 2 * level]
+        cut, right = start + np.abs(node), np.signbit(node)
+        start, end = (
+            np.c_[np.where(right, cut, start), np.where(right, start, cut)],
+            np.c_[np.where(right, end, cut), np.where(right, cut, end)],
+        )
+        start, end, level = start.ravel(), end.ravel(), 2 * level
+    start, end = start[:size], end[:size]
+    wrong = np.abs(end - start - weight)
+    assert wrong.max() < 2e-7 * total and (wrong <= 3e-6 * weight + 3e-14 * total).mean() > 0.99
+    sharp = np.flatnonzero(weight > 1e-11 * total)
+    assert len(sharp) > 0.7 * size
+    for inside in (0.02, 0.5, 0.98):
+        aim = (start + inside * (end - start))[sharp]
+        high = aim.astype(np.float32)
+        low = jnp.asarray(aim - high, jnp.float32)
+        found = pool.locate(lambda i: jnp.asarray(nodes, jnp.float32)[i], size, (jnp.asarray(high), low))
+        assert np.array_equal(found, sharp)
+
+
+def test_room_at_the_end_changes_no_draw():
+    weight = jax.random.uniform(KEY, (77,)) * (jnp.arange(77) % 5 > 0)
+    for room in (78, 128, 129, 1000):
+        wide = jnp.pad(weight, (0, room - 77))
+        assert np.array_equal(draw(KEY, wide, (500,)), draw(KEY, weight, (500,)))
+        assert np.array_equal(choose(KEY, wide, 20)[:77], choose(KEY, weight, 20))
+
+
 def test_sums_in_blocks_leave_nothing_out():
     rows = jax.random.normal(KEY, (9000, 2))
     for weight in (
@@ -153,8 +242,8 @@ def test_as_many_are_chosen_as_asked_even_where_waits_tie(n: int):
 
 
 def test_a_compact_pool_holds_what_weighs_something():
-    pool = Pool.of(jnp.arange(100.0)).weighed(jnp.where(jnp.arange(100) % 9 == 0, 2.0, 0.0))
-    compact = pool.compact(15)
+    whole = Pool.of(jnp.arange(100.0)).weighed(jnp.where(jnp.arange(100) % 9 == 0, 2.0, 0.0))
+    compact = whole.compact(15)
     held = np.asarray(compact.filled)
     assert held.sum() == 12 and np.asarray(compact.rows)[held].tolist() == list(range(0, 100, 9))
-    assert compact.weight.sum() == pool.weight.sum() and (compact.weight[~held] == 0).all()
+    assert compact.weight.sum() == whole.weight.sum() and (compact.weight[~held] == 0).all()

@@ -25,10 +25,12 @@ ARMS = ("generated", "real", "nothing")
 SIZES = (10, 25, 3)  # rows of each class among the first ones
 
 
-def pool(t: int = 1, rows: tuple[int, ...] = SIZES, fresh: tuple[int, ...] = SIZES, older: int = 5) -> Pool:
-    """The first rows, `older` of two generations ago, the last generation's and fresh ones, in a random order each."""
+def pool(t: int = 2, rows: tuple[int, ...] = SIZES, fresh: tuple[int, ...] = SIZES, older: int = 5) -> Pool:
+    """The first rows, `older` ones a class of the generation before the last, written and fresh, then the last
+    generation's and this one's fresh ones, in a random order each."""
     chance = np.random.default_rng(t)
-    blocks = [(SIZES, 0, 0), ((older,) * 3, 1, t - 2), (rows, 1, t - 1), (fresh, 0, t)]
+    old = (older,) * 3
+    blocks = [(SIZES, 0, 0), (old, 1, t - 2), (old, 0, t - 1 if t > 1 else -1), (rows, 1, t - 1), (fresh, 0, t)]
     label = np.concatenate([chance.permutation(np.repeat(np.arange(3), sizes)) for sizes, *_ in blocks])
     count = [sum(sizes) for sizes, *_ in blocks]
     origin, birth = (np.repeat([block[i] for block in blocks], count) for i in (1, 2))
@@ -40,7 +42,7 @@ def pool(t: int = 1, rows: tuple[int, ...] = SIZES, fresh: tuple[int, ...] = SIZ
     return table.weighed(jnp.ones(n))
 
 
-def weights(recipe: Contaminate, shown: Pool, t: int = 1, seed: int = 0) -> np.ndarray:
+def weights(recipe: Contaminate, shown: Pool, t: int = 2, seed: int = 0) -> np.ndarray:
     return np.asarray(shown.weighed(recipe(jax.random.key(seed), jnp.int32(t), shown)).weight)
 
 
@@ -61,7 +63,11 @@ def test_counts_are_exact_and_labels_are_kept(by: str, ratio: float):
     weight = weights(Contaminate(ratio, by=by), shown)  # pyright: ignore[reportArgumentType]
     replaced = [round(ratio * n) for n in SIZES]
     first = shown.real & (shown.birth == 0)
-    others = {"generated": shown.synthetic & (shown.birth == 0), "real": shown.birth == 1, "nothing": shown.birth > 9}
+    others = {
+        "generated": shown.synthetic & (shown.birth == 1),
+        "real": shown.real & (shown.birth == 2),
+        "nothing": shown.birth > 9,
+    }
     assert by_class(weight, shown, first) == [n - q for n, q in zip(SIZES, replaced, strict=True)]
     assert by_class(weight, shown, others[by]) == ([0, 0, 0] if by == "nothing" else replaced)
     assert weight[~np.asarray(first | others[by])].sum() == 0 and set(weight) <= {0, 1}
@@ -79,7 +85,7 @@ def test_masks_are_nested_whatever_the_generation_and_the_room():
     assert all(a < b for a, b in itertools.pairwise(masks))
     shown = pool()
     later = shown.replace(birth=jnp.where((shown.birth == 0) & shown.real, 0, shown.birth + 2))
-    assert masked(weights(Contaminate(0.4), later, t=3, seed=5)) == masks[2]
+    assert masked(weights(Contaminate(0.4), later, t=4, seed=5)) == masks[2]
     room = jax.tree.map(lambda a: jnp.concatenate([a, jnp.zeros_like(a[:9])]), shown)
     room = room.replace(birth=room.birth.at[-9:].set(-1))
     assert masked(weights(Contaminate(0.4), room)) == masks[2]
@@ -98,11 +104,12 @@ def test_masks_that_are_not_nested_are_drawn_anew():
 
 
 def test_a_share_of_all_rows_keeps_labels_too():
-    shown = pool(rows=(40, 40, 40))
-    weight = weights(Contaminate(0.5, stratified=False), shown)
-    assert len(masked(weight)) == round(0.5 * sum(SIZES)) and by_class(weight, shown) == list(SIZES)
-    first = by_class(weight, shown, shown.real)
-    assert first != [n - round(0.5 * n) for n in SIZES]
+    shown, uneven = pool(rows=(40, 40, 40)), 0
+    for ratio in (0.3, 0.5, 0.7):
+        weight = weights(Contaminate(ratio, stratified=False), shown)
+        assert len(masked(weight)) == round(ratio * sum(SIZES)) and by_class(weight, shown) == list(SIZES)
+        uneven += by_class(weight, shown, shown.real) != [n - round(ratio * n) for n in SIZES]
+    assert uneven  # no class by class
     assert weights(Contaminate(1.0, stratified=False), shown)[: sum(SIZES)].sum() == 0
 
 
@@ -123,7 +130,7 @@ def test_the_first_fit_eats_real_rows_and_ratios_may_change():
     ].all()
     found = [len(masked(weights(Contaminate(rows), pool(t), t=t))) for t in (1, 2, 3)]
     assert found == [sum(round(r * n) for n in SIZES) for r in (0.2, 0.0, 1.0)]
-    traced = jax.vmap(lambda r: Contaminate(r)(jax.random.key(0), jnp.int32(1), shown))(jnp.array(RATIOS))
+    traced = jax.vmap(lambda r: Contaminate(r)(jax.random.key(0), jnp.int32(2), shown))(jnp.array(RATIOS))
     assert np.array_equal(traced, np.stack([weights(Contaminate(r), shown) for r in RATIOS]))
 
 
@@ -231,5 +238,5 @@ def test_the_loop_is_the_same_chain_with_a_live_generator():
 def test_arms_and_ratios_are_one_program():
     arms = tuple(Contaminate(RATIO, by=by) for by in ARMS)  # pyright: ignore[reportArgumentType]
     shown = pool()
-    both = jax.jit(jax.vmap(lambda i: Select(arms, i)(jax.random.key(0), jnp.int32(1), shown)))(jnp.arange(3))
+    both = jax.jit(jax.vmap(lambda i: Select(arms, i)(jax.random.key(0), jnp.int32(2), shown)))(jnp.arange(3))
     assert np.array_equal(both, np.stack([weights(arm, shown) for arm in arms]))
