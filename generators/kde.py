@@ -51,10 +51,11 @@ class KDE:
         kept = jnp.where(filled, weight[index], 0.0)  # [size]
         if len(weight) <= self.size:
             return index, kept
-        nodes, total = tree(weight)
+        high, low = tree(weight)
+        total = high[0]
         start, step = jnp.arange(self.size) * (total / self.size), uniform(key, ()) * (total / self.size)
         aim = start + step  # [size]: evenly spaced
-        drawn = locate(lambda node: nodes[node], len(weight), (aim, (start - aim) + step))  # [size]
+        drawn = locate(lambda i: (high[i], low[i]), len(weight), (aim, (start - aim) + step))  # [size]
         few = there.sum() <= self.size
         return jnp.where(few, index, drawn), jnp.where(few, kept, 1.0)
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.fields import Count, NonNegative, check
-from simulator.pool import Pool, Rows, draw, fraction, locate, tree
+from simulator.pool import Pool, Rows, draw, fraction, locate, times, tree
 from simulator.types import Array, GenlossError, Key
 
 _LARGEST = 2**26  # counts in a table: 256 MiB
@@ -73,11 +73,11 @@ class Ngram:
         """[n, length] int32; what has probability 0 is never drawn."""
         if self.length is None:
             raise GenlossError("This Ngram has no length; give `length`, or let a chain take it from its source.")
-        nodes, mass = tree(params.next)  # [contexts, nodes], [contexts]
-        share = nodes / mass[:, None]  # [contexts, nodes]
+        high, low = tree(params.next)  # [contexts, nodes] each
 
         def following(context: Array, key: Key) -> tuple[Array, Array]:
-            token = locate(lambda node: share[context, node], self.vocabulary, fraction(key, (n,)))  # [n]
+            node = lambda i: (high[context, i], low[context, i])  # noqa: E731
+            token = locate(node, self.vocabulary, times(fraction(key, (n,)), node(0)))  # [n]
             return self._shifted(context, token), token
 
         for_start, for_rest = jax.random.split(key)

@@ -207,68 +207,79 @@ def nth(mask: Array, rank: Array) -> Array:
     return jnp.where(rank < running[-1], at * 32 + place.astype(jnp.int32), mask.shape[0]).astype(jnp.int32)
 
 
+Pair = tuple[Array, Array]  # the unevaluated sum of a float and a much smaller one: 48 bits
+
+
 def draw(key: Array, weight: Array, shape: tuple[int, ...]) -> Array:
     """Indices of rows drawn with replacement, in proportion to weight; int32 of the given shape.
 
-    Shares are right to a few parts in 10^6 down to 10^-12 of the mass, in tables of any size, but for 10^-7 of the mass
-    that rounding may take from a few heavy rows.  Rows of weight 0 are never drawn, and slots of weight 0 at the end
-    change nothing.
+    Shares are right to a few parts in 10^6 down to 10^-12 of the mass, in tables of any size.  Rows of weight 0 are
+    never drawn, and slots of weight 0 at the end change nothing; nor does a row written twice instead of weighing 2.
     """
-    nodes, mass = tree(weight)
-    share = nodes / jnp.where(mass > 0, mass, 1.0)  # [nodes]
-    return locate(lambda node: share[node], weight.shape[0], fraction(key, shape))
+    high, low = tree(weight)
+    node = lambda i: (high[i], low[i])  # noqa: E731
+    return locate(node, weight.shape[0], times(fraction(key, shape), node(0)))
 
 
-def tree(weight: Array) -> tuple[Array, Array]:
-    """A binary tree over rows, for `locate`: (the lesser child's mass at each node [..., nodes], all mass [...]).
+def tree(weight: Array) -> Pair:
+    """A binary tree over rows, for `locate`: the mass of each node's left child [..., nodes]; of all rows at node 0.
 
-    The root is node 1, and the children of i are 2 i and 2 i + 1, as in a heap.  The mass of a right child is negative,
-    so that its sign says which of the two it is.
+    The root is node 1, and the children of i are 2 i and 2 i + 1, as in a heap.  Where the right child is empty the
+    mass of the left one is negative.
     """
     weight = jax.lax.stop_gradient(weight)
     depth = (weight.shape[-1] - 1).bit_length()
-    mass = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, 2**depth - weight.shape[-1])])
-    levels = []
-    while mass.shape[-1] > 1:
-        left, right = mass[..., ::2], mass[..., 1::2]
-        levels.append(jnp.where(right < left, -right, left))
-        mass = left + right
-    return jnp.concatenate([jnp.zeros_like(mass), *reversed(levels)], -1), mass[..., 0]
+    high = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, 2**depth - weight.shape[-1])])
+    low, levels = jnp.zeros_like(high), []
+    while high.shape[-1] > 1:
+        left, right = high[..., ::2], high[..., 1::2]
+        levels.append((jnp.where(right > 0, left, -left), low[..., ::2]))
+        high, low = _plus_exactly((left, low[..., ::2]), right, low[..., 1::2])
+    levels.append((high, low))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, -1), *reversed(levels))
 
 
-Aim = tuple[Array, Array]  # the unevaluated sum of two floats, as if one had 48 bits
-
-
-def locate(node: Callable[[Array], Array], size: int, aim: Aim) -> Array:
-    """The row whose stretch of the mass each aim falls in, int32; `node` reads a tree [nodes] of `size` rows.
-
-    At each node the lesser child's stretch comes first.  So a sum has the digits that a rare row needs, and what is
-    lost by rounding is lost by the heaviest row.
-    """
-    depth = (size - 1).bit_length()
+def locate(node: Callable[[Array], Pair], size: int, aim: Pair) -> Array:
+    """The row where the running sum of weights first exceeds each aim, int32; `node` reads a tree of `size` rows."""
 
     def descend(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         i, high, low = carry
-        lesser = node(i)
-        right, lesser = jnp.signbit(lesser), jnp.abs(lesser)
-        rest = high - lesser  # beyond the lesser child, and below it what rounding took (Knuth's exact difference)
-        took = rest - high
-        low_rest = (high - (rest - took)) - (lesser + took) + low
-        beyond = rest + low_rest
-        inside = beyond < 0
-        after = jnp.where(inside, high, beyond), jnp.where(inside, low, low_rest - (beyond - rest))
-        return 2 * i + (inside == right), *after
+        left, left_low = node(i)
+        beyond, rest = _plus_exactly((high, low), -jnp.abs(left), -left_low)
+        right = (beyond >= 0) & ~jnp.signbit(left)
+        return 2 * i + right, jnp.where(right, beyond, high), jnp.where(right, rest, low)
 
+    depth = (size - 1).bit_length()
     i = jax.lax.fori_loop(0, depth, descend, (jnp.ones(aim[0].shape, jnp.int32), *aim))[0]
     return jnp.minimum(i - 2**depth, size - 1)
 
 
-def fraction(key: Array, shape: tuple[int, ...]) -> Aim:
+def _plus_exactly(a: Pair, high: Array, low: Array | float = 0.0) -> Pair:
+    """a + (high + low), with what rounding takes of the high parts (Knuth, TAOCP 2, 4.2.2) in the low one."""
+    total = a[0] + high
+    added = total - a[0]
+    rest = (a[0] - (total - added)) + (high - added) + (a[1] + low)
+    both = total + rest
+    return both, rest - (both - total)
+
+
+def fraction(key: Array, shape: tuple[int, ...]) -> Pair:
     """Uniform on [0, 1) with 48 bits, of the given shape."""
     x, y = pairs(key, shape)
     high = (x >> 8).astype(jnp.int32).astype(jnp.float32) * 2.0**-24
     low = ((x & 255) << 16 | y >> 16).astype(jnp.int32).astype(jnp.float32) * 2.0**-48
     return high, low
+
+
+def times(part: Pair, mass: Pair) -> Pair:
+    """A `fraction` of a mass.  Halves of 12 bits have products that are exact, fused with a sum or not."""
+    upper = jnp.floor(part[0] * 4096) / 4096
+    lower = part[0] - upper
+    word = jax.lax.bitcast_convert_type(mass[0], jnp.uint32) & jnp.uint32(0xFFFFF000)
+    coarse = jax.lax.bitcast_convert_type(word, jnp.float32)
+    fine = mass[0] - coarse
+    found = _plus_exactly((upper * coarse, jnp.zeros_like(upper)), upper * fine)
+    return _plus_exactly(found, lower * coarse, lower * fine + part[0] * mass[1] + part[1] * mass[0])
 
 
 def cdf(weight: Array) -> Array:
