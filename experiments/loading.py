@@ -125,8 +125,8 @@ def stored_model(
     import jax
 
     from simulator import GenlossError, Store, Sweep
+    from simulator.files import shaped
     from simulator.spec import unknown
-    from simulator.store import shaped
 
     store = Store(run)
     about = store.about()

@@ -16,10 +16,10 @@ from jax.sharding import Mesh
 
 from simulator import memory, returned, spec
 from simulator.chain import Chain, key_for, with_info
-from simulator.files import joined
+from simulator.files import joined, shaped
 from simulator.mesh import Layout, agreed, whole
 from simulator.pool import Pool
-from simulator.store import Store, shaped
+from simulator.store import Store
 from simulator.sweep import Sweep
 from simulator.types import Array, GenlossError, Key, Record, State
 

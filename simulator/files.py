@@ -17,6 +17,7 @@ import jax
 import msgspec
 import numpy as np
 
+from simulator.mesh import whole
 from simulator.types import GenlossError, Record
 
 Leaves = dict[str, np.ndarray]  # "0", "1", ...: the leaves of a tree in order
@@ -50,8 +51,11 @@ class Stretch(TypedDict):
 
 
 class Fork(TypedDict):
+    """The run that the first generations, up to this one, are of."""
+
     of: str
     generation: Whole
+    fork: NotRequired[Fork]
 
 
 class About(TypedDict):
@@ -188,6 +192,31 @@ def load_table(data: bytes, run: str) -> Any:
 def joined(records: Sequence[Record], axes: int) -> Record:
     """Records of successive generations as one; `axes` as in `tidy`."""
     return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(x) for x in leaves], axes), *records)
+
+
+def numbered(tree: Any) -> Leaves:
+    """The leaves of a tree, as they are stored."""
+    return {str(i): whole(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def shaped(leaves: Leaves, like: Any) -> Any:
+    """Stored leaves as the tree they were."""
+    return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaves[str(i)]) for i in range(len(leaves))])
+
+
+def with_keys(leaves: Leaves, like: Any) -> Any:
+    """Stored leaves as the tree they were, random keys among them."""
+    wrap = lambda old, new: jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new  # noqa: E731
+    return jax.tree.map(wrap, like, shaped(leaves, like))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def without_keys(tree: Any) -> Any:
+    """A tree with the numbers of its random keys."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
 
 
 def digest(tree: Any) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.metadata
 import json
-import logging
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,9 @@ import jax
 import numpy as np
 
 from simulator import code, disk, files, spec
-from simulator.files import Leaves, digest
-from simulator.mesh import alone, leads, whole
+from simulator.checkpoints import Checkpoints, Chunk, by_generation
+from simulator.files import Leaves, numbered, shaped, with_keys, without_keys
+from simulator.mesh import alone, whole
 from simulator.types import GenlossError, Record
 
 PACKAGES = ("genloss", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -53,8 +51,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], experiment: str | None = None) -> None:
         self.path = Path(path).expanduser().absolute()
         self.experiment = experiment  # name or file of the experiment, noted in chain.json
-        self._manager: Any = None
-        self._held: str | None = None  # signature of the run, perhaps of several processes, that holds the folder
+        self._checkpoints = Checkpoints(self.path)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -68,7 +65,7 @@ class Store:
     @property
     def signature(self) -> str:
         """Of the run that the folder is held for, or else of the one it holds."""
-        return self._held or self.about()["signature"]
+        return self._checkpoints.held or self.about()["signature"]
 
     def chain(self, trust: code.Trust = False) -> Any:
         """The stored chain, or its sweep, built again.
@@ -90,7 +87,7 @@ class Store:
 
     def steps(self) -> list[int]:
         """Last generations of the complete checkpoints."""
-        return sorted(_by_generation(f.parent for f in (self.path / "checkpoints").glob("*/_CHECKPOINT_METADATA")))
+        return self._checkpoints.steps()
 
     def params(self, generation: int | None = None) -> Leaves:
         """The parameters of a generation whose checkpoint is there (None: the last), as their leaves."""
@@ -99,7 +96,7 @@ class Store:
             named = ", ".join(map(str, have)) or "none"
             raise GenlossError(f"{self.path} has no checkpoint of generation {generation}; it has: {named}.")
         try:
-            return self._checkpoint(have[-1] if generation is None else generation)[1]["params"]
+            return self._checkpoints.read(have[-1] if generation is None else generation, self.about()).params
         except Exception as error:
             raise GenlossError(f"The checkpoint of that generation in {self.path} is damaged ({error}).") from None
 
@@ -126,7 +123,7 @@ class Store:
 
     def pictures(self) -> dict[int, Path]:
         """Generation -> samples/T.png; what is no picture is left out, and a warning names it."""
-        found = _by_generation((self.path / "samples").glob("*.png"))
+        found = by_generation((self.path / "samples").glob("*.png"))
         return {t: file for t, file in found.items() if _is_picture(file)}
 
     def ceiling(self) -> dict[str, float]:
@@ -158,7 +155,7 @@ class Store:
         def read(file: Path) -> tuple[int, Any] | None:
             leaves = files.load_arrays(file, self.signature)
             about = leaves.pop("about")  # [2]: generation, calls done
-            return (int(about[1]), _with_keys(leaves, like)) if about[0] == t else None
+            return (int(about[1]), with_keys(leaves, like)) if about[0] == t else None
 
         return self._read("fit.npz", read)
 
@@ -184,11 +181,11 @@ class Store:
         with contextlib.ExitStack() as held:
             alone(lambda: self._hold(held, run, generations))
             held.callback(self.close)
-            self._held = spec.signature(run)
+            self._checkpoints.held = spec.signature(run)
             try:
                 yield self
             finally:
-                self._held = None
+                self._checkpoints.held = None
 
     def _hold(self, held: contextlib.ExitStack, run: dict[str, Any], generations: int) -> None:
         busy = f"Another process is running in {self.path}; wait for it or choose another folder."
@@ -253,109 +250,24 @@ class Store:
 
     def _once(self, work: Callable[[], Any]) -> None:
         """Work on files: by the first alone of the processes that hold the folder together."""
-        if self._held:
+        if self._checkpoints.held:
             alone(work)
         else:
             work()
 
     def save(self, first: int, last: int, params: Any, rows: Sequence[Any], record: Record) -> None:
         """Generations first..last in one atomic step: last parameters, the rows still kept, the records."""
-        import orbax.checkpoint as ocp
+        self._checkpoints.save(first, last, params, rows, record)
 
-        # Fetched by all, for others may hold a part of it.
-        tree = {
-            "params": _numbered(params),
-            "rows": {str(i): _numbered(block) for i, block in enumerate(rows)},
-            "record": whole({"t": record.t, **record.metrics}),
-        }
-        meta = {"first": first, "last": last, "digest": digest(tree)}
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
+    def chunks(self) -> Iterator[Chunk]:
+        """Every checkpoint, oldest first, up to the first that is not whole, which a warning names.
 
-        def save() -> None:
-            with disk.writing(f"Generation {last} could not be saved in {self.path}", Exception):
-                # Asked first: Orbax meets a full disk in threads of its own, each with a traceback.
-                need = sum(leaf.nbytes + 4096 for leaf in jax.tree.leaves(tree)) + 2**17
-                if shutil.disk_usage(self.path).free < need:
-                    raise OSError(errno.ENOSPC, f"the disk is full (it takes up to {need / 1e6:.1f} MB)")
-                self.manager.save(last, args=arguments)
-
-        self._once(save)
-
-    def chunks(self) -> Iterator[tuple[int, int, Leaves, list[Leaves], Record]]:
-        """(first, last, params, rows, record) of every checkpoint, oldest first, up to the first that is not whole.
-
-        Parameters and each generation's rows come as their leaves (`shaped` makes trees of them).  A warning names a
-        damaged one; the run that holds the folder moves it and those after it to damaged/, to make them again.
+        The run that holds the folder moves that one and those after it to damaged/, to make them again.
         """
-        expected = 0
-        for step in self.steps():
-            try:
-                meta, tree = self._checkpoint(step)
-                if meta["first"] != expected:
-                    raise ValueError(f"generation {expected} is missing before it")
-                rows = [tree["rows"][str(i)] for i in range(len(tree["rows"]))]
-                metrics = {name: value for name, value in tree["record"].items() if name != "t"}
-                chunk = meta["first"], step, tree["params"], rows, Record(tree["record"]["t"], metrics)
-            except Exception as error:
-                self._set_aside(step, expected, error)
-                return
-            expected = step + 1
-            yield chunk
-
-    def _checkpoint(self, step: int) -> tuple[dict[str, Any], Any]:
-        import orbax.checkpoint as ocp
-
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
-        with _quiet():
-            found = self.manager.restore(step, args=arguments)
-        if found.meta["last"] != step or digest(found.state) != found.meta["digest"]:
-            raise ValueError("its contents do not match their checksum")
-        return found.meta, found.state
-
-    def _set_aside(self, step: int, expected: int, error: Exception) -> None:
-        reason, verb = files.reason(error), "going on" if self._held else "what is whole ends"
-        starting = "starting anew" if self._held else "there is nothing before it"
-        after = f"{verb} after generation {expected - 1}" if expected else starting
-        warnings.warn(
-            f"The checkpoint of generation {step} in {self.path} is damaged ({reason}); {after}.", stacklevel=2
-        )
-        if self._held:
-            self.close()
-            self._once(lambda: self._move_aside(step))
-
-    def _move_aside(self, step: int) -> None:
-        with disk.writing(f"{self.path / 'damaged'} could not be written"):
-            (self.path / "damaged").mkdir(exist_ok=True)
-            for later in (s for s in self.steps() if s >= step):
-                target = self.path / "damaged" / str(later)
-                shutil.rmtree(target, ignore_errors=True)
-                (self.path / "checkpoints" / str(later)).replace(target)
-
-    @property
-    def manager(self) -> Any:
-        """The Orbax manager, made at first use."""
-        if self._manager is None:
-            import orbax.checkpoint as ocp
-
-            logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
-            with disk.writing(f"{self.path} cannot be used"):
-                if self._held:
-                    (self.path / "checkpoints").mkdir(exist_ok=True)
-                # Each process has a manager of its own, which knows of no others: one writes, when the others wait.
-                me = jax.process_index()
-                options = ocp.CheckpointManagerOptions(
-                    enable_async_checkpointing=False,
-                    cleanup_tmp_directories=self._held is not None and leads(),  # they may be another's, being written
-                    create=False,
-                    multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, f"process{me}"),
-                )
-                self._manager = ocp.CheckpointManager(self.path / "checkpoints", options=options)
-        return self._manager
+        return self._checkpoints.chunks(self.about())
 
     def close(self) -> None:
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+        self._checkpoints.close()
 
     def write_records(self, record: Record, settings: Sequence[str], axes: int) -> None:
         """records.parquet, rewritten whole."""
@@ -370,13 +282,13 @@ class Store:
 
     def write_prepared(self, chain: Any) -> None:
         """prepared.npz."""
-        learned = {chain.students[student]: _numbered(tree) for student, tree in chain.prepared.items()}
+        learned = {chain.students[student]: numbered(tree) for student, tree in chain.prepared.items()}
         flat: dict[str, Any] = {f"{name}/{i}": leaf for name, leaves in learned.items() for i, leaf in leaves.items()}
         self.write("prepared.npz", files.dump_arrays(self.signature, flat))
 
     def write_fit(self, t: int, calls: int, training: Any) -> None:
         """fit.npz: the training of generation t after so many calls."""
-        leaves = _numbered(jax.tree.map(_key_data, training)) | {"about": np.array([t, calls])}
+        leaves = numbered(without_keys(training)) | {"about": np.array([t, calls])}
         self.write("fit.npz", files.dump_arrays(self.signature, leaves))
 
     def drop_fit(self, but: int | None = None) -> None:
@@ -422,14 +334,14 @@ class Store:
             raise GenlossError("One of the two recipes keeps cohorts as one; fork a run made with Cohort(merge=False).")
         self._check_whole(generation)
         run, fork = {**about["run"], "chain": new}, {"of": about["signature"], "generation": generation}
+        fork |= {"fork": about["fork"]} if "fork" in about else {}  # of a fork itself
         if (other.path / "chain.json").exists():
             there = other.about()
             if there["run"] == run and there.get("fork") == fork:
                 return other  # made before, and perhaps gone on with
         about = {**about, "run": run, "signature": spec.signature(run), "generations": generation + 1, "fork": fork}
         with disk.new_folder(other.path) as folder:
-            for step in (s for s in self.steps() if s <= generation):
-                shutil.copytree(self.path / "checkpoints" / str(step), folder / "checkpoints" / str(step))
+            self._checkpoints.copy(generation, folder)
             for step, picture in self.pictures().items():
                 if step <= generation:
                     disk.write(folder, f"samples/{step}.png", picture.read_bytes())
@@ -453,12 +365,6 @@ def _here() -> dict[str, Any]:
     }
 
 
-def _by_generation(found: Iterable[Path]) -> dict[int, Path]:
-    """Those of the files and folders whose name is a generation as this program writes it."""
-    names = {path.stem: path for path in found}
-    return {int(n): p for n, p in names.items() if n.isascii() and n.isdecimal() and len(n) < 10 and str(int(n)) == n}
-
-
 def _is_picture(file: Path) -> bool:
     from PIL import Image
 
@@ -473,39 +379,8 @@ def _is_picture(file: Path) -> bool:
     return True
 
 
-def _numbered(tree: Any) -> Leaves:
-    return {str(i): whole(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
-
-
-def shaped(leaves: Leaves, like: Any) -> Any:
-    """Stored leaves as the tree they were."""
-    return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaves[str(i)]) for i in range(len(leaves))])
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _key_data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _with_keys(leaves: Leaves, like: Any) -> Any:
-    """Stored leaves as the tree they were, random keys among them."""
-    wrap = lambda old, new: jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new  # noqa: E731
-    return jax.tree.map(wrap, like, shaped(leaves, like))
-
-
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Orbax warns that arrays are restored as they were saved, which is what we want."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 import pandas
 import pytest
+import tiny_gaussian
 from conftest import gaussian_chain
 from test_drive import same
 from test_store import run_gaussian
 
 from experiments.cli import main
 from generators.vae import VAE
-from simulator import Chain, Dataset, GenlossError, Record, Store, files, run
+from simulator import Chain, Dataset, GenlossError, Record, Store, files, run, spec
 from simulator.report import page
 
 KEY = jax.random.key(0)
@@ -212,6 +213,44 @@ def test_a_folder_taken_over_has_nothing_of_the_run_before(tmp_path: Path):
     assert same(found, run(chain, other, 1))
     assert not (tmp_path / "run" / "fit.npz").exists()
     assert (tmp_path / "run" / "ceiling.json").read_bytes() != left["ceiling.json"]
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_checkpoint_of_another_run_is_no_checkpoint_of_this_one(
+    step: int, finished: tuple[Store, Record], store: Store, tmp_path: Path
+):
+    run(tiny_gaussian.chain, jax.random.key(1), 6, tmp_path / "other", replicates=2, every=2)
+    mine = store.path / "checkpoints" / str(step)
+    shutil.rmtree(mine)
+    shutil.copytree(tmp_path / "other" / "checkpoints" / str(step), mine)
+    with pytest.raises(GenlossError, match="of another run"):
+        store.params(step)
+    with pytest.warns(UserWarning, match=rf"generation {step} .* \(it is of another run\)"):
+        assert same(run_gaussian(store), finished[1])
+
+
+def test_checkpoints_that_name_no_run_are_gone_on_with(finished: tuple[Store, Record], store: Store):
+    """As they were saved at first."""
+    for meta in store.path.glob("checkpoints/*/meta/metadata"):
+        edited(lambda about: about.pop("run"))(meta)
+    assert same(jax.tree.map(lambda a: a[:, :6], run_gaussian(store, 8)), finished[1])
+    assert "run" in json.loads((store.path / "checkpoints/7/meta/metadata").read_text())
+
+
+def test_a_fork_of_a_fork_goes_on_with_what_each_before_it_made(store: Store, tmp_path: Path):
+    chains = [spec.override(tiny_gaussian.chain, {"recipe.generations": n}) for n in (2, 1)]
+    child = store.fork(3, tmp_path / "child", chains[0])
+    run(chains[0], KEY, 8, child, replicates=2, every=2)
+    grandchild = child.fork(5, tmp_path / "grandchild", chains[1])
+    found = run(chains[1], KEY, 8, grandchild, replicates=2, every=2)
+    for name, last in (("copy", 3), ("child", 5)):
+        theirs = {chunk.last: chunk for chunk in Store(tmp_path / name).chunks()}
+        assert all(same(chunk, theirs[chunk.last]) for chunk in grandchild.chunks() if chunk.last <= last)
+    assert found.t.shape == (2, 8)
+    shutil.rmtree(grandchild.path / "checkpoints" / "1")  # which it cannot make again
+    with pytest.raises(GenlossError, match="not whole from generation 0 on; fork that run again"):
+        run(chains[1], KEY, 9, grandchild, replicates=2, every=2)
+    assert grandchild.steps() == [3, 5, 7] and not (grandchild.path / "damaged").exists()
 
 
 def test_a_folder_with_records_is_taken_over_by_none(store: Store):
