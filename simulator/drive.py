@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from simulator import memory, returned, spec
-from simulator.chain import Chain, key_for, with_info
+from simulator import memory, pieces, returned, spec
+from simulator.chain import Chain, with_info
 from simulator.files import joined, shaped
-from simulator.mesh import Layout, agreed, whole
-from simulator.pool import Pool
+from simulator.mesh import Layout, whole
+from simulator.pacing import Clock, Pace
 from simulator.store import Store
 from simulator.sweep import Sweep
 from simulator.types import Array, GenlossError, Key, Record, State
@@ -194,22 +194,22 @@ class Drive:
             self.layout = Layout.of(mesh, None if self.sweep is None else len(self.settings), replicates)
         self.generations = generations
         self.trained = hasattr(self.chain.model, "advance")
-        self.records_due = 0.0  # when records.parquet may be written again
+        self.pace = Pace()  # of writing records.parquet
 
         each, same = 0, None  # one for each chain of the run; the same for all
         self.init = self.lift(lambda c, k: c.init(k, generations))
         self.serve = self.lift(lambda c, k, stream, t: jax.vmap(lambda u: c.serve(stream, u))(t), each, same)
-        self.scan = self.lift(_scan_some, each, same, each, donate=0)
-        self.begin = self.lift(_begin, each, same, each)
+        self.scan = self.lift(pieces.scan, each, same, each, donate=0)
+        self.begin = self.lift(pieces.begin, each, same, each)
         self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
         self.finish = self.lift(lambda c, k, training: c.model.finish(training), each)
         self.speak = self.lift(lambda c, k, t, params: c.speak(jax.random.fold_in(k, t), params), same, each)
-        self.portion = self.lift(_portion, same, same, each)
-        self.trace = self.lift(_trace, same, each, each, each)
-        self.measure = self.lift(_measure, same, each, each, each, each)
-        self.remember = self.lift(_remember, each, same, each, each, each, donate=0)
-        self.restore = self.lift(_restore, each, same, each, each, donate=0)
-        self.block = self.lift(_block, each, same)
+        self.portion = self.lift(pieces.portion, same, same, each)
+        self.trace = self.lift(pieces.trace, same, each, each, each)
+        self.measure = self.lift(pieces.measure, same, each, each, each, each)
+        self.remember = self.lift(pieces.remember, each, same, each, each, each, donate=0)
+        self.restore = self.lift(pieces.restore, each, same, each, each, donate=0)
+        self.block = self.lift(pieces.block, each, same)
         self.perfect = self.lift(lambda c, k, pool: c.perfect(k, pool.capacity), each)
 
     def lift(self, piece: Callable[..., Any], *axes: int | None, donate: int | None = None) -> Callable[..., Any]:
@@ -255,8 +255,7 @@ class Drive:
             fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
             self.chain.guard_fresh(fresh, self.axes + 1)
             if self.trained:
-                saver = None if store is None else Saver(store, save_seconds)
-                state, chunk = self.train(state, ts, fresh, clock, tell, saver)
+                state, chunk = self.train(state, ts, fresh, clock, tell, store, Pace(save_seconds))
             else:
                 state, chunk = self.scan(state, ts, fresh)
                 clock.lap("train", chunk)
@@ -270,7 +269,10 @@ class Drive:
                 rows = [whole(self.block(state, t)) for t in ts[-self.blocks(state) :]]
                 store.save(done - len(ts), done - 1, state.params, rows, chunk)
                 store.drop_fit()
-                self.write_records(store, chunks, last=done >= self.generations)
+                self.pace(
+                    lambda: store.write_records(joined(chunks, self.axes), self.settings, self.axes),
+                    now=done >= self.generations,
+                )
                 store.picture(done - 1, rows[-1][0], self.axes)
                 clock.lap("save")
             tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
@@ -288,26 +290,27 @@ class Drive:
         fresh: Any,
         clock: Clock,
         tell: Callable[[Progress], None],
-        saver: Saver | None,
+        store: Store | None,
+        pace: Pace,
     ) -> tuple[State, Record]:
-        """Generations of a generator that trains step by step, driven through each fit."""
+        """Generations of a generator that trains step by step, driven through each fit; `pace` is of saving it."""
         records = []
         calls = self.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
         for i, t in enumerate(ts):
             now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
             state, diet, training = self.begin(state, t, now)
-            first, training = (0, training) if saver is None else saver.found(int(t), training)
+            first, training = (store and store.fit(int(t), training)) or (0, training)
             started = time.perf_counter()
             for call in range(first, calls):
                 training = self.advance(diet, training)
                 loss = whole(training.loss)
                 if not np.isfinite(loss).all():
                     raise GenlossError(returned.not_finite(int(t), call / calls))
-                if saver is not None and call + 1 < calls:
-                    saver.note(int(t), call + 1, training)
+                if store is not None and call + 1 < calls:
+                    pace(functools.partial(store.write_fit, int(t), call + 1, training))
                 each = (time.perf_counter() - started) / (call + 1 - first)
                 tell(
-                    Progress(int(t), self.generations, None, (call + 1) / calls, doing=self.pace(call + 1, loss, each))
+                    Progress(int(t), self.generations, None, (call + 1) / calls, doing=self.doing(call + 1, loss, each))
                 )
             params, info = clock.lap("train", self.finish(training))
             rows = clock.lap("sample", self.say(t, params, tell))
@@ -316,7 +319,7 @@ class Drive:
             state = self.remember(state, t, params, rows, ancestors)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
 
-    def pace(self, calls: int, loss: np.ndarray, seconds: float) -> str:
+    def doing(self, calls: int, loss: np.ndarray, seconds: float) -> str:
         """How far a fit is: step, mean loss over chains, training rows a second in all; `seconds` a call."""
         model: Any = self.chain.model
         steps = getattr(model, "steps", model.calls)
@@ -351,7 +354,7 @@ class Drive:
             fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
             for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
                 now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
-                state = self.restore(state, ts[i], now, shaped(block, kept(state.pool)))
+                state = self.restore(state, ts[i], now, shaped(block, pieces.kept(state.pool)))
             state = state.replace(params=shaped(params, state.params))
             chunks.append(record)
         return chunks, state
@@ -360,14 +363,6 @@ class Drive:
         """Raises where rows of generation 0, or of the last where that is gone, are NaN."""
         t = ts[0] if self.blocks(state) >= len(ts) else ts[-1]
         returned.rows(type(self.chain.model).__name__, int(t), whole(self.block(state, t)[0]))
-
-    def write_records(self, store: Store, chunks: list[Record], last: bool) -> None:
-        """Rewrites records.parquet, at the end and as often before as costs a twentieth of the time."""
-        started = time.perf_counter()
-        if agreed(last or started > self.records_due):
-            store.write_records(joined(chunks, self.axes), self.settings, self.axes)
-            now = time.perf_counter()
-            self.records_due = now + 20 * (now - started)
 
     # Small questions.
 
@@ -385,86 +380,3 @@ class Drive:
 
 def _first(record: Record, generations: int, axes: int) -> Record:
     return jax.tree.map(lambda a: a[(slice(None),) * axes + (slice(generations),)], record)
-
-
-class Saver:
-    """Saves a fit while it goes on, and finds what was saved of it."""
-
-    def __init__(self, store: Store, seconds: float) -> None:
-        self.store, self.seconds = store, seconds
-        self.due = time.perf_counter() + seconds
-
-    def found(self, t: int, training: Any) -> tuple[int, Any]:
-        """(calls done, training) of generation t as it was saved last; what was given where it was not."""
-        return self.store.fit(t, training) or (0, training)
-
-    def note(self, t: int, calls: int, training: Any) -> None:
-        """Saves, if it is time: at most a twentieth of the time is spent so."""
-        started = time.perf_counter()
-        if agreed(started >= self.due):
-            self.store.write_fit(t, calls, training)
-            now = time.perf_counter()
-            self.due = now + max(self.seconds, 20 * (now - started))
-
-
-class Clock:
-    """Seconds spent on each part of a generation."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.last = time.perf_counter()
-
-    def lap(self, part: str, result: Any = None) -> Any:
-        """Charges the time since the last lap to a part, once `result` has been computed."""
-        jax.block_until_ready(result)
-        now = time.perf_counter()
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - self.last
-        self.last = now
-        return result
-
-
-# The pieces: each on one chain `c` with root key `k`.
-
-
-def _scan_some(c: Chain, k: Key, state: State, ts: Array, fresh: Any) -> tuple[State, Record]:
-    def step(state: State, x: tuple[Array, Any]) -> tuple[State, Record]:
-        return c.step(jax.random.fold_in(k, x[0]), state, x[1])
-
-    return jax.lax.scan(step, state.replace(t=ts[0]), (ts, fresh))
-
-
-def _begin(c: Chain, k: Key, state: State, t: Array, fresh: Any) -> tuple[State, Pool, Any]:
-    k = jax.random.fold_in(k, t)
-    state, diet = c.eat(k, state.replace(t=t), fresh)
-    return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)  # pyright: ignore
-
-
-def _portion(c: Chain, k: Key, t: Array, i: Array, params: Any) -> Any:
-    return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i)  # pyright: ignore
-
-
-def _trace(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any) -> Array | None:
-    return c.trace(jax.random.fold_in(k, t), t, params, diet, rows)
-
-
-def _measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any, ancestors: Array | None) -> Record:
-    return c.measure(jax.random.fold_in(k, t), t, params, diet, rows, ancestors)
-
-
-def _remember(c: Chain, k: Key, state: State, t: Array, params: Any, rows: Any, ancestors: Array | None) -> State:
-    return c.remember(state.replace(t=t), params, rows, ancestors)
-
-
-def _restore(c: Chain, k: Key, state: State, t: Array, fresh: Any, block: tuple[Any, Array | None]) -> State:
-    return c.keep(c.take_in(state.replace(t=t), fresh), state.params, *block)
-
-
-def kept(pool: Pool) -> tuple[Any, Array | None]:
-    """What a checkpoint keeps of rows: themselves and, where followed, their ancestors."""
-    return pool.rows, pool.ancestors
-
-
-def _block(c: Chain, k: Key, state: State, t: Array) -> tuple[Any, Array | None]:
-    """The synthetic rows of generation t and their ancestors, out of the pool."""
-    start = c.slot(t + 1, state.pool.capacity)
-    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), kept(state.pool))

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from simulator import memory, spec
 from simulator.chain import Chain
-from simulator.drive import Drive, check, kept
+from simulator.drive import Drive, check
+from simulator.pieces import kept
 from simulator.sweep import Sweep
 from simulator.types import Key, State
 

@@ -127,9 +127,11 @@ class Stopped(Exception):
     pass
 
 
-def test_a_fit_that_was_stopped_goes_on_where_it_was(tmp_path: Path):
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg", pytest.param("unsafe_rbg", marks=pytest.mark.slow)])
+def test_a_fit_that_was_stopped_goes_on_where_it_was(kind: str, tmp_path: Path):
+    key = jax.random.key(0, impl=kind)
     chain = Chain(source=Dataset.digits(), generator=VAE(steps=40, chunk=4, hidden=(16,)), real=50, rows=50)
-    whole = run(chain, KEY, 2, tmp_path / "whole")
+    whole = run(chain, key, 2, tmp_path / "whole")
     parts: list[float] = []
 
     def stop(progress: Progress) -> None:
@@ -138,10 +140,12 @@ def test_a_fit_that_was_stopped_goes_on_where_it_was(tmp_path: Path):
             raise Stopped
 
     with pytest.raises(Stopped):
-        run(chain, KEY, 2, tmp_path / "stopped", save_seconds=0, report=stop)
+        run(chain, key, 2, tmp_path / "stopped", save_seconds=0, report=stop)
+    key = spec.decode(Store(tmp_path / "stopped").about()["run"]["key"])
+    assert jax.random.key_impl(key) == kind
     assert (tmp_path / "stopped" / "fit.npz").exists()
     parts.clear()
-    again = run(chain, KEY, 2, tmp_path / "stopped", save_seconds=0, report=lambda p: parts.append(p.part))
+    again = run(chain, key, 2, tmp_path / "stopped", save_seconds=0, report=lambda p: parts.append(p.part))
     assert min(p for p in parts if p > 0) > 0.15  # the first call, a tenth of the fit, was not made again
     assert same(whole, again) and not (tmp_path / "stopped" / "fit.npz").exists()
 
