@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,19 @@ NEEDS = {
     "data": ("GENLOSS_DATA" in os.environ, "need the folder of data sets that GENLOSS_DATA names"),
 }
 MISSING = {mark: why for mark, (there, why) in NEEDS.items() if not there}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--within", type=float, metavar="SECONDS", help="begin no test later; say which were left out")
+
+
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    seconds = item.config.getoption("--within")
+    if seconds is not None and time.monotonic() - STARTED > seconds:
+        pytest.skip(f"left out: it would begin after {seconds:g} s")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

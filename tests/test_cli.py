@@ -159,7 +159,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "missing data set": (["run", "digits", "--source.path", "/nowhere"], "no data set at /nowhere"),
     "missing split": (["run", "digits", "--source.path", "IMAGES", "--source.test", "dev"], "no split 'dev'"),
     "empty class": (["run", "digits", "--source.path", "IMAGES", "--real", "4"], "has no rows in the 'test' split"),
-    "real share above 1": (["run", "digits", "--recipe.recipes.2.real", "1.5"], "must be between 0 and 1"),
+    "real share above 1": (["run", "digits", "--recipe.recipes.2.real", "1.5"], "between 0 and 1"),
     "not a number": (["run", "digits", "--recipe.recipes.2.real", "half"], "neither a number nor a schedule"),
     "more rows than there are": (["run", "digits", "--real", "5000"], "the 'train' split of digits has 1438"),
     "no generations": (["run", GAUSSIAN, "--generations", "0"], "--generations is 0 and must be at least 1."),

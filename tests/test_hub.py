@@ -428,6 +428,7 @@ def test_folders_that_hold_no_model_are_refused(tmp_path: Path, monkeypatch: pyt
     (model / "diffusion_pytorch_model.bin").touch()
     with pytest.raises(GenlossError, match=r"a pickle .* is not opened"):
         hub.load(str(tmp_path))
+    (model / "diffusion_pytorch_model.bin").rename(model / FILE)
     (model / "config.json").write_text("[")
     with pytest.raises(GenlossError, match="cannot be read as JSON"):
         hub.load(str(tmp_path))
