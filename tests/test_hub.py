@@ -421,16 +421,17 @@ def test_folders_that_hold_no_model_are_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(GenlossError, match="the hub does not serve it"):
         hub.load("nobody/nothing-of-the-kind")
     model = written(trained(*WRITTEN["unet"], None), tmp_path) / "unet"
+    config = (model / "config.json").read_text()
+    (model / "config.json").write_text("[")
+    with pytest.raises(GenlossError, match="cannot be read as JSON"):
+        hub.load(str(tmp_path))
+    (model / "config.json").write_text(config)
     (model / FILE).write_bytes(b"no weights")
     with pytest.raises(GenlossError, match="is no safetensors file"):
         hub.load(str(tmp_path))
     (model / FILE).unlink()
     (model / "diffusion_pytorch_model.bin").touch()
     with pytest.raises(GenlossError, match=r"a pickle .* is not opened"):
-        hub.load(str(tmp_path))
-    (model / "diffusion_pytorch_model.bin").rename(model / FILE)
-    (model / "config.json").write_text("[")
-    with pytest.raises(GenlossError, match="cannot be read as JSON"):
         hub.load(str(tmp_path))
 
 
