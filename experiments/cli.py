@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command.listing import experiments, print_experiments, print_metrics
-from experiments.command.numbers import KEYS, Parser, Refused, number, place, whole
+from experiments.command.numbers import KEYS, Parser, Refused, near, number, place, whole
 from experiments.command.stopping import STOPPED, interruptible, stopped
 from experiments.data import arguments
-from experiments.loading import Experiment, overridden, stored_model, swept, trusted
+from experiments.loading import Experiment, overridden, swept, trusted
 
 HERE = Path(__file__).parent
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
@@ -280,7 +280,7 @@ def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     where = store.path / "report" / "index.html"
     if display.worked or not where.exists():
         where = page.write(store, laws)
-    print(f"figures: {_near(where.parent / 'decay.png')}\npage:    {_near(where)}")
+    print(f"figures: {near(where.parent / 'decay.png')}\npage:    {near(where)}")
     if "genloss reproduce" in experiments().get(experiment.name, ""):
         print(f"the published figure: genloss reproduce {experiment.name}")
     return 0
@@ -301,10 +301,6 @@ def _mesh(options: argparse.Namespace) -> Any:
     return devices(int(chain), int(batch))
 
 
-def _near(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 def _plan_of(experiment: Experiment, options: argparse.Namespace) -> int:
     from simulator.estimate import estimate
     from simulator.mesh import leads
@@ -315,30 +311,29 @@ def _plan_of(experiment: Experiment, options: argparse.Namespace) -> int:
         return 0
     for name, value in plan.items():
         print(f"{name:<28}{value}")
-    print(f"{'folder':<28}{_near(e.store.path)}")
+    print(f"{'folder':<28}{near(e.store.path)}")
     return 0
 
 
-# export
+# export, show, report
 
 
 def _export(options: argparse.Namespace, rest: list[str]) -> int:
-    from generators import hub
-    from generators.diffusion import Diffusion
-    from simulator import GenlossError, disk
+    from experiments.command.export import export
 
-    which = (options.generation, options.setting, options.replicate, options.trust, options.code)
-    chain, params, _ = stored_model(options.run, *which)
-    model = chain.model
-    if not isinstance(model, Diffusion):
-        raise GenlossError(f"The run's generator is a {type(model).__name__}; only Diffusion is written for diffusers.")
-    if options.to is None:
-        raise GenlossError("Say where to write the model: --to DIR.")
-    told = model.classes if model.conditional else None
-    with disk.new_folder(options.to) as folder:
-        hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
-    print(_near(Path(options.to)))
-    return 0
+    return export(options)
+
+
+def _show(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.command.reading import show
+
+    return show(options)
+
+
+def _report(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.command.reading import report
+
+    return report(options)
 
 
 # synthesize
@@ -352,7 +347,7 @@ def _synthesize(options: argparse.Namespace, rest: list[str]) -> int:
         name: value for name, value in vars(options).items() if name not in ("command", "cache", "workers", "shard")
     }
     where = synthesize(Request(**asked), options.shard, options.workers)
-    print(_near(where))
+    print(near(where))
     return 0
 
 
@@ -372,34 +367,6 @@ def _compare_data(options: argparse.Namespace, rest: list[str]) -> int:
     from experiments.data.compare import Comparison, compare
 
     return compare(Comparison(**{k: v for k, v in vars(options).items() if k not in ("command", "cache")}))
-
-
-# show, report
-
-
-def _show(options: argparse.Namespace, rest: list[str]) -> int:
-    from experiments.live import print_table
-    from simulator import Store, theory
-    from simulator.report.names import plain
-
-    store = Store(options.run)
-    about, records = store.about(), store.records()
-    steps = store.steps()
-    done = f"{steps[-1] + 1 if steps else 0} of {about['generations']} generations"
-    print(plain(f"{store.path.name}: {done}, on {about['device']}"))
-    print_table(records, store.ceiling(), theory.kept(store))
-    return 0
-
-
-def _report(options: argparse.Namespace, rest: list[str]) -> int:
-    from simulator import Store, theory
-    from simulator.report import page
-
-    store = Store(options.run)
-    trust = trusted(store.about(), options.trust, options.code)
-    laws = theory.keep(store, store.chain(trust)) if trust else theory.kept(store)
-    print(_near(page.write(store, laws)))
-    return 0
 
 
 if __name__ == "__main__":

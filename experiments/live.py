@@ -132,7 +132,8 @@ def print_table(
         rows.append(
             (HEADLINES.get(metric) or str(metric), *cells, f"{ceiling[metric]:.3g}" if metric in ceiling else "")
         )
-        known = {s: law.curves[metric][generations[-1]] for s, law in laws.items() if metric in law.curves}
+        values = {s: law.at(metric, generations[-1]) for s, law in laws.items()}
+        known = {s: value for s, value in values.items() if value is not None}
         if known:
             rows.append(("  theory", *(f"{known[s]:.3g}" if s in known else "" for s in summary.index), ""))
             spread = [f"{errors[metric][s]:.2g}" if s in known else "" for s in summary.index]

@@ -25,6 +25,7 @@ from generators import layout
 from generators.layout import CLASSES, FILE, OWN, VERSION, State
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet, UNetModule
+from simulator import disk
 from simulator.foreign import read_json
 from simulator.types import GenlossError, Params
 
@@ -162,8 +163,8 @@ def save(
     if isinstance(network, DiT):
         _write(folder / "vae", *_passing(c, h))
         parts["vae"] = ["diffusers", "AutoencoderKL"]
-    _dump(folder / "scheduler" / "scheduler_config.json", {"_diffusers_version": VERSION, **scheduler})
-    _dump(folder / "model_index.json", {"_class_name": pipeline, "_diffusers_version": VERSION, **parts})
+    _dump(folder, "scheduler/scheduler_config.json", {"_diffusers_version": VERSION, **scheduler})
+    _dump(folder, "model_index.json", {"_class_name": pipeline, "_diffusers_version": VERSION, **parts})
 
 
 def skeleton(network: Any, shape: tuple[int, ...], classes: int | None) -> tuple[Any, Params]:
@@ -315,14 +316,15 @@ def _passing(colours: int, side: int) -> tuple[dict[str, Any], State]:
 
 def _write(folder: Path, config: dict[str, Any], state: State) -> None:
     """A model: its configuration and its weights."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    _dump(folder / "config.json", {"_diffusers_version": VERSION, **config})
+    _dump(folder, "config.json", {"_diffusers_version": VERSION, **config})
     # safetensors writes an array's memory as it lies, whatever the order of its axes.
     state = {name: np.ascontiguousarray(leaf) for name, leaf in state.items()}
-    save_file(state, folder / FILE, metadata={"format": "pt"})
+    with disk.writing(f"{folder / FILE} could not be written", SafetensorError):  # as it calls a full disk
+        save_file(state, folder / FILE, metadata={"format": "pt"})
 
 
-def _dump(file: Path, content: Mapping[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+def _dump(folder: Path, name: str, content: Mapping[str, Any]) -> None:
+    disk.write(folder, name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulator import code, disk, files, spec
+from simulator import code, disk, files, images, spec
 from simulator.checkpoints import Checkpoints, Chunk, by_generation
 from simulator.files import Leaves, numbered, shaped, with_keys, without_keys
 from simulator.mesh import alone, whole
@@ -366,15 +366,10 @@ def _here() -> dict[str, Any]:
 
 
 def _is_picture(file: Path) -> bool:
-    from PIL import Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of an image beyond all bounds
-            with Image.open(file, formats=["PNG"]) as picture:
-                picture.verify()
-    except Exception as error:
-        warnings.warn(f"{file} is left out: it is no picture ({files.reason(error)}).", stacklevel=3)
+        images.look(images.read(file, "it"), "it", checked=True)
+    except images.Unreadable as error:
+        warnings.warn(f"{file} is left out: it is no picture ({error.where} {error.why}).", stacklevel=3)
         return False
     return True
 

@@ -4,8 +4,9 @@ import importlib.util
 import json
 import os
 import re
+import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,17 @@ def the_same_chance(request: pytest.FixtureRequest) -> None:
     """Random numbers of a test do not depend on which tests ran before it."""
     if hasattr(request.module, "CHANCE"):
         request.module.CHANCE = np.random.default_rng(0)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB, mounted for the test."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    subprocess.run(mount, check=True, capture_output=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

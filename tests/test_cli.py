@@ -193,7 +193,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "seconds that are no number": (["run", GAUSSIAN, "--save-seconds", "nan"], "takes a finite number"),
     "a field that is no number": (["run", GAUSSIAN, "--generator.bias", "nan"], "takes finite numbers"),
     "a field without end": (["run", GAUSSIAN, "--generator.bias", "inf"], "takes finite numbers"),
-    "no folder": (["run", GAUSSIAN, "--out", ""], "--out takes the name of a file or folder; it was given ''"),
+    "no folder": (["run", GAUSSIAN, "--out", ""], "--out takes the name of a file or folder, not ''; choose one"),
     "a ratio without end": (
         ["contaminate", "--real", ".", "--ratio", "1e999999999", "--out", "x"],
         "--ratio takes a share such as 0.4",

@@ -1,8 +1,7 @@
 """What is written: whole or not at all, never through a link, and one sentence where it cannot be."""
 
 import multiprocessing
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,17 +140,6 @@ def test_a_lock_is_seen_by_other_processes(tmp_path: Path):
     process.start()
     assert told.get(timeout=120) == "held"
     process.join()
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB, mounted for the test."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    subprocess.run(mount, check=True, capture_output=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.mount

@@ -72,6 +72,27 @@ def test_nothing_is_written_over(finished: Path, tmp_path: Path, capsys: pytest.
     assert "is not empty" in capsys.readouterr().err and (tmp_path / "mine").read_text() == "kept"
 
 
+@pytest.mark.mount
+def test_an_export_that_fills_the_disk_says_so_and_leaves_nothing(
+    finished: Path, small: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert export(finished, small / "out") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "the disk is full; mend that and give the same command again" in said
+    assert not list(small.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file/out", "file", "n" * 300, "/proc/out"])
+def test_a_place_that_no_export_can_be_in_is_named(
+    place: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").write_text("kept")
+    assert export(finished, tmp_path / place) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "choose a place that can be written" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "kept"
+
+
 def test_other_generators_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = tmp_path / "gaussian"
     assert main(["run", str(HERE / "tiny_gaussian.py"), "--generations", "2", "--out", str(run), "--cache", "off"]) == 0

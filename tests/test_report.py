@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from experiments.live import print_table
-from simulator import Store, Sweep, run, theory
+from simulator import GenlossError, Store, Sweep, run, theory
 from simulator.probes import LogDet, Moments
 from simulator.recipe import Accumulate, Replace, Select
 from simulator.report import figures, page
@@ -193,6 +193,28 @@ def test_names_are_shown_as_they_are_everywhere(tmp_path: Path, capsys: pytest.C
     store.records = lambda: frame  # pyright: ignore[reportAttributeAccessIssue]
     page_text = page.write(store, laws).read_text()
     assert "<b>" not in page_text and "&lt;b&gt;&amp;" in page_text and "\x1b" not in page_text
+
+
+@pytest.mark.parametrize(("generations", "shown"), [(1, None), (3, "3"), (5, "3")])
+def test_a_law_is_shown_at_the_last_generation_measured_or_not_at_all(
+    generations: int, shown: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Whatever the length of its curve beside 3 generations of records; the law is 1, 2, 3, ..."""
+    laws = {"a": theory.Overlay({"mine": 1.0 + np.arange(generations)}, {})}
+    print_table(records(["mine"]), {}, laws)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines if line[:1] == ["theory"]] == [shown] * (shown is not None)
+    store, _ = stored(tmp_path / "run")
+    store.records = lambda: records(["mine"])  # pyright: ignore[reportAttributeAccessIssue]
+    text = page.write(store, laws).read_text()
+    assert ("<th>theory</th>" in text) == (shown is not None) and (f"<td>{shown}</td>" in text) == (shown is not None)
+
+
+def test_a_picture_beyond_all_bounds_is_not_decoded(monkeypatch: pytest.MonkeyPatch):
+    sheet = figures.sheet(np.zeros((1, 2, 8, 8, 1), np.uint8), 1)
+    monkeypatch.setattr("simulator.images.MOST_PIXELS", 100)
+    with pytest.raises(GenlossError, match=r"generation 3 is .* pixels, and images of up to 100"):
+        figures.gallery({3: sheet}, ["0"])
 
 
 def test_measures_are_single_numbers():

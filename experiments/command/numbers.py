@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 MOST = 2**31 - 1  # generations, rows and steps are counted in 32 bits
@@ -70,8 +72,13 @@ def ratio(text: str) -> str:
 def place(text: str) -> str:
     """A file or folder; an empty name is none."""
     if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError(f"takes the name of a file or folder; it was given {_short(text)}")
+        raise argparse.ArgumentTypeError(f"takes the name of a file or folder, not {_short(text)}; choose one")
     return text
+
+
+def near(path: Path) -> str:
+    """A file or folder as it is told: below where the command was given by its way from there."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _short(text: str) -> str:

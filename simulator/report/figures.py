@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simulator.images import decode
 from simulator.report.names import in_figure
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def decay(
                     error = 2 * values.std(axis=1) / np.sqrt(values.shape[1])
                 panel.fill_between(values.index, mean - error, mean + error, color=colour, alpha=0.2, lw=0)
             if theory and setting in theory and metric in theory[setting].curves:
-                law = theory[setting].curves[metric][: len(mean)]
+                law = theory[setting].curves[metric][: len(mean)]  # which may be shorter
                 panel.plot(values.index[: len(law)], law, color=_darker(colour), lw=1.3, ls="--", zorder=3)
                 named["theory"] = Line2D([], [], color="0.2", lw=1.3, ls="--")
         level, decades = (ceiling or {}).get(metric, np.nan), _spans_decades(panel)
@@ -169,14 +170,13 @@ def diets(records: Any) -> Figure | None:
 def gallery(pictures: Mapping[int, bytes], settings: Sequence[str]) -> Figure:
     """What the first, some middle and the last generation say: `sheet`s one above the other, a line per setting."""
     from matplotlib.figure import Figure
-    from PIL import Image
 
-    images = {t: np.asarray(Image.open(io.BytesIO(data))) for t, data in pictures.items()}
-    height, width = next(iter(images.values())).shape[:2]
+    sheets = {t: decode(data, f"the picture of generation {t}") for t, data in pictures.items()}  # [h, w, c]
+    height, width = next(iter(sheets.values())).shape[:2]
     scale = 9 / width
-    figure = Figure(figsize=(10.5, (height * scale + 0.3) * len(images)), layout="constrained")
-    panels = figure.subplots(len(images), 1, squeeze=False)[:, 0]
-    for panel, (t, image) in zip(panels, images.items(), strict=True):
+    figure = Figure(figsize=(10.5, (height * scale + 0.3) * len(sheets)), layout="constrained")
+    panels = figure.subplots(len(sheets), 1, squeeze=False)[:, 0]
+    for panel, (t, image) in zip(panels, sheets.items(), strict=True):
         panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         panel.set_title(f"generation {t}", fontsize=10, loc="left")
         panel.set_xticks([])

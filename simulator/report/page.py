@@ -76,13 +76,13 @@ def errors(records: Any, metrics: list[str]) -> Any:
 
 def _table(records: Any, laws: Mapping[str, Overlay]) -> str:
     """Beside each mean of a metric that has a law, the law's value at the last generation."""
-    found = summary(records)
+    found, last = summary(records), int(records["generation"].max())
     table = found.map("{:.3g}".format)
     for metric in dict.fromkeys(metric for metric, _ in found.columns):
-        law = [one.curves.get(metric) if (one := laws.get(str(s))) else None for s in found.index]
-        if any(curve is not None for curve in law):
+        law = [one.at(metric, last) if (one := laws.get(str(s))) else None for s in found.index]
+        if any(value is not None for value in law):
             at = max(i for i, (name, _) in enumerate(table.columns) if name == metric) + 1
-            table.insert(at, (metric, "theory"), ["" if c is None else f"{c[-1]:.3g}" for c in law])
+            table.insert(at, (metric, "theory"), ["" if value is None else f"{value:.3g}" for value in law])
     return _html(table)
 
 

@@ -28,6 +28,11 @@ class Overlay:
     curves: dict[str, Values]  # metric -> [generations], the expectation at every fit
     why: dict[str, str]  # metric, or probe without a law -> one sentence: the law and its paper, or why there is none
 
+    def at(self, metric: str, generation: int) -> float | None:
+        """The law's value at one generation; None where there is none, or its curve is shorter."""
+        curve = self.curves.get(metric, ())
+        return float(curve[generation]) if generation < len(curve) else None
+
 
 def overlay(chain: Chain, generations: int) -> Overlay:
     """The laws that a chain obeys, for its first `generations` fits; a metric without one has a sentence only."""

@@ -1,0 +1,28 @@
+"""`genloss export`: a generation of a diffusion model as a pipeline of diffusers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from experiments.command.numbers import near
+from experiments.loading import stored_model
+
+
+def export(options: argparse.Namespace) -> int:
+    from generators import hub
+    from generators.diffusion import Diffusion
+    from simulator import GenlossError, disk
+
+    which = (options.generation, options.setting, options.replicate, options.trust, options.code)
+    chain, params, _ = stored_model(options.run, *which)
+    model = chain.model
+    if not isinstance(model, Diffusion):
+        raise GenlossError(f"The run's generator is a {type(model).__name__}; only Diffusion is written for diffusers.")
+    if options.to is None:
+        raise GenlossError("Say where to write the model: --to DIR.")
+    told = model.classes if model.conditional else None
+    with disk.new_folder(options.to) as folder:
+        hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
+    print(near(Path(options.to)))
+    return 0
