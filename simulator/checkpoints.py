@@ -163,7 +163,7 @@ def _maker(about: Mapping[str, Any], generation: int) -> str:
     return maker
 
 
-def by_generation(found: Iterable[Path]) -> dict[int, Path]:
-    """Those of the files and folders whose name is a generation as this program writes it."""
-    names = {path.stem: path for path in found}
+def by_generation(found: Iterable[Path], suffix: str = "") -> dict[int, Path]:
+    """Those of the files or folders whose name, before the suffix, is a generation as this program writes it."""
+    names = {path.name.removesuffix(suffix): path for path in found}
     return {int(n): p for n, p in names.items() if n.isascii() and n.isdecimal() and len(n) < 10 and str(int(n)) == n}

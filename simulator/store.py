@@ -123,7 +123,7 @@ class Store:
 
     def pictures(self) -> dict[int, Path]:
         """Generation -> samples/T.png; what is no picture is left out, and a warning names it."""
-        found = by_generation((self.path / "samples").glob("*.png"))
+        found = by_generation((self.path / "samples").glob("*.png"), ".png")
         return {t: file for t, file in found.items() if _is_picture(file)}
 
     def ceiling(self) -> dict[str, float]:

@@ -293,7 +293,8 @@ def test_nothing_is_written_through_a_link(name: str, store: Store, tmp_path: Pa
 
 def test_who_reads_a_run_leaves_what_another_is_writing(store: Store):
     writing = store.path / "checkpoints" / "7.orbax-checkpoint-tmp-1"
-    writing.mkdir()
-    store.params(5)
+    shutil.copytree(store.path / "checkpoints" / "5", writing)
+    assert store.steps() == [1, 3, 5]
+    assert [chunk.last for chunk in store.chunks()] == [1, 3, 5]
     store.close()
     assert writing.exists()
