@@ -88,6 +88,7 @@ def _float(word: Array) -> Array:
     return word.astype(jnp.int32).astype(jnp.float32)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def uniform(key: Key, shape: tuple[int, ...]) -> Array:
     """Uniform on [0, 1), float32, in steps of 2^-31 near 0."""
     return _uniform(words(key, shape))
@@ -97,6 +98,7 @@ def _uniform(word: Array) -> Array:
     return jnp.minimum(_float(word >> 1) * np.float32(2.0**-31), np.float32(1 - 2.0**-24))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def exponential(key: Key, shape: tuple[int, ...]) -> Array:
     """Standard exponential, float32, above 0, with all the digits of a float at both ends, down to 1e-18."""
     return _exponential(*pairs(key, shape))
@@ -110,6 +112,7 @@ def _exponential(x: Array, y: Array) -> Array:
     return jnp.where(upper, found, jnp.where(rest == 1, half, found * half / jnp.where(rest == 1, 1.0, 1 - rest)))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def normal(key: Key, shape: tuple[int, ...]) -> Array:
     """Standard normal, float32, by the inverse of its distribution function; from 32 bits, so within ±6.34."""
     return _normal(words(key, shape))
@@ -127,6 +130,7 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     return value
 
 
+@jax.jit  # as one piece everywhere, since operations by themselves round products that are fused elsewhere
 def _normal(word: Array) -> Array:
     signed = jax.lax.bitcast_convert_type(word, jnp.int32)
     step = signed ^ (signed >> 31)  # from 0 at the centre to 2^31 - 1, the same for both signs

@@ -1,5 +1,6 @@
 """Random numbers against their distributions, and what makes a chain reproducible."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -63,6 +64,15 @@ def test_numbers_do_not_depend_on_how_they_are_drawn():
         assert np.allclose(jax.jit(jax.vmap(drawn))(keys), alone, rtol=1e-6)
         assert np.allclose(jax.lax.map(drawn, keys), alone, rtol=1e-6)
         assert not np.allclose(alone[0], alone[1])
+
+
+@pytest.mark.parametrize("drawn", [chance.uniform, chance.exponential, chance.normal], ids=lambda f: f.__name__)
+def test_bits_are_the_same_outside_a_program_and_in_a_loop_of_one(drawn: Callable[..., jax.Array]):
+    """Real rows are served from outside, and their copies are compared with them."""
+    keys = jax.random.split(KEY, 20)
+    alone = np.stack([drawn(k, (50, 2)) for k in keys])
+    assert np.array_equal(jax.jit(lambda: jax.lax.map(lambda k: drawn(k, (50, 2)), keys))(), alone)
+    assert np.array_equal(jax.jit(jax.vmap(lambda k: drawn(k, (50, 2))))(keys), alone)
 
 
 @pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
