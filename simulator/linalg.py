@@ -53,7 +53,16 @@ def solve(matrix: Array, right: Array) -> Array:
     return _solve(matrix, right)
 
 
+@jax.custom_jvp
 def scatter(weight: Array, x: Array) -> Array:
     """Σ w x xᵀ over rows x [n, d], symmetric to the bit, [d, d]; its gradient in a weight of 0 is right too."""
-    product = (weight[:, None] * x).T @ x  # [d, d]
-    return (product + product.T) / 2
+    root = jnp.sqrt(weight)[:, None] * x  # [n, d]
+    return root.T @ root  # [d, d]
+
+
+@scatter.defjvp
+def _scatter_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The root of a weight has no derivative at 0; the sum has."""
+    (weight, x), (d_weight, d_x) = primals, tangents
+    half = (weight[:, None] * d_x).T @ x  # [d, d]
+    return scatter(weight, x), (d_weight[:, None] * x).T @ x + half + half.T
