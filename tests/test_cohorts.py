@@ -32,6 +32,9 @@ def cohorts(
 
 
 RECIPES = [Replace(), Accumulate(), Window(2), Decay(0.6), Then(Accumulate(), Reweigh(real=0.3))]
+KINDS = cases(
+    {type(g).__name__: g for g in (Gaussian(3), Linear(3), Categorical(4), Poisson(3.0))}, "Gaussian; Categorical"
+)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: type(r).__name__)
@@ -95,7 +98,7 @@ def test_poisson():
         assert_mean(cohorts(Poisson(0.6), 9, Rate(), recipe, 10)["rate"], np.full(10, 0.6))
 
 
-@pytest.mark.parametrize(("dim", "n", "noise"), [(1, 9, 0.5), (5, 30, 2.0)])
+@pytest.mark.parametrize(("dim", "n", "noise"), [pytest.param(1, 9, 0.5, marks=pytest.mark.slow), (5, 30, 2.0)])
 def test_regression(dim: int, n: int, noise: float):
     for recipe, law in ((Replace(), theory.replace_risk), (Accumulate(), theory.accumulate_risk)):
         assert_mean(cohorts(Linear(dim, noise), n, Risk(), recipe, 10), law(n, dim, 10, noise))
@@ -104,9 +107,7 @@ def test_regression(dim: int, n: int, noise: float):
 @pytest.mark.parametrize(
     "recipe", [Accumulate(), pytest.param(Replace(), marks=pytest.mark.slow)], ids=["accumulate", "replace"]
 )
-@pytest.mark.parametrize(
-    "generator", [Gaussian(3), Linear(3), Categorical(4), Poisson(3.0)], ids=lambda g: type(g).__name__
-)
+@pytest.mark.parametrize("generator", KINDS)
 def test_distribution_of_the_fourth_fit_is_that_of_rows(generator: Any, recipe: Any):
     """Two samples of the same statistic: cohorts, and row by row."""
 
@@ -130,9 +131,7 @@ def test_distribution_of_the_fourth_fit_is_that_of_rows(generator: Any, recipe: 
         assert found.pvalue > 1e-4
 
 
-@pytest.mark.parametrize(
-    "generator", [Gaussian(3), Linear(3), Categorical(4), Poisson(3.0)], ids=lambda g: type(g).__name__
-)
+@pytest.mark.parametrize("generator", KINDS)
 def test_merged_and_separate_cohorts_agree(generator: Any):
     found = [
         np.concatenate([np.ravel(x) for x in jax.tree.leaves(simulate(chain, jax.random.key(0), 12)["p"])])
@@ -165,9 +164,7 @@ def test_a_merged_chain_resumes_to_the_bit(tmp_path: Any):
     assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-5), scanned, whole))
 
 
-@pytest.mark.parametrize(
-    "generator", [Gaussian(3), Linear(3), Categorical(4), Poisson(3.0)], ids=lambda g: type(g).__name__
-)
+@pytest.mark.parametrize("generator", KINDS)
 def test_fit_of_the_statistics_is_the_fit_of_the_rows(generator: Any):
     """Cohorts whose statistic is computed from given rows: the fit is the generator's own on those rows."""
     rows = [generator.sample(jax.random.key(i), generator.init(jax.random.key(9)), 20) for i in range(3)]

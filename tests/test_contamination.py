@@ -200,7 +200,7 @@ def mixed_by_hand(real: Any, others: Any, first_slot: int) -> Any:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *parts)
 
 
-@pytest.mark.parametrize("by", ["generated", "real"])
+@pytest.mark.parametrize("by", ["generated", pytest.param("real", marks=pytest.mark.slow)])
 def test_one_generation_of_a_frozen_generator_is_the_one_step_experiment(by: str):
     """To the bit: simulated, run, and mixed by hand."""
     chain, key = one_step(Archive(Negatives()), by), jax.random.key(3)

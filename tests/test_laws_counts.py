@@ -258,7 +258,10 @@ def joint(found: dict[str, np.ndarray]) -> np.ndarray:
     return table.reshape(*table.shape[:2], -1)
 
 
-@pytest.mark.parametrize(("vocabulary", "order", "n"), [(6, 1, 14), (4, 2, 9), (2, 3, 20)])
+@pytest.mark.parametrize(
+    ("vocabulary", "order", "n"),
+    [pytest.param(6, 1, 14, marks=pytest.mark.slow), (4, 2, 9), pytest.param(2, 3, 20, marks=pytest.mark.slow)],
+)
 def test_windows_as_long_as_the_order_are_categories(vocabulary: int, order: int, n: int):
     found = run(Ngram(vocabulary, order, length=order), n, 8)
     start = 1 - 1 / vocabulary**order

@@ -21,7 +21,7 @@ from simulator.contamination import Contaminate
 from simulator.probes import Categories, Diversity, LogRate, Moments, Rate, Risk
 from simulator.recipe import Accumulate, Augment, Decay, Mix, NoFresh, Replace, Reweigh, Subsample, Then, Window
 
-ALL, QUICK, CHAINS = 40, 3, 3000
+ALL, QUICK, CHAINS = 40, 2, 3000
 # Of all z-scores (some 12 a chain, of means of 3,000 chains) none is beyond this in 99.9 % of runs.
 BOUND = float(norm.isf(0.001 / (2 * 12 * ALL)))  # 4.7
 

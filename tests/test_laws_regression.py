@@ -58,13 +58,15 @@ def test_accumulate_with_shared_covariates():  # as in the paper: every generati
     assert_mean(np.stack(found, 1), theory.accumulate_risk(rows, dim, generations, shared=True))
 
 
-@pytest.mark.parametrize(("rows", "dim"), [(120, 1), (150, 2)])
+@pytest.mark.parametrize(("rows", "dim"), [pytest.param(120, 1, marks=pytest.mark.slow), (150, 2)])
 def test_risk_of_a_subsample_of_all_rows_is_bounded(rows: int, dim: int):
     found = risk(Then(Accumulate(), Subsample(rows)), rows, dim, 5)
     assert_mean(found, theory.subsample_risk(rows, dim, 5))
 
 
-@pytest.mark.parametrize(("rows", "dim", "noise"), [(10, 30, 0.7), (16, 20, 0.3), (8, 24, 0.0)])
+@pytest.mark.parametrize(
+    ("rows", "dim", "noise"), [(10, 30, 0.7), pytest.param(16, 20, 0.3, marks=pytest.mark.slow), (8, 24, 0.0)]
+)
 def test_least_norm_fits_forget_the_truth(rows: int, dim: int, noise: float):
     assert_mean(risk(Replace(), rows, dim, 5, noise), theory.interpolate_risk(rows, dim, 5, noise))
 

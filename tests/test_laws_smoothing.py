@@ -52,7 +52,9 @@ def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):
     assert_mean(found["kernels.density"], theory.smoothed_density(np.asarray(POINTS[:, 0]), bandwidth, 6))
 
 
-@pytest.mark.parametrize(("n", "bandwidth", "share"), [(8, 0.5, 0.25), (10, 0.8, 0.6)])
+@pytest.mark.parametrize(
+    ("n", "bandwidth", "share"), [pytest.param(8, 0.5, 0.25, marks=pytest.mark.slow), (10, 0.8, 0.6)]
+)
 def test_fresh_rows_bound_the_smoothing(n: int, bandwidth: float, share: float):
     chain = kde_chain(n, bandwidth, recipe=Mix(real=share, size=n, fresh=True), fresh=round(share * n))
     found = run(chain, 6, 6000)
@@ -70,7 +72,7 @@ def test_smoothing_has_the_limits_of_its_series():
     assert np.allclose(theory.smoothed_second_moment(h, 200, share)[-1], 1 + h * h / share)
 
 
-@pytest.mark.parametrize(("k", "n", "floor"), [(2, 10, 0.2), (3, 14, 0.05)])
+@pytest.mark.parametrize(("k", "n", "floor"), [pytest.param(2, 10, 0.2, marks=pytest.mark.slow), (3, 14, 0.05)])
 def test_mixture_moves_as_a_gaussian_with_its_floor(k: int, n: int, floor: float):
     """Expectation maximisation keeps the moments of its rows, so the total variance obeys the Gaussian's law."""
 

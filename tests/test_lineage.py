@@ -100,7 +100,7 @@ KERNELS, WORDS = KDE(2, 0.0, size=15), Categorical(300)
     "model, source, fields",
     [
         (KERNELS, Gaussian(2), {"recipe": Window(2), "fresh": 3}),
-        (WORDS, WORDS, {"recipe": Replace(), "fresh": 3}),
+        pytest.param(WORDS, WORDS, {"recipe": Replace(), "fresh": 3}, marks=pytest.mark.slow),
         (WORDS, WORDS, {"recipe": Mix(real=0.25, size=8, window=2)}),
     ],
     ids=["kde-window", "categorical-replace", "categorical-mix"],
@@ -247,6 +247,7 @@ def test_parents_of_a_mixture_share_its_responsibilities():
     assert_mean(found[:, eaten], expected[eaten])
 
 
+@pytest.mark.slow
 def test_parents_of_a_mixture_are_of_the_same_mode():
     """Modes far apart: nobody descends from another mode."""
     truth = Mixture(2, 4, floor=1e-6).init(KEY)._replace(covs=jnp.full((4, 1, 1), 1e-4) * jnp.eye(2))
@@ -287,6 +288,7 @@ def test_stopped_and_resumed_equals_uninterrupted(recipe: Any, fresh: int, every
     assert whole.ceiling()["lineage.samples.survivors"] == 12
 
 
+@pytest.mark.slow
 def test_more_generations_and_forks_keep_the_lines(tmp_path: Path):
     chain, parent = stored(Replace()), Store(tmp_path / "parent")
     run(chain, KEY, 3, parent)
