@@ -39,12 +39,13 @@ class Range(NamedTuple):
         return bool((low & high).all())
 
     def __str__(self) -> str:
+        low, high = (f"{end:,.0f}" if 1e5 <= abs(end) < math.inf else f"{end:g}" for end in (self.low, self.high))
         if math.isinf(self.high):
-            return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+            return f"above {low}" if self.above else f"at least {low}"
         if math.isinf(self.low):
-            return f"below {self.high:g}" if self.below else f"at most {self.high:g}"
+            return f"below {high}" if self.below else f"at most {high}"
         if not (self.above or self.below):
-            return f"between {self.low:g} and {self.high:g}"
+            return f"between {low} and {high}"
         return f"{Range(self.low, above=self.above)} and {Range(high=self.high, below=self.below)}"
 
 

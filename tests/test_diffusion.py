@@ -466,7 +466,7 @@ SCHEDULES = {
     "schedule": ({"beta_schedule": "squarecos"}, "nearest is 'squaredcos_cap_v2'"),
     "learned variance": ({"variance_type": "learned_range"}, "no `variance_type`"),
     "one step": ({"num_train_timesteps": 1}, "between 2"),
-    "a step for every grain": ({"num_train_timesteps": 10**12}, "between 2 and 1000000"),
+    "a step for every grain": ({"num_train_timesteps": 10**12}, "between 2 and 1,000,000"),
     "a root of what is negative": ({"beta_start": -0.1, "beta_schedule": "scaled_linear"}, "above 0"),
     "betas": ({"trained_betas": (0.1, 0.2)}, "one for each"),
     "beta": ({"beta_end": 1.5}, "below 1"),
