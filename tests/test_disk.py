@@ -1,6 +1,7 @@
 """What is written: whole or not at all, never through a link, and one sentence where it cannot be."""
 
-import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,26 +121,20 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path: Path):
         pass
 
 
-def _held(folder: Path, told: "multiprocessing.Queue[str]") -> None:
-    try:
-        with disk.locked(folder, "busy"):
-            told.put("held")
-    except GenlossError as error:
-        told.put(str(error))
+def _told(folder: Path) -> str:
+    """What another process meets that would hold the folder."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom simulator import GenlossError, disk\n"
+        "try:\n    with disk.locked(Path(sys.argv[1]), 'busy'): print('held')\nexcept GenlossError: print('busy')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_a_lock_is_seen_by_other_processes(tmp_path: Path):
-    context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    with disk.locked(tmp_path):
-        process = context.Process(target=_held, args=(tmp_path, told))
-        process.start()
-        assert told.get(timeout=120) == "busy"
-        process.join()
-    process = context.Process(target=_held, args=(tmp_path, told))
-    process.start()
-    assert told.get(timeout=120) == "held"
-    process.join()
+    with disk.locked(tmp_path, "busy"):
+        assert _told(tmp_path) == "busy"
+    assert _told(tmp_path) == "held"
 
 
 @pytest.mark.mount
