@@ -36,7 +36,7 @@ class Watermark:
     OpenCV, works image by image on the host and, at 32 pixels, has room for 16 bits.)
     """
 
-    seed: Whole = 0  # of the key's offsets
+    seed: Whole | Array = 0  # of the key's offsets
     step: Positive = 32.0  # levels of 255 between points of the lattice
     rate: InsideShare = 0.001  # images read as marked that are not
 
