@@ -327,7 +327,7 @@ def test_a_weight_that_is_none_is_nan_in_a_record_and_stops_a_run(weight: str):
         chain = gaussian_chain(recipe=make(Odd(weight)))
         assert np.isnan(simulate(chain, KEY, 3)["fit.mass"]).tolist() == [False, True, False]
     with pytest.raises(GenlossError, match="negative, infinite or NaN at generation 1"):
-        run(chain, KEY, 3, every=3)
+        run(chain, KEY, 3, every=3)  # pyright: ignore
 
 
 def test_few_of_many_rows_keep_a_weight_that_is_none():

@@ -103,7 +103,7 @@ RECORDS: dict[str, Callable[[Path], object]] = {
     "text": table(lambda frame: frame.astype({"value": str})),
     "infinities": table(lambda frame: frame.assign(value=np.inf)),
     "doubled rows": table(lambda frame: pandas.concat([frame, frame])),
-    "a gap": table(lambda frame: frame[frame.generation != 2]),
+    "a gap": table(lambda frame: frame[frame.generation != 2]),  # pyright: ignore
     "one number": table(lambda frame: frame.assign(value=frame.value.where(frame.index != 3, 0.0))),
 }
 
