@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command.listing import experiments, print_experiments, print_metrics
+from experiments.command.loading import Experiment, overridden, swept, trusted
 from experiments.command.numbers import KEYS, Parser, Refused, near, number, place, whole
 from experiments.command.stopping import STOPPED, interruptible, stopped
-from experiments.data import arguments
-from experiments.loading import Experiment, overridden, swept, trusted
+from experiments.imagesets import arguments
 
 HERE = Path(__file__).parent
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
@@ -170,7 +170,7 @@ def _join(text: str | None) -> None:
     if text is None:
         return
     from simulator import GenlossError
-    from simulator.mesh import join
+    from simulator.numerics.processes import join
 
     if text == "auto":
         return join()
@@ -194,7 +194,7 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     from simulator import GenlossError, Sweep
-    from simulator.spec import leaves, unknown
+    from simulator.running.spec import leaves, unknown
 
     experiment = Experiment.load(options, rest, _wanted(options))
     path, equals, text = (options.over or "").partition("=")
@@ -209,14 +209,15 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _reproduce(options: argparse.Namespace, rest: list[str]) -> int:
-    from experiments.reproductions import reproduce_all
+    from experiments.command.reproductions import reproduce_all
 
     return reproduce_all(options.names, Path(options.out))
 
 
 def _fork(options: argparse.Namespace, rest: list[str]) -> int:
-    from simulator import GenlossError, Store, Sweep, spec
-    from simulator.mesh import alone
+    from simulator import GenlossError, Store, Sweep
+    from simulator.numerics.processes import alone
+    from simulator.running import spec
 
     parent = Store(options.run)
     about = parent.about()
@@ -250,9 +251,9 @@ def _usage(command: str) -> str:
 
 
 def _go(experiment: Experiment, options: argparse.Namespace) -> int:
-    from experiments.live import Display
+    from experiments.command.live import Display
     from simulator import run, theory
-    from simulator.mesh import leads
+    from simulator.numerics.processes import leads
     from simulator.report import page
 
     store, mesh = experiment.store, _mesh(options)
@@ -289,7 +290,7 @@ def _go(experiment: Experiment, options: argparse.Namespace) -> int:
 def _mesh(options: argparse.Namespace) -> Any:
     """The mesh asked for, or None."""
     from simulator import GenlossError
-    from simulator.mesh import devices
+    from simulator.running.mesh import devices
 
     if options.mesh is None:
         if getattr(options, "processes", None):
@@ -302,8 +303,8 @@ def _mesh(options: argparse.Namespace) -> Any:
 
 
 def _plan_of(experiment: Experiment, options: argparse.Namespace) -> int:
-    from simulator.estimate import estimate
-    from simulator.mesh import leads
+    from simulator.numerics.processes import leads
+    from simulator.running.estimate import estimate
 
     e, mesh = experiment, _mesh(options)
     plan = estimate(e.subject, e.key, e.generations, e.replicates, e.every, mesh)
@@ -340,8 +341,8 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _synthesize(options: argparse.Namespace, rest: list[str]) -> int:
-    from experiments.data.job import Request
-    from experiments.data.synthesize import synthesize
+    from experiments.imagesets.job import Request
+    from experiments.imagesets.synthesize import synthesize
 
     asked = {
         name: value for name, value in vars(options).items() if name not in ("command", "cache", "workers", "shard")
@@ -355,8 +356,8 @@ def _synthesize(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _contaminate(options: argparse.Namespace, rest: list[str]) -> int:
-    from experiments.data.contaminate import contaminate
-    from experiments.data.masks import Contamination, parse_ratio
+    from experiments.imagesets.contaminate import contaminate
+    from experiments.imagesets.masks import Contamination, parse_ratio
 
     given = {k: v for k, v in vars(options).items() if k not in ("command", "cache", "independent", "not_stratified")}
     given |= {"ratio": parse_ratio(options.ratio), "nested": not options.independent}
@@ -364,7 +365,7 @@ def _contaminate(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _compare_data(options: argparse.Namespace, rest: list[str]) -> int:
-    from experiments.data.compare import Comparison, compare
+    from experiments.imagesets.compare import Comparison, compare
 
     return compare(Comparison(**{k: v for k, v in vars(options).items() if k not in ("command", "cache")}))
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.chance import uniform
+from simulator.numerics.chance import uniform
 from simulator.pool import Pool, Rows, take
-from simulator.source import Split
+from simulator.sources.split import Split
 from simulator.types import Array, GenlossError, Key
 
 

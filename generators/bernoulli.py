@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Share, check
+from simulator.checks.fields import Share, check
 from simulator.pool import Pool
 from simulator.types import Array, Key
 

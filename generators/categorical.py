@@ -8,9 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.chance import multinomial
-from simulator.fields import Count, NonNegative, Positive, check
-from simulator.pool import NONE, Pool, cdf, draw
+from simulator.checks.fields import Count, NonNegative, Positive, check
+from simulator.numerics.chance import multinomial
+from simulator.numerics.selection import cdf, draw
+from simulator.pool import NONE, Pool
 from simulator.types import Array, Key
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from simulator.fields import Count, check
+from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key, Params
 

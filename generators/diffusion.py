@@ -14,9 +14,10 @@ from flax import nnx
 from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise, Steps, step, target
 from generators.train import Trained
-from simulator.chance import fold_in, normal, uniform
-from simulator.fields import BelowOne, Count, NonNegative, Positive
-from simulator.pool import Pool, Rows, draw
+from simulator.checks.fields import BelowOne, Count, NonNegative, Positive
+from simulator.numerics.chance import fold_in, normal, uniform
+from simulator.numerics.selection import draw
+from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key, Params
 
 Network = Callable[..., Any]

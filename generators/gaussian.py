@@ -9,10 +9,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.chance import bartlett, normal
-from simulator.fields import Count, NonNegative, check
-from simulator.linalg import cholesky, scatter
-from simulator.pool import Pool, summed
+from simulator.checks.fields import Count, NonNegative, check
+from simulator.numerics.chance import bartlett, normal
+from simulator.numerics.linalg import cholesky, scatter
+from simulator.numerics.selection import summed
+from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
 
 

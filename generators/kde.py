@@ -9,9 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.chance import normal, uniform
-from simulator.fields import Count, NonNegative, check
-from simulator.pool import Pool, Rows, count, draw, locate, nth, summed, tree
+from simulator.checks.fields import Count, NonNegative, check
+from simulator.numerics.chance import normal, uniform
+from simulator.numerics.selection import draw, locate, nth, summed, tree
+from simulator.pool import Pool, Rows, count
 from simulator.types import Array, Key
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, Positive, check
-from simulator.linalg import solve
+from simulator.checks.fields import Count, Positive, check
+from simulator.numerics.linalg import solve
 from simulator.pool import Pool
 from simulator.types import Array, Key
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, Positive, check
-from simulator.linalg import cholesky, scatter
-from simulator.pool import Pool, draw
+from simulator.checks.fields import Count, Positive, check
+from simulator.numerics.linalg import cholesky, scatter
+from simulator.numerics.selection import draw
+from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, NonNegative, check
-from simulator.pool import Pool, Rows, draw, fraction, locate, times, tree
+from simulator.checks.fields import Count, NonNegative, check
+from simulator.numerics.selection import draw, fraction, locate, times, tree
+from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key
 
 _LARGEST = 2**26  # counts in a table: 256 MiB

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.fields import Positive, Range, Share, Whole, check
-from simulator.foreign import read_json, shown, typed
-from simulator.spec import unknown
+from simulator.checks.fields import Positive, Range, Share, Whole, check
+from simulator.checks.foreign import read_json, shown, typed
+from simulator.running.spec import unknown
 from simulator.types import Array, GenlossError
 
 LONGEST = 1_000_000  # steps of a schedule, which is a table

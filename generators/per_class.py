@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, check
+from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, Generator, GenlossError, Key, Params
 

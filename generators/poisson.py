@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import NonNegative, check
+from simulator.checks.fields import NonNegative, check
 from simulator.pool import Pool
 from simulator.types import Array, Key
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, check
-from simulator.pool import Pool, Rows, draw
+from simulator.checks.fields import Count, check
+from simulator.numerics.selection import draw
+from simulator.pool import Pool, Rows
 from simulator.probes.features import flat
 from simulator.types import Array, Generator, GenlossError, Key, Params
 

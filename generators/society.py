@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.fields import Count, check
+from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, Generator, Key, Params
 

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from simulator.fields import BelowOne, Count, Positive, check
-from simulator.mesh import spread
-from simulator.pool import Pool, Rows, draw, take
+from simulator.checks.fields import BelowOne, Count, Positive, check
+from simulator.numerics.selection import draw
+from simulator.pool import Pool, Rows, take
+from simulator.running.mesh import spread
 from simulator.types import Array, GenlossError, Key, Params
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 
 from generators.nets.mlp import MLP
 from generators.train import Trained
-from simulator.fields import Count, NonNegative
+from simulator.checks.fields import Count, NonNegative
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key
 

@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from simulator.pool import Pool, Rows
+from simulator.recipe.watermark import Watermark, pictured
 from simulator.types import Array, Generator, Key, Params
-from simulator.watermark import Watermark, pictured
 
 
 @dataclass(frozen=True)

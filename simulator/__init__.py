@@ -1,12 +1,14 @@
 """The loop: pools, recipes, chains, and how they are driven, stored and measured.  Knows no particular model."""
 
 from simulator.chain import Chain
-from simulator.drive import Progress, ensemble, run, simulate
+from simulator.numerics.schedule import Schedule, schedule
 from simulator.pool import Pool
-from simulator.schedule import Schedule, schedule
-from simulator.source import Dataset, Text, Truth
-from simulator.store import Store
-from simulator.sweep import Sweep
+from simulator.running.drive import Progress, ensemble, run, simulate
+from simulator.running.store import Store
+from simulator.running.sweep import Sweep
+from simulator.sources.dataset import Dataset
+from simulator.sources.text import Text
+from simulator.sources.truth import Truth
 from simulator.types import Generator, GenlossError, Probe, Recipe, Record, RunFailed, Source, State, View
 
 __all__ = [

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from simulator import recipe as recipes
-from simulator import returned
-from simulator.chance import fold_in
-from simulator.fields import Count, Whole, check_tree
-from simulator.mesh import whole
+from simulator.checks import returned
+from simulator.checks.fields import Count, Whole, check_tree
+from simulator.numerics.chance import fold_in
+from simulator.numerics.processes import whole
 from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots, take
-from simulator.recipe import Accumulate
+from simulator.recipe import contract as recipes
+from simulator.recipe.mixing import Accumulate
 from simulator.types import (
     Array,
     Generator,

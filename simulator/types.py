@@ -9,20 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from simulator.errors import GenlossError as GenlossError
+from simulator.errors import RunFailed as RunFailed
 from simulator.pool import Pool, Rows
 
 Array = jax.Array
 Key = jax.Array
 Params = Any
 Metrics = Mapping[str, Any]
-
-
-class GenlossError(ValueError):
-    """Bad input: one sentence that names the mend.  The command line prints it and exits with 2."""
-
-
-class RunFailed(RuntimeError):
-    """A run that could not go on through no fault of its input (a full disk, say).  Exit code 1; it can be resumed."""
 
 
 @runtime_checkable

@@ -21,8 +21,11 @@ import pytest
 from generators.gaussian import Gaussian
 from simulator import Chain, Truth
 
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT / "tests" / "shared"  # files of chains that tests run as a user would
+
 # Compiled programs are shared between the tests of one worker and the processes they start, and by the next run.
-CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+CACHE = ROOT / ".pytest_cache" / "xla" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

@@ -37,7 +37,6 @@ def test_no_generator_imports_another():
         others = {n for n in imports(file) if n.startswith("generators.")} - {
             "generators.train",
             "generators.noise",
-            "generators.layout",
         }
         assert all(n.startswith("generators.nets") or file.stem == "__init__" for n in others), file
 

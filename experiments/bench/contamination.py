@@ -66,8 +66,8 @@ def timed(work: Callable[[], Any]) -> float:
 
 def make(root: Path, n: int, form: str, first: int) -> None:
     """An image set of noise, classes in turn."""
-    from experiments.data.images import Item
-    from experiments.data.writing import write_image, write_parquet
+    from experiments.imagesets.images import Item
+    from experiments.imagesets.writing import write_image, write_parquet
 
     chance = np.random.default_rng(first)
 
@@ -110,8 +110,8 @@ def contaminated(folder: Path, form: str) -> tuple[float, float]:
 
 
 def one(real: str, fake: str, out: str, form: Any) -> None:
-    from experiments.data.contaminate import contaminate
-    from experiments.data.masks import Contamination
+    from experiments.imagesets.contaminate import contaminate
+    from experiments.imagesets.masks import Contamination
 
     asked = Contamination(real, out, Fraction(2, 5), fake, form)
     took = timed(lambda: contaminate(asked))

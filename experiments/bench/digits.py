@@ -8,8 +8,8 @@ import time
 import jax
 import numpy as np
 
-from experiments import digits as experiment
 from experiments.bench import console, table
+from experiments.images import digits as experiment
 from simulator import Progress, run
 
 

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import he_golden, kazdan_discrete, kazdan_gaussian, kazdan_regression
 from experiments.bench import compiled, console, seconds, table
+from experiments.published import he_golden, kazdan_discrete, kazdan_gaussian, kazdan_regression
 from generators.kde import KDE
-from simulator import Chain, Truth, chance, simulate
+from simulator import Chain, Truth, simulate
+from simulator.numerics import chance
 from simulator.recipe import Accumulate, Replace, Subsample, Then
 from simulator.types import Key, Recipe
 

@@ -169,7 +169,7 @@ def _torchmetrics(x: np.ndarray, y: np.ndarray, a: Any, b: Any) -> list[Job]:
 
 def share_of_a_generation() -> None:
     """What the digits experiment's set of probes costs of one of its generations."""
-    from experiments import digits as experiment
+    from experiments.images import digits as experiment
     from simulator import Progress, run
 
     parts: list[dict[str, float]] = []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.bench import console, table
-from simulator.collapse import apart
+from simulator.analysis.collapse import apart
 
 RUNS, MEASURES, SETTINGS, GENERATIONS, REPLICATES = 4000, 20, 3, 8, (2, 3, 4, 8)
 KEPT = {"nothing": 0.0, "half": 0.5, "nine tenths": 0.9, "all": 1.0, "sums": None}  # correlation of neighbours

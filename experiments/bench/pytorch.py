@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import torch
 
-from generators import hub
 from generators.diffusion import Diffusion
+from generators.hub import diffusers as hub
 from generators.nets.denoiser import Denoiser
 
 DEVICE = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"

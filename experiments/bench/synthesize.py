@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from experiments.bench import console, table
-from experiments.data.job import Request
-from experiments.data.prompts import number
-from experiments.data.synthesize import synthesize
-from generators.pipeline import Pipeline
+from experiments.imagesets.job import Request
+from experiments.imagesets.prompts import number
+from experiments.imagesets.synthesize import synthesize
+from generators.hub.pipeline import Pipeline
 
 STEPS, BATCH, BATCHES = 20, 8, 5
 

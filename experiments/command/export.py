@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.command.loading import stored_model
 from experiments.command.numbers import near
-from experiments.loading import stored_model
 
 
 def export(options: argparse.Namespace) -> int:
-    from generators import hub
     from generators.diffusion import Diffusion
-    from simulator import GenlossError, disk
+    from generators.hub import diffusers as hub
+    from simulator import GenlossError
+    from simulator.running import disk
 
     which = (options.generation, options.setting, options.replicate, options.trust, options.code)
     chain, params, _ = stored_model(options.run, *which)

@@ -6,15 +6,12 @@ import ast
 import re
 from pathlib import Path
 
-from experiments.loading import NOT_EXPERIMENTS
-
-HERE = Path(__file__).parent.parent
+from experiments.command.loading import files
 
 
 def experiments() -> dict[str, str]:
     """Name -> docstring of every experiment, read without importing it."""
-    files = sorted(file for file in HERE.glob("*.py") if file.stem not in NOT_EXPERIMENTS)
-    return {file.stem: ast.get_docstring(ast.parse(file.read_text())) or "" for file in files}
+    return {name: ast.get_docstring(ast.parse(file.read_text())) or "" for name, file in sorted(files().items())}
 
 
 def described(text: str) -> tuple[str, str, tuple[str, str]]:
@@ -47,7 +44,7 @@ def print_experiments() -> int:
 def metrics() -> dict[str, list[list[str]]]:
     """Probe -> its metrics as its docstring gives them: name, what it is, unit, direction, cost."""
     found: dict[str, list[list[str]]] = {}
-    for file in sorted((HERE.parent / "simulator" / "probes").glob("*.py")):
+    for file in sorted((Path(__file__).parents[2] / "simulator" / "probes").glob("*.py")):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef):
                 lines = (ast.get_docstring(node) or "").splitlines()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from experiments.command.loading import trusted
 from experiments.command.numbers import near
-from experiments.loading import trusted
 
 
 def show(options: argparse.Namespace) -> int:
-    from experiments.live import print_table
+    from experiments.command.live import print_table
     from simulator import Store, theory
     from simulator.report.names import plain
 

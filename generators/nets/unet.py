@@ -2,7 +2,7 @@
 
 Ho et al. 2020, arXiv:2006.11239; scale and shift by time: Dhariwal & Nichol 2021, arXiv:2105.05233; levels with
 a second path of filtered images: Song et al. 2021, arXiv:2011.13456.  A parameter's path is its name in the state dict
-there, but for the leaf (`generators.hub`).
+there, but for the leaf (`generators.hub.diffusers`).
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from simulator import fields
-from simulator.pool import Rows, count, draw, take
+from simulator.checks import fields
+from simulator.numerics.selection import draw
+from simulator.pool import Rows, count, take
 from simulator.types import Array, GenlossError, Key, Params
 
 Network = Callable[..., Any]

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.chance import fold_in, normal, uniform
+from simulator.numerics.chance import fold_in, normal, uniform
 from simulator.types import Array, GenlossError, Key
 
 SEVERITIES = (1, 2, 3, 4, 5)

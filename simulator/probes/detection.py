@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.fields import Count, Positive, Share
+from simulator.checks.fields import Count, Positive, Share
 from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.features import flat, pictures

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from simulator.fields import Count
-from simulator.pool import effective_size
+from simulator.checks.fields import Count
+from simulator.numerics.selection import effective_size
 from simulator.types import Array, Key, View
 
 

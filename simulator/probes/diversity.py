@@ -9,8 +9,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, Positive, Share, check
-from simulator.linalg import eigvalsh
+from simulator.checks.fields import Count, Positive, Share, check
+from simulator.numerics.linalg import eigvalsh
 from simulator.pool import count
 from simulator.probes.features import classes, flat
 from simulator.probes.finite import where_finite

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simulator.fields import Count, Positive
+from simulator.checks.fields import Count, Positive
 from simulator.pool import count
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.features import classes, pictures

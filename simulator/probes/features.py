@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator import fields
-from simulator.fields import Count, Positive, Range
-from simulator.foreign import read_tensors
+from simulator.checks import fields
+from simulator.checks.fields import Count, Positive, Range
+from simulator.checks.foreign import read_tensors
 from simulator.pool import Rows
 from simulator.probes.classifier import Network, check, in_blocks, merged, skeleton, train
 from simulator.types import Array, GenlossError, Key, Params, Source

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.fields import Count, check
-from simulator.linalg import eigh, singular_values
+from simulator.checks.fields import Count, check
+from simulator.numerics.linalg import eigh, singular_values
 from simulator.probes.features import flat
 from simulator.probes.neighbours import manifold
 from simulator.types import Array, Key, View

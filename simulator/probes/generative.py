@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
-from simulator.fields import Count, Range, check
+from simulator.checks.fields import Count, Range, check
 from simulator.pool import count
 from simulator.probes.features import flat
 from simulator.probes.fidelity import Frechet, Manifold

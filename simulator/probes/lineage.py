@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, Whole, check
-from simulator.pool import NONE, aged, effective_size
+from simulator.checks.fields import Count, Whole, check
+from simulator.numerics.selection import effective_size
+from simulator.pool import NONE, aged
 from simulator.probes.finite import where_finite
 from simulator.types import Array, Key, View
 

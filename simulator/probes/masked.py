@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from simulator.fields import Count, Positive, check
-from simulator.pool import Rows, count, draw, take
+from simulator.checks.fields import Count, Positive, check
+from simulator.numerics.selection import draw
+from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, in_blocks, started
 from simulator.probes.features import classes, pictures, training
 from simulator.probes.finite import counted, where_finite

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import digamma
 
-from simulator.chance import fold_in
-from simulator.fields import Count, InsideShare, check
-from simulator.pool import Pool, Rows, choose, nth, take
+from simulator.checks.fields import Count, InsideShare, check
+from simulator.numerics.chance import fold_in
+from simulator.numerics.selection import choose, nth
+from simulator.pool import Pool, Rows, take
 from simulator.probes.features import flat, training
 from simulator.probes.finite import counted, where_finite
 from simulator.probes.neighbours import nearest

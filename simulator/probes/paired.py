@@ -14,12 +14,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from simulator.fields import Count, Positive, check
-from simulator.pool import Rows, count, draw, take
+from simulator.checks.fields import Count, Positive, check
+from simulator.numerics.selection import draw
+from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, in_blocks, started
 from simulator.probes.features import pictures
 from simulator.probes.finite import counted, where_finite, where_number
-from simulator.scenes import PAD, START, said
+from simulator.sources.scenes import PAD, START, said
 from simulator.types import Array, GenlossError, Key, Params, View
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from simulator.fields import Positive
-from simulator.linalg import eigvalsh
+from simulator.checks.fields import Positive
+from simulator.numerics.linalg import eigvalsh
 from simulator.probes.finite import where_finite
 from simulator.types import Array, Key, View
 

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.fields import Count, Positive, Range, check
+from simulator.checks.fields import Count, Positive, Range, check
 from simulator.pool import Rows, count
 from simulator.probes.features import flat
 from simulator.probes.fidelity import energy
 from simulator.probes.finite import where_finite, where_number
-from simulator.source import Truth
+from simulator.sources.truth import Truth
 from simulator.types import Array, Generator, GenlossError, Key, Params, Source, View
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, Positive
+from simulator.checks.fields import Count, Positive
 from simulator.pool import Rows, count, take
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.corruptions import CORRUPTIONS, SEVERITIES

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.fields import Range, check
-from simulator.pool import Rows, count, summed
+from simulator.checks.fields import Range, check
+from simulator.numerics.selection import summed
+from simulator.pool import Rows, count
 from simulator.probes.features import pictures
 from simulator.types import Array, GenlossError, Key, View
 

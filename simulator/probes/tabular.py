@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simulator.fields import Count, NonNegative, Positive, check
-from simulator.linalg import eigh, solve
+from simulator.checks.fields import Count, NonNegative, Positive, check
+from simulator.numerics.linalg import eigh, solve
 from simulator.pool import Rows, count
 from simulator.probes.features import classes, flat
 from simulator.probes.finite import counted, where_finite

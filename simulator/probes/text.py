@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.fields import Count, InsideShare, Range, check
+from simulator.checks.fields import Count, InsideShare, Range, check
 from simulator.pool import Pool, Rows
 from simulator.probes.features import training
 from simulator.probes.finite import where_number

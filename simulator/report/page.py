@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulator import collapse
+from simulator.analysis import collapse
 from simulator.report import figures
 from simulator.report.names import in_page
-from simulator.store import Store
+from simulator.running.store import Store
 from simulator.theory import Overlay, kept, sentences
 
 

@@ -10,12 +10,14 @@ import jax
 import numpy as np
 
 from simulator.chain import Chain
-from simulator.recipe import Accumulate, Curate, Recipe, Then
-from simulator.source import Truth
+from simulator.recipe.choosing import Curate
+from simulator.recipe.combine import Then
+from simulator.recipe.mixing import Accumulate
+from simulator.sources.truth import Truth
 from simulator.theory.gaussian import Values
 from simulator.theory.table import TRUTH, plain, seen_through
 from simulator.theory.workflow import Portions, portions
-from simulator.types import GenlossError
+from simulator.types import GenlossError, Recipe
 
 
 class Facts:

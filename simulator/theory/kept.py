@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from simulator.chain import Chain
-from simulator.store import Store
-from simulator.sweep import Sweep
+from simulator.running.store import Store
+from simulator.running.sweep import Sweep
 from simulator.theory.overlay import Overlay, overlays
 from simulator.types import GenlossError
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.chain import Chain
-from simulator.sweep import Sweep
+from simulator.running.sweep import Sweep
 from simulator.theory.facts import Facts
 from simulator.theory.gaussian import Values
 from simulator.theory.known import laws

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator.pool import Pool
-from simulator.recipe import Select, Then
+from simulator.recipe.combine import Select, Then
 from simulator.types import Array, Key, Recipe, Rows
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.schedule import at
+from simulator.numerics.schedule import at
 from simulator.theory.facts import Facts
 from simulator.theory.gaussian import Values
 from simulator.theory.table import TRUTH

@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.recipe import Accumulate, Subsample, Then
-from simulator.schedule import at
+from simulator.numerics.schedule import at
+from simulator.recipe.choosing import Subsample
+from simulator.recipe.combine import Then
+from simulator.recipe.mixing import Accumulate
 from simulator.theory.gaussian import Values
 from simulator.theory.table import TRUTH, Table, plain
 from simulator.types import GenlossError, Recipe

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+TESTS = HERE.parent
+sys.path[:0] = [str(path) for path in (TESTS.parent, TESTS, *TESTS.iterdir()) if path.is_dir()]
 
 
 def digits(values: Any) -> list[Any]:
@@ -68,7 +69,7 @@ def denoisers() -> tuple[Any, list[str]]:
     import torch
     from test_hub import REFERENCES, SCHEDULE, batch, determined, told
 
-    from generators import hub
+    from generators.hub import diffusers as hub
 
     found = {}
     for name in REFERENCES:

@@ -1,0 +1,303 @@
+"""What a command runs: an experiment, by name or file, with the fields of its chain that the command line gives."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOMS = ("published", "images", "text", "contamination")
+
+
+def files() -> dict[str, Path]:
+    """Name -> file of every experiment: a file in one of the rooms that defines `chain` or `reproduce`."""
+    home = Path(__file__).parent.parent
+    found = (file for room in ROOMS for file in sorted((home / room).glob("*.py")))
+    return {file.stem: file for file in found if re.search(r"^(chain\b.*=|def reproduce\()", file.read_text(), re.M)}
+
+
+class Experiment:
+    """What is to be run, from an experiment file and the command line."""
+
+    def __init__(
+        self, name: str, subject: Any, generations: int, replicates: int | None, every: int, key: Any, store: Any = None
+    ) -> None:
+        self.name, self.subject, self.generations = name, subject, generations
+        self.replicates, self.every, self.key = replicates, every, key
+        self._store = store
+
+    @property
+    def store(self) -> Any:
+        """The run's folder: the one given, or one named by the experiment and the signature of what is run."""
+        from simulator import Store
+        from simulator.running import spec
+        from simulator.running.drive import identity
+
+        if hasattr(self._store, "about"):
+            return self._store
+        run = identity(self.subject, self.key, self.replicates, self.every)
+        folder = self._store or Path("runs") / f"{Path(self.name).stem}-{spec.signature(run)}"
+        return Store(folder, experiment=self.name)
+
+    @property
+    def chain(self) -> Any:
+        return getattr(self.subject, "chain", self.subject)
+
+    @classmethod
+    def load(cls, options: argparse.Namespace, rest: list[str], usage: str | None) -> Experiment:
+        import jax
+
+        from simulator import Chain, GenlossError, Sweep
+
+        module = load_module(options.experiment)
+        if options.preset is not None:
+            module = _preset(module, options.preset)
+        chain, sweep = getattr(module, "chain", None), getattr(module, "sweep", None)
+        if not isinstance(chain, Chain):
+            raise GenlossError(f"{options.experiment} defines no `chain`; give it one: chain = Chain(...).")
+        changed, given = overridden(chain, rest, f"genloss {options.command} {options.experiment}", usage)
+        subject: Any = changed
+        if isinstance(sweep, Sweep) and options.command != "sweep" and not given & set(sweep.paths):
+            subject = Sweep(changed, sweep.path, sweep.values)
+        generations = options.generations if options.generations is not None else getattr(module, "generations", 10)
+        replicates = options.replicates if options.replicates is not None else getattr(module, "replicates", None)
+        every = options.every if options.every is not None else getattr(module, "every", 1)
+        own = options.experiment.endswith(".py")  # where it is, so that a fork finds it from any folder
+        name = str(Path(options.experiment).absolute()) if own else options.experiment
+        return cls(name, subject, generations, replicates, every, jax.random.key(options.seed), options.out)
+
+
+def load_module(name: str, missing_ok: bool = False) -> Any:
+    """The module of an experiment, by name or by file."""
+    import importlib
+    import importlib.util
+
+    from simulator import GenlossError
+    from simulator.running.spec import unknown
+
+    if name.endswith(".py"):
+        file = Path(name)
+        if not file.exists():
+            if missing_ok:
+                return None
+            raise GenlossError(f"There is no file {name}.")
+        # Under its own name, so that a stored chain can name what the file defines; with its neighbours in reach.
+        sys.path.insert(0, str(file.parent.absolute()))
+        loaded = importlib.util.find_spec(file.stem)
+        if loaded is None or loaded.origin is None or Path(loaded.origin).resolve() != file.resolve():
+            raise GenlossError(f"{name} has the name of another module, {file.stem}; rename the file.")
+        sys.modules.pop(file.stem, None)  # its text may have changed
+        try:
+            return importlib.import_module(file.stem)
+        except GenlossError:
+            raise
+        except Exception as error:
+            raise GenlossError(f"{name} cannot be imported ({type(error).__name__}: {error}).") from error
+    known = files()
+    if name not in known:
+        if missing_ok:
+            return None
+        raise GenlossError(unknown(name, sorted(known), "There is no experiment"))
+    return importlib.import_module(f"experiments.{known[name].parent.name}.{name}")
+
+
+def trusted(about: dict[str, Any], trust: bool, code: str | None) -> Any:
+    """What a stored run may import: all that it names, what the user's own file is made of, or nothing (False).
+
+    The file that the run was made with is imported where it is trusted, that of the user where it is given.
+    """
+    from simulator.checks.code import users
+
+    if code is not None:
+        return users(load_module(code).__name__)
+    if trust and isinstance(file := about.get("experiment"), str) and file.endswith(".py"):
+        load_module(file, missing_ok=True)
+    return trust
+
+
+def stored_model(
+    run: str,
+    generation: int | None,
+    setting: str | None,
+    replicate: int,
+    trust: bool = False,
+    code: str | None = None,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """(chain, parameters of one of its models, which it is) of a stored run.
+
+    The model of a generation (None: the last), of a setting of a sweep (None: the first), of a replicate.  `trust` and
+    `code` are those of `trusted`.
+    """
+    import jax
+
+    from simulator import GenlossError, Store, Sweep
+    from simulator.running.files import shaped
+    from simulator.running.spec import unknown
+
+    store = Store(run)
+    about = store.about()
+    found = store.chain(trusted(about, trust, code))
+    chain: Any = found
+    at: list[int] = []  # of the axes that the run has: setting, replicate
+    if isinstance(found, Sweep):
+        names = list(found.values)
+        if setting is not None and setting not in names:
+            raise GenlossError(unknown(setting, names, "The run has no setting"))
+        at.append(names.index(setting or names[0]))
+        chain = found.make(found.values[setting or names[0]])
+    if isinstance(found, Sweep) or about["run"]["replicates"] is not None:
+        count = about["run"]["replicates"] or 1
+        if not 0 <= replicate < count:
+            raise GenlossError(f"The run has no replicate {replicate}; there are 0 to {count - 1}.")
+        at.append(replicate)
+    params = {name: leaf[tuple(at)] for name, leaf in store.params(generation).items()}
+    which = {"run": about["signature"], "generation": store.steps()[-1] if generation is None else generation}
+    params = shaped(params, jax.eval_shape(lambda: chain.model.init(jax.random.key(0))))
+    return chain, params, which
+
+
+def _preset(module: Any, name: str) -> Any:
+    """What an experiment defines (chain, sweep, generations, replicates, every), as one of its `presets` has it."""
+    from types import SimpleNamespace
+
+    from simulator import GenlossError
+    from simulator.running.spec import unknown
+
+    presets = getattr(module, "presets", {})
+    if name not in presets:
+        raise GenlossError(unknown(name, sorted(presets), "The experiment has no preset"))
+    return SimpleNamespace(**presets[name])
+
+
+def overridden(chain: Any, rest: list[str], prog: str, usage: str | None) -> tuple[Any, set[str]]:
+    """The chain with the fields named on the command line replaced, typed by their annotations; and their names.
+
+    With `usage` it is printed, with the fields after it, and the program ends.
+    """
+    import dataclasses
+    from typing import Annotated
+
+    from simulator import GenlossError
+    from simulator.running import spec
+
+    if not rest and usage is None:
+        return chain, set()
+    try:
+        import tyro
+    except ImportError:
+        raise GenlossError(
+            "Changing fields on the command line needs tyro; install it, or write a file of your own."
+        ) from None
+
+    found = {leaf.path: leaf for leaf in spec.leaves(chain) if leaf.type is not Any}
+    names = {path: f"field{i}" for i, path in enumerate(found)}
+    fields = [
+        (
+            names[p],
+            Annotated[_typed(leaf, tyro), tyro.conf.arg(name=p, help=leaf.help)],
+            dataclasses.field(default=leaf.value),
+        )
+        for p, leaf in found.items()
+    ]
+    form = dataclasses.make_dataclass("Fields", fields)
+    if usage is not None:
+        print(usage)
+        tyro.cli(form, args=["--help"], prog=prog, description="Fields of the chain:", use_underscores=True)
+    words, given = [], set()
+    for token in rest:
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            path = name.replace("-", "_")
+            if path not in found and path.replace(".no_", ".") in found:  # the switch that turns a field off
+                given.add(path.replace(".no_", "."))
+            elif path not in found:
+                raise GenlossError(spec.unknown(path, list(found), "The chain has no field"))
+            given.add(path)
+            token = f"--{path}{equals}{value}"
+        words.append(token)
+    values = _quietly(lambda: tyro.cli(form, args=words, prog=prog, use_underscores=True))
+    for path in found:
+        if path in given and not _is_bounded(value := getattr(values, names[path])):
+            raise GenlossError(f"--{path} takes finite numbers, and whole ones below 2^31; it was given {value}.")
+    changes = {p: v for p in found if p in given and (v := getattr(values, names[p])) != found[p].value}
+    return (spec.override(chain, changes) if changes else chain), given
+
+
+def _is_bounded(value: Any) -> bool:
+    """Whether numbers in a field's value are finite, and whole ones such as a size may have."""
+    import math
+
+    from simulator.numerics.schedule import Schedule
+
+    if isinstance(value, Schedule):
+        value = value.values
+    if isinstance(value, tuple):
+        return all(map(_is_bounded, value))
+    return abs(value) < 2**31 if isinstance(value, int) else not isinstance(value, float) or math.isfinite(value)
+
+
+def swept(path: str, value: Any, text: str) -> dict[str, float]:
+    """The values of a sweep over a field that holds `value`, by how they are written: numbers with commas between."""
+    import math
+
+    from simulator import GenlossError
+    from simulator.numerics.schedule import Schedule
+
+    if isinstance(value, bool | str | tuple) or not isinstance(value, int | float | Schedule | None):
+        raise GenlossError(f"--over {path}: the field holds {value!r}, and what is swept is a number; run one a value.")
+    kind, what = (int, "whole numbers") if isinstance(value, int) else (float, "numbers")
+    try:
+        values = {word.strip(): kind(word) for word in text.split(",")}
+        if not all(math.isfinite(number) and abs(number) < 2**31 for number in values.values()):
+            raise ValueError
+    except ValueError:
+        raise GenlossError(f"--over {path} takes {what} separated by commas; it was given '{text}'.") from None
+    if len(set(values.values())) < len(text.split(",")):
+        raise GenlossError(f"--over {path} was given a value twice in '{text}'; leave one of them out.")
+    return values
+
+
+def _typed(leaf: Any, tyro: Any) -> Any:
+    """The type tyro reads a field as."""
+    from types import UnionType
+    from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+    import jax
+
+    from simulator.numerics.schedule import Number, Schedule, parse
+
+    kinds = get_args(leaf.type) if get_origin(leaf.type) in (UnionType, Union) else (leaf.type,)
+    if Schedule in kinds or isinstance(leaf.value, Schedule):
+        number = tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="NUMBER|SCHEDULE",
+            instance_from_str=lambda words: parse(words[0]),
+            is_instance=lambda value: isinstance(value, int | float | Schedule),
+            str_from_instance=lambda value: [str(value)],
+        )
+        return Annotated[Number, number]
+    kinds = tuple(kind for kind in kinds if kind is not jax.Array)
+    if all(k in (int, float, bool, str, type(None)) or get_origin(k) in (Literal, tuple) for k in kinds):
+        return Union[kinds]  # noqa: UP007
+    return type(leaf.value) if leaf.value is not None else Any
+
+
+def _quietly(parse: Any) -> Any:
+    """tyro's answer; its boxed complaint becomes a sentence."""
+    import contextlib
+    import io
+    import itertools
+
+    from simulator import GenlossError
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return parse()
+    except SystemExit:
+        # The first paragraph of the box, whether it is drawn with lines or with dashes.
+        lines = [line.strip("│╭╰─╮╯|+- \n") for line in said.getvalue().splitlines()]
+        paragraph = itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines[1:]))
+        raise GenlossError(" ".join(paragraph).rstrip(".") + ".") from None

@@ -1,0 +1,1 @@
+"""Collapse of models of images."""

@@ -1,0 +1,106 @@
+"""Numbers that change over generations.  Any number of a recipe may be one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+
+from simulator.errors import GenlossError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A named schedule with its arguments; calling it with t gives the value at generation t."""
+
+    kind: str
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise GenlossError(f"There is no schedule '{self.kind}'; there are: {', '.join(_KINDS)}.")
+        _, names = _KINDS[self.kind]
+        if not self.values:
+            raise GenlossError(f"The schedule '{self.kind}' was given no values; it takes {', '.join(names)}.")
+        if self.kind != "table" and len(self.values) != len(names):
+            raise GenlossError(
+                f"The schedule '{self.kind}' takes {', '.join(names)}; it was given {len(self.values)} numbers."
+            )
+        if "generations" in names and self.values[-1] < 1:
+            raise GenlossError(
+                f"The schedule '{self.kind}' goes on for {self.values[-1]:g} generations; give at least 1."
+            )
+
+    def __call__(self, t: jax.Array | int) -> jax.Array:
+        build, _ = _KINDS[self.kind]
+        return build(*self.values)(t)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:" + ",".join(f"{v:g}" for v in self.values)
+
+
+def _table(*values: float):
+    return lambda t: jnp.asarray(values)[jnp.clip(t, 0, len(values) - 1)]
+
+
+_KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "constant": (optax.schedules.constant_schedule, ("value",)),
+    "linear": (optax.schedules.linear_schedule, ("start", "end", "generations")),
+    "cosine": (lambda a, b, n: lambda t: b + (a - b) * optax.schedules.cosine_decay_schedule(1.0, int(n))(t),
+               ("start", "end", "generations")),
+    "exponential": (lambda a, r: lambda t: a * r ** jnp.asarray(t, jnp.float32), ("start", "rate")),
+    "step": (lambda a, b, at: lambda t: jnp.where(jnp.asarray(t) < at, a, b), ("before", "after", "generation")),
+    "table": (_table, ("value at each generation; the last one holds",)),
+}  # fmt: skip
+
+Number = float | Schedule | jax.Array
+
+_FAR = 1000  # generations of a schedule that are looked at before a chain is built
+
+
+def values_of(number: Number) -> np.ndarray | None:
+    """All the values a number takes, or None where it is being traced (a swept value is checked by its sweep)."""
+    if isinstance(number, Tracer):
+        return None
+    if isinstance(number, Schedule):
+        if any(isinstance(v, Tracer) for v in number.values):
+            return None
+        with jax.ensure_compile_time_eval():
+            return np.asarray(jax.vmap(number)(jnp.arange(1, _FAR)))  # fit 0 eats real rows whatever the schedule says
+    return np.asarray(number, np.float64).reshape(-1)
+
+
+def schedule(kind: str, *values: float, **named: float) -> Schedule:
+    """A schedule by name: `schedule("linear", 1.0, 0.1, 10)`, or with `start=`, `end=`, `generations=`.
+
+    linear, cosine (start, end, generations); exponential (start, rate): start·rate^t; step (before, after,
+    generation); table (one value a generation, the last one holds); constant (value).  On the command line:
+    `linear:1,0.1,10`.  Raises `GenlossError` for an unknown name or the wrong number of values.
+    """
+    if named and kind in _KINDS:
+        names = _KINDS[kind][1][len(values) :]
+        if set(named) != set(names):
+            raise GenlossError(f"The schedule '{kind}' takes {', '.join(_KINDS[kind][1])}.")
+        values = (*values, *(named[name] for name in names))
+    return Schedule(kind, tuple(float(v) for v in values))
+
+
+def at(number: Number | int, t: jax.Array | int) -> jax.Array:
+    """The value of a number or schedule at generation t, float32."""
+    return jnp.asarray(number(t) if isinstance(number, Schedule) else number, jnp.float32)
+
+
+def parse(text: str) -> float | Schedule:
+    """`0.1` or `linear:1,0.1,10`."""
+    kind, colon, values = text.partition(":")
+    try:
+        return schedule(kind, *map(float, values.split(","))) if colon else float(text)
+    except GenlossError:
+        raise
+    except ValueError:
+        raise GenlossError(f"'{text}' is neither a number nor a schedule such as linear:1,0.1,10.") from None

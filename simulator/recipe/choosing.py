@@ -1,0 +1,111 @@
+"""Which rows are eaten, of those shown: some at random, some by score, and how much the real ones weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+
+from simulator.checks.fields import Count, Range
+from simulator.numerics.chance import exponential, uniform
+from simulator.numerics.schedule import Number, at, values_of
+from simulator.numerics.selection import choose
+from simulator.pool import Pool
+from simulator.recipe.contract import Sizes
+from simulator.types import Array, GenlossError, Key, Rows
+
+
+@dataclass(frozen=True)
+class Subsample:
+    """Exactly `size` rows, drawn without replacement in proportion to weight (Kazdan et al. 2024, arXiv:2410.16713).
+
+    The rows drawn weigh 1, so the gradient in `size`, and in whatever made the weights, is 0.
+    """
+
+    size: Annotated[Number, Range(1)] = 1000  # rows in the diet; all of them where fewer are kept
+
+    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        return choose(key, pool.weight, jnp.round(at(self.size, t))).astype(jnp.float32)
+
+    def most(self, chain: Sizes) -> int | None:
+        sizes = values_of(self.size)
+        return None if sizes is None else max(1, round(float(max(sizes))))
+
+
+@dataclass(frozen=True)
+class Reweigh:
+    """The real rows of the diet carry total share `real` of its mass (golden ratio, He et al. 2025, arXiv:2502.18049).
+
+    The mass of the diet is kept.  A diet of one kind only is left as it is.
+    """
+
+    real: Annotated[Number, Range(0, 1)] = 0.5  # share of the mass on real rows, in [0, 1]
+
+    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        share = at(self.real, t)  # []
+        on_real, on_synthetic = (pool.weight * pool.real).sum(), (pool.weight * pool.synthetic).sum()  # []
+        mixed = (on_real > 0) & (
+            on_synthetic > 0
+        )  # []; where not, nothing is divided by 0: gradients pass both branches
+        total = jnp.where(mixed, on_real + on_synthetic, 1.0)
+        real, synthetic = (jnp.where(mixed, mass, 1.0) for mass in (on_real, on_synthetic))
+        factor = jnp.where(pool.real, share * total / real, (1 - share) * total / synthetic)  # [capacity]
+        return jnp.where(mixed, pool.weight * factor, pool.weight)
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Keeps the synthetic rows whose score reaches the threshold; real rows pass (arXiv:2406.07515).
+
+    Rows are in or out, so the gradient in `threshold` is 0.
+    `score(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`.
+    """
+
+    score: Callable[[Rows], Array]
+    threshold: Number = 0.0  # in the units of the score
+
+    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        return pool.weight * (pool.real | (self.score(pool.rows) >= at(self.threshold, t)))
+
+
+@dataclass(frozen=True)
+class Curate:
+    """Of every `best_of` synthetic rows of the last generation one is kept, by reward (arXiv:2407.09499).
+
+    Rows fall into random groups of K; one of each is chosen with probability softmax(strength·reward), the
+    K-wise Bradley-Terry (Luce) model of a human's choice.  `best_of=None` is its limit for K -> infinity: every row
+    weighs exp(strength·reward), scaled so that the mass is kept.  Real rows pass; older synthetic rows do not.
+    The gradient in `strength` is that of the limit; with a K, which keeps rows or does not, it is 0.
+    `reward(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`.
+    """
+
+    reward: Callable[[Rows], Array]
+    best_of: Count | None = 2  # K; None is the limit of many
+    strength: Number = 1.0  # inverse temperature of the choice
+
+    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        shown = jnp.where(pool.synthetic & (pool.age(t) == 0), pool.weight, 0.0)  # [capacity]
+        log_odds = at(self.strength, t) * self.reward(pool.rows)  # [capacity]
+        if self.best_of is None:
+            there = shown > 0  # [capacity]
+            masses = jnp.log(jnp.where(there, shown, 1.0))  # [capacity]
+            tilt = jax.nn.softmax(jnp.where(there, log_odds + masses, jnp.finfo(jnp.float32).min))  # sums to 1
+            kept = tilt * shown.sum()
+        else:
+            shuffle, choice = jax.random.split(key)
+            order = jnp.argsort(jnp.where(shown > 0, uniform(shuffle, shown.shape), jnp.inf))
+            group = jnp.zeros(shown.shape, jnp.int32).at[order].set(jnp.arange(pool.capacity) // self.best_of)
+            noisy = jnp.where(shown > 0, log_odds - jnp.log(exponential(choice, shown.shape)), -jnp.inf)  # [capacity]
+            best = jax.ops.segment_max(noisy, group, pool.capacity)  # [groups]: Gumbel-max is a draw of the softmax
+            kept = shown * (noisy == best[group]) * jnp.isfinite(noisy)
+        return pool.weight * pool.real + kept
+
+    def check(self, chain: Sizes) -> None:
+        if self.best_of is not None and not 1 <= self.best_of <= chain.rows:
+            raise GenlossError(f"Curate(best_of={self.best_of}) must lie between 1 and the {chain.rows} rows written.")
+
+    def horizon(self, chain: Sizes) -> int | None:
+        return None if chain.fresh else 1

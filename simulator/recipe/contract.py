@@ -1,0 +1,48 @@
+"""What a recipe may say of itself beside its weights, and what it may ask of a chain."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from simulator.types import Recipe
+
+
+class Sizes(Protocol):
+    """What a recipe may know of the chain that it is part of: how many rows there are of each kind."""
+
+    @property
+    def real(self) -> int: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def fresh(self) -> int: ...
+
+
+def check(recipe: Recipe, chain: Sizes) -> None:
+    """Raises `GenlossError` if the chain cannot satisfy the recipe; a recipe without `check` is taken at its word."""
+    if own := getattr(recipe, "check", None):
+        own(chain)
+
+
+def horizon(recipe: Recipe, chain: Sizes) -> int | None:
+    """Past generations the recipe can still give weight to; None where it does not say."""
+    own = getattr(recipe, "horizon", None)
+    return own(chain) if own else None
+
+
+def most(recipe: Recipe, chain: Sizes) -> int | None:
+    """The most rows the recipe ever gives weight to; None where it does not say."""
+    own = getattr(recipe, "most", None)
+    return own(chain) if own else None
+
+
+def weighs_alike(recipe: Recipe) -> bool:
+    """Whether all synthetic rows weigh the same at every fit, so that cohorts of them may be kept as one."""
+    return getattr(recipe, "weighs_alike", False)
+
+
+def forgets_real(recipe: Recipe) -> bool:
+    """Whether generation 0's real rows fall out of reach like any other data set; False where it does not say."""
+    return getattr(recipe, "forgets_real", False)

@@ -1,0 +1,384 @@
+"""Driving a chain: as one scan, as an ensemble, or from the host with a checkpoint per generation."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from simulator.chain import Chain, with_info
+from simulator.checks import returned
+from simulator.numerics.processes import whole
+from simulator.running import memory, pieces, spec
+from simulator.running.files import joined, shaped
+from simulator.running.mesh import Layout
+from simulator.running.pacing import Clock, Pace
+from simulator.running.store import Store
+from simulator.running.sweep import Sweep
+from simulator.types import Array, GenlossError, Key, Record, State
+
+
+def simulate(chain: Chain, key: Key, generations: int) -> Record:
+    """All generations as one compiled `lax.scan`; leaves of the record are [generations, ...].
+
+    May itself be vmapped over `key`.  The same chain object is compiled once for every number of generations.  Inside
+    one program nothing can be raised: a weight that is negative, infinite or NaN shows as a `fit.mass` of NaN, an empty
+    diet as one of 0, rows or a loss that are NaN as NaN in what is measured of them, where `run` would stop.
+    """
+    return _simulate(chain, key, generations)
+
+
+def _scan(chain: Chain, key: Key, generations: int) -> Record:
+    state = chain.init(key, generations)
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(generations))  # [generations]
+    return jax.lax.scan(lambda s, k: chain.step(k, s), state, keys)[1]
+
+
+_simulate = functools.partial(jax.jit, static_argnums=(0, 2))(_scan)
+
+
+def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: int, mesh: Mesh | None = None) -> Record:
+    """`simulate` for every value of `grid` and every key, as one program; leaves are [grid, keys, generations, ...].
+
+    `grid` is an array or a pytree of arrays [grid, ...]; `make(value)` returns the chain at one value, which may sit
+    anywhere no shape depends on.  All values see the same keys: common random numbers.  The devices of a mesh
+    (`simulator.running.mesh.devices`) share the keys, or else the values.
+    """
+    grid = jax.tree.map(jnp.asarray, grid)
+    for i in range(jax.tree.leaves(grid)[0].shape[0]):
+        make(jax.tree.map(lambda a, i=i: a[i], grid))  # inside the program, values are not there to be checked
+
+    def one(value: Any, key: Key) -> Record:
+        return _scan(make(value), key, generations)
+
+    mapped = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
+    if mesh is None:
+        return jax.jit(mapped)(grid, keys)
+    return Layout.of(mesh, jax.tree.leaves(grid)[0].shape[0], keys.shape[0]).jit(mapped, ())(grid, keys)
+
+
+@dataclass
+class Progress:
+    """What a run reports while it goes on."""
+
+    done: int  # generations finished
+    generations: int  # to do in all
+    record: Record | None  # the last finished generations, leaves [(settings, replicates,) chunk, ...]; None: none yet
+    part: float = 0.0  # share of the generation in flight that is done
+    seconds: dict[str, float] = field(default_factory=dict)  # train, sample, measure, save: spent on this report
+    doing: str = ""  # what is being done, where that takes long
+
+
+def run(
+    chain: Chain | Sweep,
+    key: Key,
+    generations: int,
+    store: Store | str | PathLike[str] | None = None,
+    *,
+    replicates: int | None = None,
+    every: int = 1,
+    save_seconds: float = 60.0,
+    report: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
+) -> Record:
+    """Runs a chain, or a whole sweep, from the host, with a checkpoint after every `every` generations.
+
+    Leaves of the record are [generations, ...] for one chain, [replicates, generations, ...] with `replicates`, and
+    [settings, replicates, generations, ...] for a `Sweep`.  Replicate r's root key is `fold_in(key, r)`.
+    With a store, a run that was stopped goes on where its last checkpoint is and equals the uninterrupted run to the
+    bit; a finished one returns at once; more generations extend it, equal to a longer run up to rounding (the pool is
+    larger, and its sums may be taken in another order).  A fit driven step by step that takes longer is also saved
+    while it goes on, `save_seconds` apart, or further where saving would take more than a twentieth of the time.
+    The devices of a mesh (`simulator.running.mesh.devices`) share the chains and each minibatch; a stored run may go on with
+    another mesh, or without one.
+    Raises `GenlossError` where the store holds another run, the diet is empty or the loss is not finite, and
+    `RunFailed` where a checkpoint cannot be written.
+    """
+    check(key, generations, replicates, every)
+    chains = (replicates or 1) * (len(chain.values) if isinstance(chain, Sweep) else 1)
+    memory.check(chain.chain if isinstance(chain, Sweep) else chain, generations, chains, mesh.size if mesh else 1)
+    if store is None:
+        return Drive(chain, key, generations, replicates, mesh).go(None, every, save_seconds, report)
+    store = store if isinstance(store, Store) else Store(store)
+    with store.opened(identity(chain, key, replicates, every), generations):
+        axes = 2 if isinstance(chain, Sweep) else int(replicates is not None)
+        done = _finished(store, generations, axes)
+        if done is None:
+            _prepare(chain.chain if isinstance(chain, Sweep) else chain, store, report)
+            return Drive(chain, key, generations, replicates, mesh).go(store, every, save_seconds, report)
+        store.mend_records()  # it was killed after its last checkpoint, or its files were damaged since
+        if not store.has_ceiling():
+            _prepare(chain.chain if isinstance(chain, Sweep) else chain, store, report)
+            Drive(chain, key, generations, replicates, mesh).measure_ceiling(store)
+        return done
+
+
+def _prepare(chain: Chain, store: Store, report: Callable[[Progress], None] | None) -> None:
+    """What probes learn before generation 0: read where it is stored, else learned and stored."""
+    if not chain.students:
+        return
+    if report:
+        report(Progress(0, 1, None, doing=f"preparing {', '.join(chain.students.values())}"))
+    if (found := store.prepared(chain)) is not None:
+        chain.adopt(found)
+    else:
+        store.write_prepared(chain)
+
+
+def check(key: Any, generations: int, replicates: int | None, every: int) -> None:
+    if not isinstance(key, jax.Array):
+        raise GenlossError(f"The key of a run is a random key, not {key!r}; give jax.random.key({key!r}).")
+    if generations < 1:
+        raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
+    if every < 1 or (replicates is not None and replicates < 1):
+        raise GenlossError("`every` and `replicates` must be at least 1.")
+
+
+def _finished(store: Store, generations: int, axes: int) -> Record | None:
+    """The record of a run that has all its generations, read without compiling anything."""
+    if (store.steps() or [-1])[-1] + 1 < generations:
+        return None
+    chunks = [record for *_, record in store.chunks()]
+    if not chunks:  # the first is damaged
+        return None
+    record = joined(chunks, axes)
+    return _first(record, generations, axes) if record.t.shape[axes] >= generations else None
+
+
+def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, every: int = 1) -> dict[str, Any]:
+    """What makes a run this run and no other, in JSON: everything but the number of generations."""
+    source = chain.chain.source if isinstance(chain, Sweep) else chain.source
+    archive = getattr((chain.chain if isinstance(chain, Sweep) else chain).generator, "fingerprint", None)
+    sweep = {"path": chain.path, "values": dict(chain.values)} if isinstance(chain, Sweep) else None
+    return {
+        "chain": spec.encode(chain.chain if isinstance(chain, Sweep) else chain),
+        "data": getattr(source, "fingerprint", None),
+        **({} if archive is None else {"archive": archive}),
+        "sweep": spec.encode(sweep),
+        "key": spec.encode(key),
+        "replicates": replicates,
+        "every": every,
+    }
+
+
+class Drive:
+    """The compiled pieces of a run and the loop over them.
+
+    A piece works on one chain; `lift` maps it over the settings and replicates of the run.  A generator that trains
+    by `begin`, `advance`, `finish` is driven through its fit, so that long generations report; any other runs
+    `every` generations as one scan.  `t` is an argument of every piece, not read from the state, where mapping would
+    give each chain a t of its own and turn the writing of a block into a scatter.
+    """
+
+    def __init__(
+        self, chain: Chain | Sweep, key: Key, generations: int, replicates: int | None, mesh: Mesh | None = None
+    ) -> None:
+        self.sweep = chain if isinstance(chain, Sweep) else None
+        self.chain = chain.chain if isinstance(chain, Sweep) else chain
+        if self.sweep is not None:
+            self.sweep.check()
+            replicates = replicates or 1
+        self.replicates = replicates
+        self.axes = (self.sweep is not None) + (replicates is not None)  # leading axes of states and records
+        self.keys = key
+        if replicates is not None:
+            self.keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(replicates))  # [replicates]
+        self.layout = None
+        if mesh is not None:
+            self.layout = Layout.of(mesh, None if self.sweep is None else len(self.settings), replicates)
+        self.generations = generations
+        self.trained = hasattr(self.chain.model, "advance")
+        self.pace = Pace()  # of writing records.parquet
+
+        each, same = 0, None  # one for each chain of the run; the same for all
+        self.init = self.lift(lambda c, k: c.init(k, generations))
+        self.serve = self.lift(lambda c, k, stream, t: jax.vmap(lambda u: c.serve(stream, u))(t), each, same)
+        self.scan = self.lift(pieces.scan, each, same, each, donate=0)
+        self.begin = self.lift(pieces.begin, each, same, each)
+        self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
+        self.finish = self.lift(lambda c, k, training: c.model.finish(training), each)
+        self.speak = self.lift(lambda c, k, t, params: c.speak(jax.random.fold_in(k, t), params), same, each)
+        self.portion = self.lift(pieces.portion, same, same, each)
+        self.trace = self.lift(pieces.trace, same, each, each, each)
+        self.measure = self.lift(pieces.measure, same, each, each, each, each)
+        self.remember = self.lift(pieces.remember, each, same, each, each, each, donate=0)
+        self.restore = self.lift(pieces.restore, each, same, each, each, donate=0)
+        self.block = self.lift(pieces.block, each, same)
+        self.perfect = self.lift(lambda c, k, pool: c.perfect(k, pool.capacity), each)
+
+    def lift(self, piece: Callable[..., Any], *axes: int | None, donate: int | None = None) -> Callable[..., Any]:
+        """A piece `(chain, key, *arguments)` as a compiled function of arguments with the axes of the run."""
+
+        def one(value: Any, key: Key, *arguments: Any) -> Any:
+            return piece(self.chain if self.sweep is None else self.sweep.make(value), key, *arguments)
+
+        mapped = one
+        if self.replicates is not None:
+            mapped = jax.vmap(mapped, (None, 0, *axes))
+        if self.sweep is not None:
+            mapped = jax.vmap(mapped, (0, None, *axes))
+        # The CPU backend has no donation and would warn.
+        donated = () if donate is None or jax.default_backend() == "cpu" else (donate + 2,)
+        if self.layout is None:
+            compiled = jax.jit(mapped, donate_argnums=donated)
+        else:
+            compiled = self.layout.jit(mapped, axes, donated)
+        grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
+        return lambda *arguments: compiled(grid, self.keys, *arguments)
+
+    # The loop.
+
+    def go(
+        self, store: Store | None, every: int, save_seconds: float, report: Callable[[Progress], None] | None
+    ) -> Record:
+        tell = report or (lambda progress: None)
+        state = self.init()
+        chunks, state = self.resume(store, state)
+        self.chain.guard(state.pool)
+        done = sum(self.length(chunk) for chunk in chunks)
+        if store is not None:
+            if not store.has_ceiling():
+                self.measure_ceiling(store, state)
+            if done < self.generations:
+                store.begin(done)
+                store.drop_fit(but=done)
+        tell(Progress(done, self.generations, joined(chunks, self.axes) if chunks else None))
+        while done < self.generations:
+            clock = Clock()
+            ts = jnp.arange(done, min((done // every + 1) * every, self.generations))  # [chunk]
+            fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
+            self.chain.guard_fresh(fresh, self.axes + 1)
+            if self.trained:
+                state, chunk = self.train(state, ts, fresh, clock, tell, store, Pace(save_seconds))
+            else:
+                state, chunk = self.scan(state, ts, fresh)
+                clock.lap("train", chunk)
+            done += len(ts)
+            chunk = whole(chunk)
+            returned.inspect(chunk, done - len(ts), self.axes)
+            if done == len(ts):
+                self.inspect_rows(state, ts)
+            chunks.append(chunk)
+            if store is not None:
+                rows = [whole(self.block(state, t)) for t in ts[-self.blocks(state) :]]
+                store.save(done - len(ts), done - 1, state.params, rows, chunk)
+                store.drop_fit()
+                self.pace(
+                    lambda: store.write_records(joined(chunks, self.axes), self.settings, self.axes),
+                    now=done >= self.generations,
+                )
+                store.picture(done - 1, rows[-1][0], self.axes)
+                clock.lap("save")
+            tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
+        return _first(joined(chunks, self.axes), self.generations, self.axes)
+
+    def measure_ceiling(self, store: Store, state: State | None = None) -> None:
+        """ceiling.json, from real rows in place of samples."""
+        found = self.measure(jnp.int32(0), *self.perfect((state or self.init()).pool))
+        store.write_ceiling(found, self.chain.has_ceiling)
+
+    def train(
+        self,
+        state: State,
+        ts: Array,
+        fresh: Any,
+        clock: Clock,
+        tell: Callable[[Progress], None],
+        store: Store | None,
+        pace: Pace,
+    ) -> tuple[State, Record]:
+        """Generations of a generator that trains step by step, driven through each fit; `pace` is of saving it."""
+        records = []
+        calls = self.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
+        for i, t in enumerate(ts):
+            now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
+            state, diet, training = self.begin(state, t, now)
+            first, training = (store and store.fit(int(t), training)) or (0, training)
+            started = time.perf_counter()
+            for call in range(first, calls):
+                training = self.advance(diet, training)
+                loss = whole(training.loss)
+                if not np.isfinite(loss).all():
+                    raise GenlossError(returned.not_finite(int(t), call / calls))
+                if store is not None and call + 1 < calls:
+                    pace(functools.partial(store.write_fit, int(t), call + 1, training))
+                each = (time.perf_counter() - started) / (call + 1 - first)
+                tell(
+                    Progress(int(t), self.generations, None, (call + 1) / calls, doing=self.doing(call + 1, loss, each))
+                )
+            params, info = clock.lap("train", self.finish(training))
+            rows = clock.lap("sample", self.say(t, params, tell))
+            ancestors = self.trace(t, params, diet, rows)
+            records.append(with_info(clock.lap("measure", self.measure(t, params, diet, rows, ancestors)), info))
+            state = self.remember(state, t, params, rows, ancestors)
+        return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
+
+    def doing(self, calls: int, loss: np.ndarray, seconds: float) -> str:
+        """How far a fit is: step, mean loss over chains, training rows a second in all; `seconds` a call."""
+        model: Any = self.chain.model
+        steps = getattr(model, "steps", model.calls)
+        speed = getattr(model, "batch", 0) * steps / model.calls * loss.size / seconds
+        said = f"step {round(calls / model.calls * steps):,} of {steps:,}, loss {loss.mean():.4g}"
+        return said + (f", {speed:,.0f} rows/s" if speed else "")
+
+    def say(self, t: Array, params: Any, tell: Callable[[Progress], None]) -> Any:
+        """What generation t says; portion by portion where the generator makes several of it."""
+        model: Any = self.chain.model
+        portions = model.portions(self.chain.rows) if hasattr(model, "portions") else 1
+        if portions == 1:
+            return self.speak(t, params)
+        parts = []
+        for i in range(portions):
+            parts.append(jax.block_until_ready(self.portion(t, jnp.int32(i), params)))
+            tell(Progress(int(t), self.generations, None, 1.0, doing=f"sampling, {(i + 1) / portions:.0%}"))
+        return jax.tree.map(
+            lambda *a: jax.lax.slice_in_dim(jnp.concatenate(a, self.axes), 0, self.chain.rows, axis=self.axes), *parts
+        )
+
+    def resume(self, store: Store | None, state: State) -> tuple[list[Record], State]:
+        """The stored records, and the state after the last of them: the pool is filled again, block by block."""
+        chunks: list[Record] = []
+        for first, last, params, rows, record in store.chunks() if store is not None else ():
+            ts = jnp.arange(first, last + 1)
+            if len(rows) < min(len(ts), self.blocks(state)):
+                raise GenlossError(
+                    f"The checkpoint of generation {last} holds the rows of {len(rows)} of its {len(ts)} generations "
+                    "and this recipe reaches further back; fork a run made with `every` 1."
+                )
+            fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
+            for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
+                now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
+                state = self.restore(state, ts[i], now, shaped(block, pieces.kept(state.pool)))
+            state = state.replace(params=shaped(params, state.params))
+            chunks.append(record)
+        return chunks, state
+
+    def inspect_rows(self, state: State, ts: Array) -> None:
+        """Raises where rows of generation 0, or of the last where that is gone, are NaN."""
+        t = ts[0] if self.blocks(state) >= len(ts) else ts[-1]
+        returned.rows(type(self.chain.model).__name__, int(t), whole(self.block(state, t)[0]))
+
+    # Small questions.
+
+    @property
+    def settings(self) -> list[str]:
+        return ["chain"] if self.sweep is None else list(self.sweep.values)
+
+    def blocks(self, state: State) -> int:
+        """Data sets the pool has room for."""
+        return self.chain.blocks(state.pool.weight.shape[-1])
+
+    def length(self, chunk: Record) -> int:
+        return chunk.t.shape[self.axes]
+
+
+def _first(record: Record, generations: int, axes: int) -> Record:
+    return jax.tree.map(lambda a: a[(slice(None),) * axes + (slice(generations),)], record)

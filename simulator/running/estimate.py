@@ -1,0 +1,99 @@
+"""What a run would cost, without running it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from simulator.chain import Chain
+from simulator.running import memory, spec
+from simulator.running.drive import Drive, check
+from simulator.running.pieces import kept
+from simulator.running.sweep import Sweep
+from simulator.types import Key, State
+
+
+def estimate(
+    chain: Chain | Sweep,
+    key: Key,
+    generations: int,
+    replicates: int | None = None,
+    every: int = 1,
+    mesh: Mesh | None = None,
+) -> dict[str, str]:
+    """Sizes of a run and its expected time, from timing some of its work (which compiles it), on a mesh if given."""
+    check(key, generations, replicates, every)
+    number = (replicates or 1) * (len(chain.values) if isinstance(chain, Sweep) else 1)
+    memory.check(chain.chain if isinstance(chain, Sweep) else chain, generations, number, mesh.size if mesh else 1)
+    drive = Drive(chain, key, generations, replicates, mesh)
+    state = drive.init()
+    chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
+    pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
+    row = sum(leaf.nbytes for leaf in jax.tree.leaves(kept(state.pool))) // (chains * state.pool.weight.shape[-1])
+    if drive.trained:
+        each, said = _training(chain, drive, state, lambda cut: Drive(cut, key, generations, replicates, mesh))
+        said = f"{each * generations:.1f} s of training ({said})"
+    else:
+        ts = jnp.arange(1)
+        fresh = drive.serve(state.key, ts)
+        state, _ = jax.block_until_ready(drive.scan(state, ts, fresh))  # on an accelerator the old one is given away
+        each, timed = _timed(lambda: drive.scan(jax.tree.map(jnp.copy, state), ts, fresh))
+        said = f"{each * generations:.1f} s ({timed} generations were timed)"
+    on = "" if mesh is None else f", shared by {mesh.shape['chain']} x {mesh.shape['batch']} devices"
+    return {
+        "chains": f"{chains}{on}",
+        "generations": f"{generations}",
+        "real rows": f"{drive.chain.real} at the start, {drive.chain.fresh} fresh a generation",
+        "synthetic rows": f"{drive.chain.rows} a generation",
+        "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain",
+        "parameters": f"{weights:,} a chain",
+        "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and what a step needs",
+        "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
+        "time": f"about {said} on {jax.devices()[0].device_kind}, and compiling, measuring, saving",
+    }
+
+
+def _timed(work: Callable[[], Any], seconds: float = 1.0) -> tuple[float, int]:
+    """(seconds of one call, calls timed): as many as fit into some time, and one at least."""
+    started, calls = time.perf_counter(), 0
+    while not calls or time.perf_counter() - started < seconds:
+        jax.block_until_ready(work())
+        calls += 1
+    return (time.perf_counter() - started) / calls, calls
+
+
+def _training(
+    chain: Chain | Sweep, drive: Drive, state: State, driven: Callable[[Chain | Sweep], Drive]
+) -> tuple[float, str]:
+    """(seconds of a fit, what was timed): a call of many optimizer steps, or one step where that would take long."""
+    fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
+
+    def called(drive: Drive) -> tuple[float, int]:
+        _, diet, training = drive.begin(jax.tree.map(jnp.copy, state), jnp.int32(0), fresh)
+        training = jax.block_until_ready(drive.advance(diet, training))  # compiles
+        return _timed(lambda: drive.advance(diet, jax.tree.map(jnp.copy, training)))
+
+    calls: int = drive.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
+    chunk: int | None = getattr(drive.chain.generator, "chunk", None)
+    if chunk is not None:
+        chunk = min(chunk, drive.chain.generator.steps)  # pyright: ignore[reportAttributeAccessIssue]
+        one = spec.override(drive.chain, {"generator.chunk": 1})
+        seconds, timed = called(driven(Sweep(one, chain.path, chain.values) if isinstance(chain, Sweep) else one))
+        if seconds * chunk > 3:
+            return seconds * chunk * calls, f"{timed} optimizer steps of {chunk * calls} were timed"
+    seconds, timed = called(drive)
+    return seconds * calls, f"{timed} calls of {calls} were timed"
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}"
+        n /= 1000
+    return f"{n:.1f} GB"

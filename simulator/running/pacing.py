@@ -1,0 +1,43 @@
+"""The time of a run: where it goes, and when it may go into saving."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from simulator.numerics.processes import agreed
+
+
+class Clock:
+    """Seconds spent on each part of a generation."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, part: str, result: Any = None) -> Any:
+        """Charges the time since the last lap to a part, once `result` has been computed."""
+        jax.block_until_ready(result)
+        now = time.perf_counter()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self.last
+        self.last = now
+        return result
+
+
+class Pace:
+    """Does what can wait, such as saving, no oftener than every so many seconds and in a twentieth of the time."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.due = time.perf_counter() + seconds
+
+    def __call__(self, work: Callable[[], Any], now: bool = False) -> None:
+        """Does it if it is time, or `now`; several processes do as the first."""
+        started = time.perf_counter()
+        if agreed(now or started >= self.due):
+            work()
+            ended = time.perf_counter()
+            self.due = ended + max(self.seconds, 20 * (ended - started))

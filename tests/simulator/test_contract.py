@@ -1,0 +1,239 @@
+"""What every generator owes, and every recipe: all generators x one recipe, one generator x all recipes."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import gaussian_chain
+from test_watermark import Blank, Clouds
+
+from generators import (
+    KDE,
+    VAE,
+    Archive,
+    Bernoulli,
+    Categorical,
+    Cohort,
+    Diffusion,
+    Exponential,
+    Gaussian,
+    Mixture,
+    Ngram,
+    PerClass,
+    Poisson,
+    Prompted,
+    Society,
+    Watermarked,
+)
+from generators.linear import Linear
+from generators.logistic import Logistic
+from generators.nets.denoiser import Denoiser
+from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
+from simulator import recipe as recipes
+from simulator.pool import take
+from simulator.recipe.contamination import Contaminate
+from simulator.recipe.suspects import Detector, DropSuspects, FarthestPoints, ReweighSuspects
+from simulator.recipe.watermark import FilterWatermark
+
+TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
+SMALL = partial(Denoiser, width=16, depth=1)
+CASES = {
+    "gaussian": (Gaussian(2), Truth(Gaussian(2))),
+    "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
+    "categorical": (Categorical(6, zipf=1.0), Truth(Categorical(6, zipf=1.0))),
+    "categorical-smoothed": (Categorical(6, smoothing=0.5, temperature=0.8), Truth(Categorical(6))),
+    "bernoulli": (Bernoulli(0.3), Truth(Bernoulli(0.3))),
+    "poisson": (Poisson(2.0), Truth(Poisson(2.0))),
+    "exponential": (Exponential(), Truth(Exponential())),
+    "ngram": (Ngram(4, order=3, smoothing=0.1), Truth(Ngram(4, order=3, length=8))),
+    "linear": (Linear(3, ridge=0.1), Truth(Linear(3))),
+    "linear-least-norm": (Linear(20), Truth(Linear(20))),
+    "logistic": (Logistic(3), Truth(Logistic(3))),
+    "vae": (TINY, Dataset.digits()),
+    "diffusion": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5), Dataset.digits()),
+    "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
+    "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
+    "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),
+    "cohort": (Cohort(Gaussian(2), 20), Truth(Cohort(Gaussian(2), 9))),
+    "cohort-linear": (Cohort(Linear(3), 20), Truth(Cohort(Linear(3), 20))),
+    "cohort-counts": (Cohort(Categorical(6), 20), Truth(Cohort(Categorical(6), 20))),
+    "society": (Society(Gaussian(2), 3), Truth(Gaussian(2))),
+    "archive": (Archive(Dataset.digits()), Dataset.digits()),
+    "prompted": (Prompted(TINY, 2), Dataset.digits()),
+    "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
+}
+
+
+def negative(rows: Any) -> jax.Array:
+    return -jnp.abs(rows[:, 0])
+
+
+def itself(rows: Any) -> jax.Array:
+    return rows
+
+
+RECIPES = [
+    recipes.Accumulate(),
+    recipes.Replace(),
+    recipes.Window(2),
+    recipes.Decay(0.7),
+    recipes.Mix(real=0.5, size=20),
+    recipes.Mix(real=0.2, size=20, fresh=True),
+    recipes.Mix(real=0.5, size=20, window=2),
+    recipes.NoFresh(),
+    recipes.Augment(ratio=0.5),
+    recipes.Subsample(15),
+    recipes.Reweigh(real=0.6),
+    recipes.Verify(negative, -2.0),
+    recipes.Curate(negative, best_of=2),
+    recipes.Curate(negative, best_of=None),
+    recipes.Then(recipes.Window(3), recipes.Subsample(15)),
+    Contaminate(0.4),
+    Contaminate(0.2, by="real", nested=False),
+    recipes.Then(Contaminate(0.4), DropSuspects(negative, 0.0)),
+    recipes.Then(Contaminate(0.4), ReweighSuspects(negative)),
+    recipes.Then(Contaminate(0.4), DropSuspects(Detector(0.5, features=itself), 0.9)),
+    recipes.Then(Contaminate(0.4), ReweighSuspects(Detector(0.5, features=itself))),
+    recipes.Then(Contaminate(0.4), FarthestPoints(0.5, features=itself)),
+    recipes.Select((recipes.Replace(), recipes.Accumulate()), 1),
+]
+
+
+OF_IMAGES = [FilterWatermark(), recipes.Then(Contaminate(0.4), DropSuspects())]
+
+
+def chain_of(case: str, **fields: Any) -> Chain:
+    generator, source = CASES[case]
+    return Chain(source=source, generator=generator, **{"real": 30, "rows": 30, **fields})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_protocol_shapes_and_types(case: str):
+    chain = chain_of(case)
+    model = chain.model
+    assert isinstance(model, Generator)
+    state = chain.init(jax.random.key(0), 2)
+    params, info = model.fit(jax.random.key(1), state.params, state.pool)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), params) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), state.params
+    )
+    assert all(np.isfinite(v).all() for v in info.values())
+    rows = model.sample(jax.random.key(2), params, 7)
+    expected = jax.tree.map(lambda a: ((7, *a.shape[1:]), a.dtype), state.pool.rows)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), rows) == expected
+
+
+@pytest.mark.parametrize("held_out", [0, 10, 1000])
+@pytest.mark.parametrize("generator", [TINY, CASES["diffusion"][0], Society(TINY, 2)])
+def test_a_generator_has_the_classes_of_its_source(generator: Any, held_out: int):
+    """However few held-out rows are asked for; of a truth, which names no classes, with those that it draws."""
+    sources = (Dataset.digits(), Truth(dataclasses.replace(TINY, shape=(8, 8, 1), classes=10)))
+    for source in sources[: 1 if held_out == 10 else 2]:
+        model: Any = Chain(source=source, generator=generator, held_out=held_out).model
+        assert getattr(model, "generator", model).classes == 10
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weight_is_multiplicity(case: str):
+    """Weight 2 is the row twice, weight 0 its absence."""
+    chain = chain_of(case)
+    model: Any = chain.model
+    rows = chain.source.draw(jax.random.key(3), 12)
+    weight = jnp.array([2, 1, 0, 3, 1, 1, 0, 2, 1, 1, 1, 2], jnp.float32)
+    repeated = take(rows, jnp.repeat(jnp.arange(12), weight.astype(int)))
+    params = model.init(jax.random.key(0))
+    weighed = model.fit(jax.random.key(1), params, Pool.of(rows).weighed(weight))[0]
+    twice = model.fit(jax.random.key(1), params, Pool.of(repeated))[0]
+    if case == "kde":  # the parameters are the rows themselves: the same density can be written in many ways
+        weighed, twice = model.log_prob(weighed, rows), model.log_prob(twice, rows)
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=2e-4, atol=2e-5), weighed, twice))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_compilation_serves_a_whole_chain(case: str):
+    assert traces(chain_of(case, recipe=recipes.Mix(real=0.5, size=20))) == 1
+
+
+def traces(chain: Chain, generations: int = 4) -> int:
+    """How often the step of a chain is traced."""
+    seen = []
+
+    def step(key: jax.Array, state: State) -> tuple[State, Record]:
+        seen.append(key)
+        return chain.step(key, state)
+
+    compiled, state = jax.jit(step), chain.init(jax.random.key(0), generations)
+    for t in range(generations):
+        state, _ = compiled(jax.random.fold_in(jax.random.key(0), t), state)
+    assert int(state.t) == generations
+    return len(seen)
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, *OF_IMAGES], ids=lambda recipe: type(recipe).__name__)
+def test_every_recipe_drives_a_chain(recipe: Any):
+    fields: dict[str, Any] = {"recipe": recipe, "real": 30, "rows": 30, "fresh": 10}
+    if recipe in OF_IMAGES:
+        chain = Chain(source=Clouds(), generator=Watermarked(Blank()), held_out=0, **fields)
+    else:
+        chain = gaussian_chain(dim=2, **fields)
+    found = simulate(chain, jax.random.key(0), 4)
+    assert found.t.tolist() == [0, 1, 2, 3]
+    assert all(np.isfinite(value).all() for value in found.flat().values())
+    # Weights are what the contract says: non-negative, one per slot, none on an empty slot.
+    state = chain.init(jax.random.key(0), 4)
+    for t in range(3):
+        state, diet = chain.eat(jax.random.key(t), state, chain.serve(state.key, state.t))
+        weight = np.asarray(diet.weight)
+        assert weight.shape[0] <= state.pool.capacity and (weight >= 0).all() and weight.sum() > 0
+        assert (weight[~np.asarray(diet.filled)] == 0).all()
+        state = chain.remember(state, state.params, chain.speak(jax.random.key(9), state.params))
+
+
+def test_no_recipe_retraces():
+    assert traces(gaussian_chain(recipe=recipes.Select(tuple(RECIPES[:6]), 0), real=30, rows=30, fresh=10)) == 1
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_run_compiles_each_piece_once(network: bool, monkeypatch: pytest.MonkeyPatch):
+    seen: dict[str, int] = {}
+    for name in ("eat", "measure", "remember"):
+
+        def counted(self: Chain, *arguments: Any, name: str = name, own: Any = getattr(Chain, name)) -> Any:
+            seen[name] = seen.get(name, 0) + 1
+            return own(self, *arguments)
+
+        monkeypatch.setattr(Chain, name, counted)
+    run(chain_of("vae" if network else "gaussian"), jax.random.key(0), 4, replicates=2)
+    assert seen == {"eat": 1, "measure": 1, "remember": 1}
+
+
+def test_start_decides_where_a_fit_begins():
+    """With a rate of almost 0 a fit stays where it begins."""
+    still = VAE(steps=1, chunk=1, batch=4, hidden=(8,), latent=2, learning_rate=1e-12, average=0.0)
+
+    def first_layers(start: str) -> list[np.ndarray]:
+        chain = Chain(source=Dataset.digits(), generator=still, real=20, rows=20, start=start)  # pyright: ignore
+        state, found = chain.init(jax.random.key(0), 3), []
+        for t in range(3):
+            state, _ = chain.step(jax.random.fold_in(jax.random.key(0), t), state)
+            found.append(np.asarray(jax.tree.leaves(state.params["encoder"])[1]))
+        return found
+
+    scratch, previous, base = (first_layers(start) for start in ("scratch", "previous", "base"))
+    assert np.allclose(previous[0], previous[2], atol=1e-6) and np.allclose(base[0], base[2], atol=1e-6)
+    assert not np.allclose(scratch[0], scratch[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.99])
+@pytest.mark.parametrize("case", ["vae", "diffusion"])
+def test_a_class_that_is_gone_is_never_said(case: str, average: float):
+    model = dataclasses.replace(chain_of(case).model, average=average)  # pyright: ignore
+    rows = Dataset.digits().draw(jax.random.key(0), 200)
+    pool = Pool.of(rows, 200)
+    params, _ = model.fit(jax.random.key(1), model.init(jax.random.key(2)), pool.weighed((rows["label"] > 4) * 1.0))
+    assert np.isfinite(params["labels"]).all()
+    assert set(np.asarray(model.sample(jax.random.key(3), params, 300)["label"])) == {5, 6, 7, 8, 9}

@@ -1,0 +1,223 @@
+"""What is shown of a run: which metrics, and pictures of the right size."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas
+import pytest
+from conftest import gaussian_chain
+from PIL import Image
+from rich.console import Console
+
+from experiments.command.live import print_table
+from simulator import GenlossError, Store, Sweep, run, theory
+from simulator.probes import LogDet, Moments
+from simulator.recipe import Accumulate, Replace, Select
+from simulator.report import figures, page
+from simulator.report.page import summary
+from simulator.sources.images import sheet
+
+
+def records(metrics: list[str], generations: int = 3) -> pandas.DataFrame:
+    rows = [
+        (setting, replicate, t, metric, t + replicate + (setting == "b") * 10)
+        for setting in ("a", "b")
+        for replicate in (0, 1)
+        for t in range(generations)
+        for metric in metrics
+    ]
+    return pandas.DataFrame(rows, columns=["setting", "replicate", "generation", "metric", "value"])
+
+
+def test_headlines_and_ones_own_probes_are_shown():
+    known = ["fit.mass", "diversity.variance", "diversity.participation", "mine", "other.first", "vector.0", "vector.1"]
+    assert figures.shown(known) == ["diversity.variance", "mine", "other.first"]
+    assert figures.shown(["fit.mass", "diversity.participation"]) == ["diversity.participation"]
+    assert figures.shown(["fit.mass"]) == ["fit.mass"]
+
+
+def test_summary_is_the_mean_over_replicates_at_the_first_and_last_generation():
+    table = summary(records(["mine"]))
+    assert table.loc["a"].tolist() == [0.5, 2.5] and table.loc["b"].tolist() == [10.5, 12.5]
+    assert list(table.columns) == [("mine", 0), ("mine", 2)]
+
+
+def test_decay_draws_the_mean_of_each_setting():
+    figure = figures.decay(records(["mine"]), {"mine": 5.0})
+    panel = figure.axes[0]
+    drawn = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in panel.lines}
+    assert np.allclose(drawn["a"], [0.5, 1.5, 2.5]) and np.allclose(drawn["b"], [10.5, 11.5, 12.5])
+    assert np.allclose(drawn["real against real"], 5)
+
+
+def test_diets_stack_to_the_whole():
+    data = records(["diet.real", "diet.birth.0", "diet.birth.1"])
+    data["value"] = 1 / 3
+    figure = figures.diets(data)
+    assert figure is not None
+    tops = [bar.get_y() + bar.get_height() for bar in figure.axes[0].patches]  # pyright: ignore
+    assert np.isclose(max(tops), 1)
+    assert figures.diets(records(["mine"])) is None
+
+
+def test_a_sheet_has_a_line_for_each_setting():
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 30, 8, 8, 1)).astype(np.uint8)
+    shown = np.asarray(Image.open(io.BytesIO(sheet(images, axes=2))))
+    assert shown.shape == (2 * (8 * 4 + 2), 24 * (8 * 4 + 2))
+    assert np.array_equal(shown[1:33:4, 1:33:4], images[0, 0, 0, :, :, 0])  # setting 0, replicate 0, row 0
+    assert np.array_equal(shown[35:67:4, 35:67:4], images[1, 0, 1, :, :, 0])
+
+
+# Theory.
+
+
+def stored(folder: Path) -> tuple[Store, Sweep]:
+    chain = gaussian_chain(
+        recipe=Select((Replace(), Accumulate()), 0), probes={"moments": Moments(), "log_det": LogDet()}
+    )
+    sweep = Sweep(chain, "recipe.index", {"a": 0, "b": 1})
+    run(sweep, jax.random.key(0), 70, folder, replicates=3, every=70)
+    return Store(folder), sweep
+
+
+def dashed(panel: Any) -> list[np.ndarray]:
+    return [np.asarray(line.get_ydata(), float) for line in panel.lines if line.get_linestyle() == "--"]
+
+
+def test_theory_is_drawn_dashed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    store, chain = stored(tmp_path / "run")
+    records, laws = store.records(), theory.keep(store, chain)
+    figure = figures.decay(records, store.ceiling(), theory=laws)
+    panels = {panel.get_title(): panel for panel in figure.axes}
+    drawn = dashed(panels["moments.variance"])
+    assert len(drawn) == 2 and len(dashed(panels["log_det"])) == 1
+    assert np.allclose(drawn[0], theory.replace_variance(10, 70))
+    assert np.allclose(drawn[1], theory.accumulate_variance(10, 70))
+    assert panels["moments.variance"].get_yscale() == "log" and panels["moments.mean_error"].get_yscale() == "linear"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels.count("theory") == 1 and labels.count("a") == 1
+
+    shown = page.write(store).read_text()
+    assert "theory, moments.variance, moments.mean_error (a): replace: E[S_t] = (1 - 1/n)^t" in shown
+    assert "<td>0.000627</td>" in shown  # 0.9^70, in the table
+    print_table(records, store.ceiling(), laws)
+    said = capsys.readouterr().out
+    assert "theory 0.000627" in " ".join(said.split()) and "log_det (b): the log determinant has a law only" in said
+
+
+def test_many_settings_have_a_row_each_where_they_do_not_fit_side_by_side(capsys: pytest.CaptureFixture[str]):
+    data = records(["mine.first"])
+    names = {"a": "a setting with a long name", "b": "another one with a long name"}
+    data["setting"] = [names[setting] for setting in data["setting"]]
+    shown = []
+    for width in (200, 50):
+        print_table(data, {"mine.first": 7.0}, {}, Console(width=width))
+        shown.append([" ".join(line.split()) for line in capsys.readouterr().out.splitlines()][1:])
+    assert shown[0] == [f"{names['a']} {names['b']} real", "mine.first 0.5 → 2.5 10.5 → 12.5 7"]
+    assert shown[1] == ["mine.first", f"{names['a']} 0.5 → 2.5", f"{names['b']} 10.5 → 12.5", "real 7"]
+
+
+def test_a_report_needs_no_chain_and_says_why_it_draws_no_theory(tmp_path: Path):
+    store, chain = stored(tmp_path / "run")
+    laws = theory.keep(store, chain)
+    about = json.loads((store.path / "chain.json").read_text())
+    about["run"]["chain"]["recipe"]["$type"] = "a_file_that_is_gone:Mine"
+    (store.path / "chain.json").write_text(json.dumps(about))
+    again = theory.kept(store)
+    assert list(again) == list(laws)
+    for name, law in laws.items():
+        assert again[name].why == law.why and list(again[name].curves) == list(law.curves)
+        assert all(np.array_equal(again[name].curves[m], law.curves[m], equal_nan=True) for m in law.curves)
+    assert "theory, moments.variance" in page.write(store).read_text()
+    kept = (store.path / "theory.json").read_text()
+    for damage, why in (
+        (kept[:-40], "theory.json cannot be read"),
+        (kept.replace(about["signature"], "0123456789"), "theory.json is of another run"),
+        (None, "no theory was kept with the run; `genloss report RUN --trust`"),
+    ):
+        (store.path / "theory.json").unlink()
+        if damage is not None:
+            (store.path / "theory.json").write_text(damage)
+        assert f"theory, none: {why}" in page.write(store).read_text()
+        assert not any(dashed(panel) for panel in figures.decay(store.records(), theory=theory.kept(store)).axes)
+
+
+def test_laws_that_cannot_be_computed_are_no_fault_of_the_run(tmp_path: Path):
+    def fails(*_: Any) -> Any:
+        raise ZeroDivisionError("half of a row")
+
+    store, chain = stored(tmp_path / "run")
+    chain.chain.probes["moments"] = fails  # pyright: ignore
+    object.__setattr__(chain, "make", fails)
+    assert theory.sentences(theory.keep(store, chain)) == [
+        "none: the laws of the chain cannot be computed (ZeroDivisionError: half of a row)."
+    ]
+
+
+def test_a_run_that_is_not_finished_has_the_theory_of_what_is_done():
+    law = theory.overlay(gaussian_chain(recipe=Replace(), probes={"mine": Moments()}), 9)
+    figure = figures.decay(records(["mine.variance"]), theory={"a": law})
+    assert np.allclose(dashed(figure.axes[0]), [theory.replace_variance(10, 3)])
+
+
+def test_what_falls_by_decades_is_drawn_on_a_logarithmic_axis():
+    data = records(["mine"])
+    data["value"] = 10.0 ** -data["value"]
+    figure = figures.decay(data, {"mine": 0.0})
+    assert figure.axes[0].get_yscale() == "log" and figure.axes[0].get_ylim()[0] > 0
+    assert "real against real" not in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+NAMES = ["[/y]", "[bold]", "<b>&", "$x^{", "_under", "a\x1b]0;b\x07", "two\nlines", "$\\frac{$"]
+
+
+def test_names_are_shown_as_they_are_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Of settings and metrics: on the terminal, in figures and on the page, whatever they mean there."""
+    rows = [(name, 0, t, metric, 1.0 + t) for name in NAMES for metric in NAMES for t in range(2)]
+    frame = pandas.DataFrame(rows, columns=["setting", "replicate", "generation", "metric", "value"])
+    laws = {name: theory.Overlay({}, {"none": f"law of {name}"}) for name in NAMES}
+    shown = [name.replace("\x1b", "�").replace("\x07", "�").replace("\n", "�") for name in NAMES]
+
+    print_table(frame, {}, laws, Console(width=400))
+    said = capsys.readouterr().out
+    assert all(name in said for name in shown) and "\x1b" not in said
+    figure = figures.decay(frame)
+    figures.rendered(figure, "svg")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [label.strip().replace(r"\$", "$") for label in labels] == shown
+
+    store, _ = stored(tmp_path / "run")
+    store.records = lambda: frame  # pyright: ignore[reportAttributeAccessIssue]
+    page_text = page.write(store, laws).read_text()
+    assert "<b>" not in page_text and "&lt;b&gt;&amp;" in page_text and "\x1b" not in page_text
+
+
+@pytest.mark.parametrize(("generations", "shown"), [(1, None), (3, "3"), (5, "3")])
+def test_a_law_is_shown_at_the_last_generation_measured_or_not_at_all(
+    generations: int, shown: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Whatever the length of its curve beside 3 generations of records; the law is 1, 2, 3, ..."""
+    laws = {"a": theory.Overlay({"mine": 1.0 + np.arange(generations)}, {})}
+    print_table(records(["mine"]), {}, laws)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines if line[:1] == ["theory"]] == [shown] * (shown is not None)
+    store, _ = stored(tmp_path / "run")
+    store.records = lambda: records(["mine"])  # pyright: ignore[reportAttributeAccessIssue]
+    text = page.write(store, laws).read_text()
+    assert ("<th>theory</th>" in text) == (shown is not None) and (f"<td>{shown}</td>" in text) == (shown is not None)
+
+
+def test_a_picture_beyond_all_bounds_is_not_decoded(monkeypatch: pytest.MonkeyPatch):
+    drawn = sheet(np.zeros((1, 2, 8, 8, 1), np.uint8), 1)
+    monkeypatch.setattr("simulator.sources.images.MOST_PIXELS", 100)
+    with pytest.raises(GenlossError, match=r"generation 3 is .* pixels, and images of up to 100"):
+        figures.gallery({3: drawn}, ["0"])
+
+
+def test_measures_are_single_numbers():
+    known = ["fit.mass", "diet.real", "modes.class.3", "fidelity.kid", "fidelity.kid_error", "fidelity.rows", "mine"]
+    assert figures.single(known) == ["fidelity.kid", "mine"]
