@@ -1,5 +1,5 @@
 """Models of other libraries, in and out: one file an ecosystem."""
 
-from generators.hub.diffusers import load, save
+from generators.hub.diffusers import Stored, load, save
 
-__all__ = ["load", "save"]
+__all__ = ["Stored", "load", "save"]
