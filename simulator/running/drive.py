@@ -97,8 +97,8 @@ def run(
     bit; a finished one returns at once; more generations extend it, equal to a longer run up to rounding (the pool is
     larger, and its sums may be taken in another order).  A fit driven step by step that takes longer is also saved
     while it goes on, `save_seconds` apart, or further where saving would take more than a twentieth of the time.
-    The devices of a mesh (`simulator.running.mesh.devices`) share the chains and each minibatch; a stored run may go on with
-    another mesh, or without one.
+    The devices of a mesh (`simulator.running.mesh.devices`) share the chains and each minibatch; a stored run may go on
+    with another mesh, or without one.
     Raises `GenlossError` where the store holds another run, the diet is empty or the loss is not finite, and
     `RunFailed` where a checkpoint cannot be written.
     """
