@@ -17,6 +17,7 @@ from experiments.imagesets import arguments
 
 HERE = Path(__file__).parent
 RUNNING = ("run", "plan", "sweep", "fork")  # commands that take the fields of a chain
+_MEMORY = "of a GPU's, taken at the start: 0.4 leaves room for a second program on it (default: jax's, 0.75)"
 _MESH = "devices that share the chains, and that share each minibatch, such as 8x1"
 _PROCESSES = "be process I of N that share the mesh, the first at HOST:PORT; 'auto' asks the environment (SLURM, MPI)"
 
@@ -56,7 +57,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _guarded(options: argparse.Namespace, rest: list[str]) -> int:
-    _prepare_jax(options.cache)
+    _prepare_jax(vars(options).pop("cache"), vars(options).pop("memory"))  # for every command, which then has neither
     import warnings
 
     import jax
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         # Help of commands that take a chain's fields is printed once the chain is known.
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False, add_help=not runs)
         sub.add_argument("--cache", default=None, metavar="DIR", help="compilation cache folder; 'off' for none")
+        sub.add_argument("--memory", type=number(0.01, 1), metavar="SHARE", help=_MEMORY)
         if runs:
             sub.add_argument("-h", "--help", action="store_true", help="this help, with every field of the chain")
             sub.add_argument("--generations", type=whole(1), metavar="N", help="fits in all")
@@ -155,8 +157,14 @@ def _version() -> str:
     return importlib.metadata.version("genloss")
 
 
-def _prepare_jax(cache: str | None) -> None:
-    """Compiled programs are kept in the user's cache folder, so that a second start is faster."""
+def _prepare_jax(cache: str | None, memory: float | None = None) -> None:
+    """Compiled programs are kept in the user's cache folder, so that a second start is faster.
+
+    jax takes its share of a GPU's memory when it first looks for devices; PyTorch is held to the same where it draws.
+    """
+    if memory is not None:
+        os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # its older name: one of both may be given
+        os.environ["XLA_CLIENT_MEM_FRACTION"] = str(memory)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = cache or os.environ.get("GENLOSS_CACHE") or str(Path(home) / "genloss" / "xla")
     if folder != "off":

@@ -253,6 +253,9 @@ class Pipeline:
 
             pipe.scheduler = getattr(diffusers, self._sampler or "").from_config(pipe.scheduler.config)
         pipe.set_progress_bar_config(disable=True)
+        share = os.environ.get("XLA_CLIENT_MEM_FRACTION")  # what the command's --memory gives this program of a GPU
+        if share and torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(float(share))
         return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -1,6 +1,7 @@
 """The command: what it prints, what it leaves, and how it refuses."""
 
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -94,6 +95,22 @@ def test_dry_run_starts_nothing(capsys: pytest.CaptureFixture[str]):
     assert main(["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5", "--replicates", "2", "--dry-run"]) == 0
     assert ["chains", "4"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["run", GAUSSIAN], ["synthesize", "--pipeline", "none"]], ids=["run", "synthesize"]
+)
+def test_a_share_of_a_gpu_is_asked_for_before_jax_looks_for_devices(command: list[str]):
+    """Neither name of the variable may be set beside the other: jax refuses both."""
+    code = (
+        "import sys, os; import experiments.cli as cli; assert 'jax' not in sys.modules\n"
+        f"cli._join = lambda text: sys.exit(f\"{{'XLA_PYTHON_CLIENT_MEM_FRACTION' in os.environ}} \" +"
+        " str(__import__('jaxlib.xla_client').xla_client.generate_pjrt_gpu_plugin_options()['memory_fraction']))\n"
+        f"cli.main({[*command, '--memory', '0.4']!r})"
+    )
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9", "PYTHONPATH": f"{ROOT}:{SHARED}"}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert said.stderr.strip() == "False 0.4", said.stderr
 
 
 def test_help_lists_the_fields(capsys: pytest.CaptureFixture[str]):
@@ -194,6 +211,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "seconds that are no number": (["run", GAUSSIAN, "--save-seconds", "nan"], "takes a finite number"),
     "a field that is no number": (["run", GAUSSIAN, "--generator.bias", "nan"], "takes finite numbers"),
     "a field without end": (["run", GAUSSIAN, "--generator.bias", "inf"], "takes finite numbers"),
+    "more than a GPU": (["run", GAUSSIAN, "--memory", "1.5"], "--memory is 1.5 and must be at most 1."),
     "no folder": (["run", GAUSSIAN, "--out", ""], "--out takes the name of a file or folder, not ''; choose one"),
     "a ratio without end": (
         ["contaminate", "--real", ".", "--ratio", "1e999999999", "--out", "x"],
