@@ -174,8 +174,7 @@ class Drive:
 
     A piece works on one chain; `lift` maps it over the settings and replicates of the run.  A generator that trains
     by `begin`, `advance`, `finish` is driven through its fit, so that long generations report; any other runs
-    `every` generations as one scan.  `t` is an argument of every piece, not read from the state, where mapping would
-    give each chain a t of its own and turn the writing of a block into a scatter.
+    `every` generations as one scan.
     """
 
     def __init__(
@@ -198,39 +197,41 @@ class Drive:
         self.trained = hasattr(self.chain.model, "advance")
         self.pace = Pace()  # of writing records.parquet
 
-        each, same = 0, None  # one for each chain of the run; the same for all
-        self.init = self.lift(lambda c, k: c.init(k, generations))
-        self.serve = self.lift(lambda c, k, stream, t: jax.vmap(lambda u: c.serve(stream, u))(t), each, same)
-        self.scan = self.lift(pieces.scan, each, same, each, donate=0)
-        self.begin = self.lift(pieces.begin, each, same, each)
-        self.advance = self.lift(lambda c, k, diet, training: c.model.advance(diet, training), each, each, donate=1)
-        self.finish = self.lift(lambda c, k, training: c.model.finish(training), each)
-        self.speak = self.lift(lambda c, k, t, params: c.speak(jax.random.fold_in(k, t), params), same, each)
-        self.portion = self.lift(pieces.portion, same, same, each)
-        self.trace = self.lift(pieces.trace, same, each, each, each)
-        self.measure = self.lift(pieces.measure, same, each, each, each, each)
-        self.remember = self.lift(pieces.remember, each, same, each, each, each, donate=0)
-        self.restore = self.lift(pieces.restore, each, same, each, each, donate=0)
-        self.block = self.lift(pieces.block, each, same)
-        self.perfect = self.lift(lambda c, k, pool: c.perfect(k, pool.capacity), each)
+        self.init = self.lift(pieces.init, generations=generations)
+        self.serve = self.lift(pieces.serve)
+        self.scan = self.lift(pieces.scan)
+        self.begin = self.lift(pieces.begin)
+        self.advance = self.lift(pieces.advance)
+        self.finish = self.lift(pieces.finish)
+        self.speak = self.lift(pieces.speak)
+        self.portion = self.lift(pieces.portion)
+        self.trace = self.lift(pieces.trace)
+        self.measure = self.lift(pieces.measure)
+        self.remember = self.lift(pieces.remember)
+        self.restore = self.lift(pieces.restore)
+        self.block = self.lift(pieces.block)
+        self.perfect = self.lift(pieces.perfect)
 
-    def lift(self, piece: Callable[..., Any], *axes: int | None, donate: int | None = None) -> Callable[..., Any]:
-        """A piece `(chain, key, *arguments)` as a compiled function of arguments with the axes of the run."""
+    def lift(self, piece: Callable[..., Any], **fixed: Any) -> Callable[..., Any]:
+        """A piece as a compiled function, under its own name, of arguments with the axes that it declares."""
+        declared = pieces.axes(piece)
+        axes = [0 if axis.each else None for axis in declared]
+        # The CPU backend has no donation and would warn.
+        given = [] if jax.default_backend() == "cpu" else [i + 2 for i, axis in enumerate(declared) if axis.given]
 
         def one(value: Any, key: Key, *arguments: Any) -> Any:
-            return piece(self.chain if self.sweep is None else self.sweep.make(value), key, *arguments)
+            return piece(self.chain if self.sweep is None else self.sweep.make(value), key, *arguments, **fixed)
 
+        one.__name__ = piece.__name__
         mapped = one
         if self.replicates is not None:
             mapped = jax.vmap(mapped, (None, 0, *axes))
         if self.sweep is not None:
             mapped = jax.vmap(mapped, (0, None, *axes))
-        # The CPU backend has no donation and would warn.
-        donated = () if donate is None or jax.default_backend() == "cpu" else (donate + 2,)
         if self.layout is None:
-            compiled = jax.jit(mapped, donate_argnums=donated)
+            compiled = jax.jit(mapped, donate_argnums=given)
         else:
-            compiled = self.layout.jit(mapped, axes, donated)
+            compiled = self.layout.jit(mapped, axes, given)
         grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
         return lambda *arguments: compiled(grid, self.keys, *arguments)
 

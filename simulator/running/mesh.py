@@ -76,7 +76,7 @@ class Layout:
         )
 
     def jit(
-        self, piece: Callable[..., Any], axes: Sequence[int | None], donated: tuple[int, ...] = ()
+        self, piece: Callable[..., Any], axes: Sequence[int | None], donated: Sequence[int] = ()
     ) -> Callable[..., Any]:
         """A piece `(values, keys, *arguments)` of many chains, compiled so that each device does it for its own.
 

@@ -1,55 +1,134 @@
-"""The pieces of a run: each a pure function of one chain `c`, its root key `k` and arrays, for `drive.Drive` to map."""
+"""The pieces of a run: each a pure function of one chain `c`, its root key `k` and arrays, for `drive.Drive` to map.
+
+Each argument after the two says at its place whether every chain of the run has its own (`Each`, or `Given`, where
+nobody needs it any more and its memory may be taken for the result) or all share one (`Same`).  `t` is shared by all
+and is not read from the state: mapped, each chain would have a t of its own, and the writing of a block would turn into
+a scatter.  What is passed by keyword is no array, and fixed for the run.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import jax
 
 from simulator.chain import Chain, key_for
 from simulator.pool import Pool
-from simulator.types import Array, Key, Record, State
+from simulator.types import Array, Key, Params, Record, Rows, State
 
 
-def scan(c: Chain, k: Key, state: State, ts: Array, fresh: Any) -> tuple[State, Record]:
+@dataclass(frozen=True)
+class Axis:
+    """What an argument of a piece has in front of its own axes."""
+
+    each: bool  # the axes of the run's chains
+    given: bool = False  # whether its memory may be taken
+
+
+T = TypeVar("T")
+Each = Annotated[T, Axis(each=True)]
+Given = Annotated[T, Axis(each=True, given=True)]
+Same = Annotated[T, Axis(each=False)]
+
+
+def axes(piece: Callable[..., Any]) -> list[Axis]:
+    """What each argument of a piece, after its chain and key, declares; raises `TypeError` where one does not."""
+    hints = get_type_hints(piece, include_extras=True)
+    found = []
+    for name, argument in list(inspect.signature(piece).parameters.items())[2:]:
+        if argument.kind is not argument.KEYWORD_ONLY:
+            declared = [said for said in getattr(hints.get(name), "__metadata__", ()) if isinstance(said, Axis)]
+            if len(declared) != 1:
+                raise TypeError(f"`{name}` of the piece `{piece.__name__}` must be Each, Given or Same.")
+            found += declared
+    return found
+
+
+def init(c: Chain, k: Key, *, generations: int) -> State:
+    return c.init(k, generations)
+
+
+def serve(c: Chain, k: Key, stream: Each[Key], ts: Same[Array]) -> Rows | None:
+    """The fresh rows of generations `ts`, leaves [chunk, fresh, ...]."""
+    return jax.vmap(lambda t: c.serve(stream, t))(ts)
+
+
+def scan(c: Chain, k: Key, state: Given[State], ts: Same[Array], fresh: Each[Any]) -> tuple[State, Record]:
     def step(state: State, x: tuple[Array, Any]) -> tuple[State, Record]:
         return c.step(jax.random.fold_in(k, x[0]), state, x[1])
 
     return jax.lax.scan(step, state.replace(t=ts[0]), (ts, fresh))
 
 
-def begin(c: Chain, k: Key, state: State, t: Array, fresh: Any) -> tuple[State, Pool, Any]:
+def begin(c: Chain, k: Key, state: Each[State], t: Same[Array], fresh: Each[Any]) -> tuple[State, Pool, Any]:
     k = jax.random.fold_in(k, t)
     state, diet = c.eat(k, state.replace(t=t), fresh)
     return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)  # pyright: ignore
 
 
-def portion(c: Chain, k: Key, t: Array, i: Array, params: Any) -> Any:
+def advance(c: Chain, k: Key, diet: Each[Pool], training: Given[Any]) -> Any:
+    return c.model.advance(diet, training)  # pyright: ignore
+
+
+def finish(c: Chain, k: Key, training: Each[Any]) -> tuple[Params, dict[str, Array]]:
+    return c.model.finish(training)  # pyright: ignore
+
+
+def speak(c: Chain, k: Key, t: Same[Array], params: Each[Params]) -> Rows:
+    return c.speak(jax.random.fold_in(k, t), params)
+
+
+def portion(c: Chain, k: Key, t: Same[Array], i: Same[Array], params: Each[Params]) -> Rows:
     return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i)  # pyright: ignore
 
 
-def trace(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any) -> Array | None:
+def trace(c: Chain, k: Key, t: Same[Array], params: Each[Params], diet: Each[Pool], rows: Each[Rows]) -> Array | None:
     return c.trace(jax.random.fold_in(k, t), t, params, diet, rows)
 
 
-def measure(c: Chain, k: Key, t: Array, params: Any, diet: Pool, rows: Any, ancestors: Array | None) -> Record:
+def measure(
+    c: Chain,
+    k: Key,
+    t: Same[Array],
+    params: Each[Params],
+    diet: Each[Pool],
+    rows: Each[Rows],
+    ancestors: Each[Array | None],
+) -> Record:
     return c.measure(jax.random.fold_in(k, t), t, params, diet, rows, ancestors)
 
 
-def remember(c: Chain, k: Key, state: State, t: Array, params: Any, rows: Any, ancestors: Array | None) -> State:
+def remember(
+    c: Chain,
+    k: Key,
+    state: Given[State],
+    t: Same[Array],
+    params: Each[Params],
+    rows: Each[Rows],
+    ancestors: Each[Array | None],
+) -> State:
     return c.remember(state.replace(t=t), params, rows, ancestors)
 
 
-def restore(c: Chain, k: Key, state: State, t: Array, fresh: Any, block: tuple[Any, Array | None]) -> State:
+def restore(
+    c: Chain, k: Key, state: Given[State], t: Same[Array], fresh: Each[Any], block: Each[tuple[Rows, Array | None]]
+) -> State:
     return c.keep(c.take_in(state.replace(t=t), fresh), state.params, *block)
 
 
-def kept(pool: Pool) -> tuple[Any, Array | None]:
+def kept(pool: Pool) -> tuple[Rows, Array | None]:
     """What a checkpoint keeps of rows: themselves and, where followed, their ancestors."""
     return pool.rows, pool.ancestors
 
 
-def block(c: Chain, k: Key, state: State, t: Array) -> tuple[Any, Array | None]:
+def block(c: Chain, k: Key, state: Each[State], t: Same[Array]) -> tuple[Rows, Array | None]:
     """The synthetic rows of generation t and their ancestors, out of the pool."""
     start = c.slot(t + 1, state.pool.capacity)
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), kept(state.pool))
+
+
+def perfect(c: Chain, k: Key, pool: Each[Pool]) -> tuple[Params, Pool, Rows, Array | None]:
+    return c.perfect(k, pool.capacity)
