@@ -12,7 +12,7 @@ ROOMS = {
     "simulator": {"generators", "experiments"},
     "generators": {"experiments"},
 }
-LAZY = ("tyro", "datasets", "diffusers", "matplotlib", "sklearn", "orbax", "pandas", "pyarrow", "torch")
+LAZY = ("tyro", "datasets", "diffusers", "matplotlib", "sklearn", "orbax", "pandas", "pyarrow", "torch", "msgspec")
 
 
 def imports(file: Path) -> set[str]:

@@ -6,18 +6,16 @@ Tables are printed as README has them: one command for each, so that all of its 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
+say = partial(print, flush=True)  # a benchmark may take minutes until it has more to say
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
@@ -46,9 +44,26 @@ def compiled(*jobs: tuple[Callable[..., Any], Any]) -> tuple[list[Callable[[], A
     return programs, time.perf_counter() - started
 
 
+@dataclass
+class Table:
+    """A title and a table in Markdown, whose columns but the first are numbers.  It needs no package."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def add_row(self, *cells: str) -> None:
+        self.rows.append(cells)
+
+    def __str__(self) -> str:
+        lines = [self.columns, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, tuple("-" * width for width in widths))
+        sides = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+        cells = ([side(cell, w) for side, cell, w in zip(sides, line, widths, strict=True)] for line in lines)
+        return "\n".join((self.title, "", *(f"| {' | '.join(line)} |" for line in cells)))
+
+
 def table(title: str, *columns: str) -> Table:
-    """A table in Markdown whose columns but the first are numbers."""
-    found = Table(title=title, box=box.MARKDOWN, title_justify="left")
-    for i, column in enumerate(columns):
-        found.add_column(column, justify="left" if i == 0 else "right")
-    return found
+    """A table without rows."""
+    return Table(title, columns)

@@ -8,7 +8,6 @@ import jax
 
 from experiments.bench import (
     classifiers,
-    console,
     contamination,
     core,
     diffusion,
@@ -16,6 +15,7 @@ from experiments.bench import (
     exact,
     measures,
     onsets,
+    say,
     synthesize,
 )
 
@@ -31,7 +31,7 @@ def main() -> None:
     chosen = sys.argv[1:] or USUAL
     if unknown := [name for name in chosen if name not in jobs]:
         sys.exit(f"There is no benchmark '{unknown[0]}'; there are: {', '.join(jobs)}.")
-    console.print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, compilation cache off")
+    say(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, compilation cache off")
     for name in chosen:
         jobs[name]()
 

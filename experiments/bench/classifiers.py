@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from experiments.bench import console, table
+from experiments.bench import say, table
 from generators.nets.convnet import ConvNet
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
@@ -34,7 +34,7 @@ CIFAR = {"ConvNet": Learned(ConvNet, steps=8000, batch=64, augment=True, flips=T
 def main() -> None:
     folder = os.environ.get("GENLOSS_DATA")
     if not folder:
-        console.print("classifiers: GENLOSS_DATA names no folder of data sets")
+        say("classifiers: GENLOSS_DATA names no folder of data sets")
         return
     for name, spaces in (("fashion_mnist", FASHION), ("cifar10", CIFAR)):
         report(Dataset.load(Path(folder) / name), spaces)
@@ -52,9 +52,9 @@ def report(source: Dataset, spaces: dict[str, Learned]) -> None:
         said = scores(jax.jit(space.logits)(test, learned), test["label"])
         shown = [f"{float(said[m]):.3f}" for m in ("accuracy", "worst", "calibration", "nll")]
         row = (name, str(space.steps), *shown, f"{took:.0f}", f"{1e3 * took / space.steps:.0f}")
-        console.print("  ".join(row))  # hours may pass until the table is whole
+        say("  ".join(row))  # hours may pass until the table is whole
         found.add_row(*row)
-    console.print(found)
+    say(found)
 
 
 if __name__ == "__main__":

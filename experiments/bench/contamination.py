@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experiments.bench import console, table
+from experiments.bench import say, table
 
 SIZES = (10_000, 100_000)
 CLASSES = tuple(f"class{i}" for i in range(10))
@@ -52,7 +52,7 @@ def main() -> None:
                 )
                 for part in ("real", "fake", "copy", "rewritten", "out"):
                     shutil.rmtree(folder / part, ignore_errors=True)
-    console.print(found)
+    say(found)
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.bench import compiled, console, seconds, table
+from experiments.bench import compiled, say, seconds, table
 from generators.gaussian import Gaussian
 from simulator import Chain, Truth, simulate
 from simulator.recipe import Replace
@@ -49,4 +49,4 @@ def main() -> None:
         rate, ratio = chains * GENERATIONS / took, reference * chains / took
         both = reference * chains / (took + compiling)
         found.add_row(f"{chains:,}", f"{compiling:.2f}", f"{took:.4f}", f"{rate:,.0f}", f"{ratio:.1f}", f"{both:.2f}")
-    console.print(found)
+    say(found)

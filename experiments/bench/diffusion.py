@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bench import console, seconds, table
+from experiments.bench import say, seconds, table
 from generators.diffusion import Diffusion
 from generators.nets.denoiser import Denoiser
 from generators.nets.dit import DiT
@@ -134,9 +134,9 @@ def train() -> None:
         numbers += [f"{batch / said:,.0f}", f"{rate / top:.0%}"]
         if torch:
             numbers += [f"{1 / min(theirs):.2f}", f"{min(theirs) / ours:.2f}"]
-        console.print("  ".join((name, *numbers)))
+        say("  ".join((name, *numbers)))
         found.add_row(name, *numbers)
-    console.print(found)
+    say(found)
 
 
 def _torch(job: Work, rows: Rows) -> float:
@@ -175,9 +175,9 @@ def ensembles(networks: dict[str, Any] = SMALL) -> None:
             again = seconds(partial(advance, pool, trainings), 10 if once < 0.1 else 2)
             rates.append(k * model.chunk / min(once, again))
         numbers = [*(f"{rate:,.0f}" for rate in rates), f"{rates[-1] / rates[0]:.1f}"]
-        console.print("  ".join((name, *numbers)))
+        say("  ".join((name, *numbers)))
         found.add_row(name, *numbers)
-    console.print(found)
+    say(found)
 
 
 PARTS: dict[str, Callable[[], None]] = {

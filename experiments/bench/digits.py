@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 
-from experiments.bench import console, table
+from experiments.bench import say, table
 from experiments.images import digits as experiment
 from simulator import Progress, run
 
@@ -29,6 +29,6 @@ def main() -> None:
     found = table(f"digits, {chains} chains: seconds per generation", "part", "seconds", "share")
     for name, value in later.items():
         found.add_row(name, f"{value:.3f}", f"{value / sum(later.values()):.1%}")
-    console.print(found)
+    say(found)
     compiling = total - sum(sum(p.values()) for p in parts[1:]) - sum(later.values())
-    console.print(f"compiling and starting: {compiling:.1f} s")
+    say(f"compiling and starting: {compiling:.1f} s")

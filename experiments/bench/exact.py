@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.bench import compiled, console, seconds, table
+from experiments.bench import compiled, say, seconds, table
 from experiments.published import he_golden, kazdan_discrete, kazdan_gaussian, kazdan_regression
 from generators.kde import KDE
 from simulator import Chain, Truth, simulate
@@ -132,7 +132,7 @@ def report(*parts: Callable[[], list[Row]]) -> None:
         ratios = (slow / row.running, slow / (row.running + row.compiling))
         shown = [f"{row.plain:.3g}", f"{row.seeds:,}", f"{row.compiling:.1f}", f"{row.running:.2f}"]
         found.add_row(row.job, *shown, *(f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2f}" for ratio in ratios))
-    console.print(found)
+    say(found)
 
 
 def sweep_of_cohorts(
@@ -200,14 +200,14 @@ def numbers() -> None:
         found.add_row(name, f"{1e9 * seconds(compiled((kind, key))[0][0]) / size:.1f}")
     plain = np.random.default_rng(0)
     found.add_row("normal, NumPy (one core)", f"{1e9 * seconds(lambda: plain.standard_normal(size)) / size:.1f}")
-    console.print(found)
+    say(found)
 
 
 def golden() -> None:
     """The golden-ratio figure: 30 weights x 2,000 replicates x 200 generations."""
     started = time.perf_counter()
     jax.block_until_ready(he_golden.losses(np.linspace(0.05, 0.95, 30), 2000, 200))
-    console.print(f"golden-ratio figure, 30 weights x 2,000 replicates x 200: {time.perf_counter() - started:.1f} s")
+    say(f"golden-ratio figure, 30 weights x 2,000 replicates x 200: {time.perf_counter() - started:.1f} s")
 
 
 def density() -> list[Row]:
@@ -263,7 +263,7 @@ def start() -> None:
                 command, check=True, capture_output=True, env={**os.environ, "GENLOSS_CACHE": f"{folder}/cache"}
             )
             took.append(time.perf_counter() - started)
-    console.print(f"genloss run kazdan_gaussian: first start {took[0]:.1f} s, second {took[1]:.1f} s")
+    say(f"genloss run kazdan_gaussian: first start {took[0]:.1f} s, second {took[1]:.1f} s")
 
 
 TABLE = {"gaussian": gaussian, "regression": regression, "rows": rows, "density": density, "fixation": fixation}

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bench import console, seconds, table
+from experiments.bench import say, seconds, table
 from generators import Ngram
 from simulator import Pool, View
 from simulator.probes import Compression
@@ -49,13 +49,13 @@ def main() -> None:
                     warnings.simplefilter("ignore")
                     other = _once_or_more(theirs)
             rows.setdefault((name, library), {})[n] = mine, other
-            console.print(f"n = {n:,}: {name}, {1e3 * mine:.1f} ms", "" if other is None else f"({1e3 * other:.1f})")
+            say(f"n = {n:,}: {name}, {1e3 * mine:.1f} ms", "" if other is None else f"({1e3 * other:.1f})")
     columns = ("measure", "library", *(f"times faster, n = {n:,}" for n in sizes), f"ours, ms, n = {sizes[-1]:,}")
     found = table(f"two sets of n rows of {D} features", *columns)
     for (name, library), at in rows.items():
         ratios = [f"{theirs / ours:.1f}" if theirs else "" for ours, theirs in (at.get(n, (1.0, None)) for n in sizes)]
         found.add_row(name, library, *ratios, f"{1e3 * at[sizes[-1]][0]:.1f}" if sizes[-1] in at else "")
-    console.print(found)
+    say(found)
     share_of_a_generation()
 
 
@@ -181,4 +181,4 @@ def share_of_a_generation() -> None:
     run(experiment.sweep, jax.random.key(0), 4, replicates=experiment.replicates, report=note)
     later = {name: float(np.mean([p[name] for p in parts[1:]])) for name in parts[0]}
     share = later["measure"] / sum(later.values())
-    console.print(f"the probes of digits cost {later['measure']:.2f} s, {share:.1%} of a generation")
+    say(f"the probes of digits cost {later['measure']:.2f} s, {share:.1%} of a generation")

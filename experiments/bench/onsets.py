@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bench import console, table
+from experiments.bench import say, table
 from simulator.analysis.collapse import apart
 
 RUNS, MEASURES, SETTINGS, GENERATIONS, REPLICATES = 4000, 20, 3, 8, (2, 3, 4, 8)
@@ -53,7 +53,7 @@ def false_alarms() -> None:
                     part |= apart(made[:, 1:], control, alarm)[..., -1].any((1, 2))
                 shares.append(f"{false.mean():.3f}")
             found.add_row(f"{law}, {name}", *shares)
-    console.print(found)
+    say(found)
 
 
 def power() -> None:
@@ -71,4 +71,4 @@ def power() -> None:
                 low, high = (low, middle) if seen else (middle, high)
             shifts.append(f"{high:.1f}")
         found.add_row(str(comparisons), *shifts)
-    console.print(found)
+    say(found)

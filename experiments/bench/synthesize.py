@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bench import console, table
+from experiments.bench import say, table
 from experiments.imagesets.job import Request
 from experiments.imagesets.prompts import number
 from experiments.imagesets.synthesize import synthesize
@@ -84,7 +84,7 @@ def added(path: str, folder: Path) -> None:
         found.add_row(name, f"{wall:.2f}", f"{processor:.2f}", f"{wall / BATCHES:.2f}")
     more = least["synthesize"] / least["calls"] - 1
     found.add_row("synthesize adds", f"{more[0]:.1%}", f"{more[1]:.1%}", "")
-    console.print(found)
+    say(found)
 
 
 def spent(work: Callable[[], None]) -> tuple[float, float]:
@@ -111,4 +111,4 @@ def company(makers: dict[str, str]) -> None:
             alone = images if alone is None else alone
             gap = np.abs(images - alone).max((1, 2, 3))  # [16]
             found.add_row(name, str(batch), str(threads), str((gap > 0).sum()), str(gap.max()))
-    console.print(found)
+    say(found)

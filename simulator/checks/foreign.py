@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import msgspec
 import numpy as np
 
 from simulator.types import GenlossError
@@ -75,6 +74,8 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
 
 def typed(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What is given, each in the type of its field of the dataclass `kind`; raises where it has another, or no end."""
+    import msgspec
+
     hints, found = get_type_hints(kind), {}
     names = {field.name for field in dataclasses.fields(kind)}
     for name, value in given.items():

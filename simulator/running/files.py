@@ -11,10 +11,9 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Any
 
 import jax
-import msgspec
 import numpy as np
 
 from simulator.numerics.processes import whole
@@ -23,64 +22,13 @@ from simulator.types import GenlossError, Record
 Leaves = dict[str, np.ndarray]  # "0", "1", ...: the leaves of a tree in order
 DEEP = 500  # levels of a configuration, at most
 
-Count = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
-Whole = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-
-
-class Swept(TypedDict):
-    path: str
-    values: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
-
-
-class Run(TypedDict):
-    """What makes a run this run and no other; `chain` and `key` as `simulator.running.spec` encodes them."""
-
-    chain: dict[str, Any]
-    key: dict[str, Any]
-    sweep: Swept | None
-    replicates: Count | None
-    every: Count
-
-
-class Stretch(TypedDict):
-    """What computed the generations from `first` on."""
-
-    first: Whole
-    versions: dict[str, str]
-    device: str
-
-
-class Fork(TypedDict):
-    """The run that the first generations, up to this one, are of."""
-
-    of: str
-    generation: Whole
-    fork: NotRequired[Fork]
-
-
-class About(TypedDict):
-    """chain.json."""
-
-    experiment: str | None
-    run: Run
-    signature: str
-    generations: Count
-    versions: dict[str, str]
-    device: str
-    stretches: NotRequired[list[Stretch]]
-    fork: NotRequired[Fork]
-
-
-class Ceiling(TypedDict):
-    """ceiling.json: means of what probes say of real rows, null where one is not finite."""
-
-    run: str
-    digest: str
-    metrics: dict[str, float | None]
-
 
 def about(file: Path) -> dict[str, Any]:
     """chain.json; `GenlossError` where it does not describe a run."""
+    import msgspec
+
+    from simulator.running.contents import About
+
     restore = "restore it or choose another folder"
     try:
         found = json.loads(file.read_bytes())
@@ -114,6 +62,10 @@ def dump_ceiling(run: str, metrics: dict[str, float]) -> bytes:
 
 
 def load_ceiling(data: bytes, run: str) -> dict[str, float]:
+    import msgspec
+
+    from simulator.running.contents import Ceiling
+
     found = msgspec.json.decode(data, type=Ceiling)
     _same_run(found["run"], run)
     _same_contents(found["digest"], _text_digest(found["metrics"]))
