@@ -74,12 +74,12 @@ def pairs(key: Key, shape: tuple[int, ...]) -> tuple[Array, Array]:
     return x.reshape(shape), y.reshape(shape)
 
 
-def _pairs(raw: Array, size: int, lane: Array | int = 0) -> tuple[Array, Array]:
-    """The blocks 0..size-1 of a key [..., 2], [..., size] each, others in every lane.
+def _pairs(raw: Array, size: int, lane: Array | int = 0, first: Array | int = 0) -> tuple[Array, Array]:
+    """The blocks first..first+size-1 of a key [..., 2], [..., size] each, others in every lane.
 
     The upper half of the second counter keeps them apart from the keys that `fold_in` makes of small numbers.
     """
-    counter = jnp.arange(size, dtype=jnp.uint32)  # [size]
+    counter = jnp.asarray(first, jnp.uint32) + jnp.arange(size, dtype=jnp.uint32)  # [size]
     return _blocks(jnp.moveaxis(raw, -1, 0)[..., None], counter, jnp.uint32(0x80000000) + jnp.asarray(lane, jnp.uint32))
 
 
@@ -102,6 +102,17 @@ def _uniform(word: Array) -> Array:
 def exponential(key: Key, shape: tuple[int, ...]) -> Array:
     """Standard exponential, float32, above 0, with all the digits of a float at both ends, down to 1e-18."""
     return _exponential(*pairs(key, shape))
+
+
+def exponentials(key: Key, size: int, block: int = 4096) -> Array:
+    """`exponential(key, (size,))`, to the bit, made block by block in a loop.
+
+    Where several things are computed of them the compiler otherwise draws them again for each.
+    """
+    block = min(block, -(-size // 2))  # a loop of one turn is none
+    raw, turns = _raw(key), -(-size // block)
+    made = jax.lax.map(lambda i: _exponential(*_pairs(raw, block, first=i * block)), jnp.arange(turns))
+    return made.ravel()[:size]
 
 
 def _exponential(x: Array, y: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simulator.numerics.chance import exponential, fold_in, pairs, uniform
+from simulator.numerics.chance import exponentials, fold_in, pairs, uniform
 
 Array = jax.Array
 Rows = Any  # leaves [n, ...]
@@ -49,7 +49,7 @@ def choose(key: Array, weight: Array, n: Array | int) -> Array:
     """
     weight, info = jax.lax.stop_gradient(weight), jnp.finfo(jnp.float32)
     rate = jnp.maximum(weight / jnp.maximum(weight.max(), info.tiny), info.tiny)  # [capacity]
-    wait = jnp.minimum(exponential(fold_in(key, 0), weight.shape) / rate, info.max)  # [capacity], above 0
+    wait = jnp.minimum(exponentials(fold_in(key, 0), weight.shape[0]) / rate, info.max)  # [capacity], above 0
     order = jax.lax.bitcast_convert_type(jnp.where(weight > 0, wait, jnp.inf), jnp.int32)  # as floats >= 0 are ordered
     n = jnp.asarray(n, jnp.int32)
 

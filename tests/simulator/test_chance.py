@@ -76,6 +76,13 @@ def test_bits_are_the_same_outside_a_program_and_in_a_loop_of_one(drawn: Callabl
     assert np.array_equal(jax.jit(jax.vmap(lambda k: drawn(k, (50, 2))))(keys), alone)
 
 
+@pytest.mark.parametrize("size", [1, 7, 16, 33])
+def test_exponentials_made_block_by_block_are_those_made_at_once(size: int):
+    keys = jax.random.split(KEY, 3)
+    once = np.stack([chance.exponential(k, (size,)) for k in keys])
+    assert np.array_equal(jax.vmap(lambda k: chance.exponentials(k, size, block=8))(keys), once)
+
+
 @pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
 def test_keys_of_other_kinds_give_the_same_numbers_however_they_are_mapped(kind: str):
     keys = jax.vmap(lambda i: jax.random.key(i, impl=kind))(jnp.arange(3))
@@ -176,7 +183,7 @@ def test_light_rows_are_chosen_in_proportion_once_heavy_ones_are_gone(scale: flo
 
 
 def test_of_rows_that_wait_equally_long_none_is_favoured(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(selection, "exponential", lambda key, shape: jnp.ones(shape))
+    monkeypatch.setattr(selection, "exponentials", lambda key, size: jnp.ones(size))
     weight = jnp.where(jnp.arange(90) % 9 < 7, 2.0, 0.0)  # 70 rows
     for n in (1, 20, 69):
         found = np.asarray(jax.vmap(lambda k, n=n: choose(k, weight, n))(jax.random.split(KEY, 20_000)))
