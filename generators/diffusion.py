@@ -110,8 +110,8 @@ class Diffusion(Trained):
         counts = jnp.zeros(self.classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
         return {**params, "labels": counts / counts.sum()}
 
-    def loss(self, key: Key, params: Params, rows: Rows) -> Array:
-        """Mean squared error per value of a row."""
+    def losses(self, key: Key, params: Params, rows: Rows) -> Array:
+        """Squared error of each value of a row, [n, *shape]."""
         for_time, for_noise, for_drop, for_flip = (fold_in(key, i) for i in range(4))
         x0 = _read(rows)  # [n, *shape]
         n = x0.shape[0]
@@ -127,7 +127,7 @@ class Diffusion(Trained):
             dropped = uniform(for_drop, (n,)) < self.drop
             label = jnp.where(dropped, self._classes, rows["label"])  # [n]
         told = self._merged(params["net"])(a * x0 + s * eps, t, label)  # [n, *shape]
-        return jnp.square(told - target(self.noise.prediction_type, x0, eps, a, s)).mean()
+        return jnp.square(told - target(self.noise.prediction_type, x0, eps, a, s))
 
     def sample(self, key: Key, params: Params, n: int) -> Rows:
         """Rows as the source serves them, `sample_batch` at a time.

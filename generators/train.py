@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from generators.finish import Average, Finish
+from generators.objective import Objective, Plain
 from simulator.checks.fields import BelowOne, Count, Positive, check
 from simulator.numerics.selection import draw
 from simulator.pool import Pool, Rows, take
@@ -31,13 +33,15 @@ class Training(struct.PyTreeNode):
     key: Key
     call: Array  # [] int32: calls of `advance` done
     loss: Array  # [] mean loss per row over the last call, in the units of the loss
+    start: Params | None = None  # the weights it began at, where the finish looks back
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained(abc.ABC):
     """A generator fitted by Adam on minibatches drawn in proportion to weight, with warm-up and cosine decay.
 
-    A final class gives `loss` and the protocol's `init` and `sample`.
+    A final class gives `losses` and the protocol's `init` and `sample`.  What of the losses is made small, and what is
+    made of the weights in the end, are arguments: `generators/objective.py`, `generators/finish.py`.
     """
 
     steps: Count = 600  # optimizer steps per generation
@@ -47,15 +51,26 @@ class Trained(abc.ABC):
     average: BelowOne = 0.99  # decay of the moving average of weights that is sampled from; 0 takes the last weights
     clip: Positive = 1.0  # largest norm of a gradient
     chunk: Count = 100  # optimizer steps per compiled call
+    objective: Objective = Plain()  # what is made small: the model's own loss, or one that wraps it
+    finish: Finish = Average()  # the weights that a fit ends with: their average, or one moved from where it began
 
     def __post_init__(self) -> None:
         check(self)
+        if self.objective != Plain() and type(self).loss is not Trained.loss:
+            raise GenlossError(
+                f"{type(self).__name__} gives the mean loss of a batch, which an objective cannot weigh; give "
+                "`losses`, one for each row, instead of `loss`."
+            )
         if self.steps % min(self.chunk, self.steps):
             raise GenlossError(f"`steps` ({self.steps}) must be a multiple of `chunk` ({self.chunk}).")
 
-    @abc.abstractmethod
+    def losses(self, key: Key, params: Params, rows: Rows) -> Array:
+        """The loss of each row of a batch, [n], or of each of its values, [n, ...]."""
+        raise NotImplementedError
+
     def loss(self, key: Key, params: Params, rows: Rows) -> Array:
-        """Mean loss over a batch of rows, []."""
+        """What a step makes smaller, []: the objective's mean over a batch of rows."""
+        return self.objective(self, key, params, rows).mean()
 
     @abc.abstractmethod
     def init(self, key: Key) -> Params: ...
@@ -76,7 +91,8 @@ class Trained(abc.ABC):
 
     def begin(self, key: Key, params: Params, pool: Pool) -> Training:
         params = self.closed_form(params, pool)
-        return Training(params, params, self._optimizer().init(params), key, jnp.int32(0), jnp.float32(0))
+        start = params if self.finish.looks_back else None
+        return Training(params, params, self._optimizer().init(params), key, jnp.int32(0), jnp.float32(0), start)
 
     def advance(self, pool: Pool, training: Training) -> Training:
         """`chunk` optimizer steps."""
@@ -101,10 +117,7 @@ class Trained(abc.ABC):
         carry = (training.params, training.average, training.optimizer)
         steps, unroll = (jnp.arange(chunk), index), 0 if self.unrolled else 1  # 0: no loop is left, of one step neither
         (params, average, state), losses = jax.lax.scan(step, carry, steps, unroll=unroll)
-        return Training(params, average, state, training.key, training.call + 1, losses.mean())
-
-    def finish(self, training: Training) -> tuple[Params, dict[str, Array]]:
-        return training.average, {"loss": training.loss}
+        return Training(params, average, state, training.key, training.call + 1, losses.mean(), training.start)
 
     def fit(self, key: Key, params: Params, pool: Pool) -> tuple[Params, dict[str, Array]]:
         training = self.begin(key, params, pool)

@@ -54,8 +54,8 @@ class VAE(Trained):
         counts = jnp.zeros(self._classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
         return {**params, "labels": counts / counts.sum()}
 
-    def loss(self, key: Key, params: Any, rows: Rows) -> Array:
-        """Negative evidence lower bound, nats per image."""
+    def losses(self, key: Key, params: Any, rows: Rows) -> Array:
+        """Negative evidence lower bounds, [n], nats per image."""
         nets = self._merged(params)
         x = rows["image"].astype(jnp.float32).reshape(rows["image"].shape[0], -1) / 255  # [n, pixels]
         y = jax.nn.one_hot(rows["label"], self._classes)  # [n, classes]
@@ -64,7 +64,7 @@ class VAE(Trained):
         logits = nets["decoder"](jnp.concatenate([z, y], -1))  # [n, pixels]
         cross_entropy = (jax.nn.softplus(logits) - x * logits).sum(-1)  # [n]
         divergence = 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var).sum(-1)  # [n]
-        return (cross_entropy + self.beta * divergence).mean()
+        return cross_entropy + self.beta * divergence
 
     def sample(self, key: Key, params: Any, n: int) -> Rows:
         """Decoded pixel means, rounded to uint8, with their labels."""

@@ -31,11 +31,11 @@ class Bell(Trained):
     def init(self, key: jax.Array) -> Any:
         return {"mean": jax.random.normal(key, (self.dim,)), "log_scale": jnp.zeros(self.dim)}
 
-    def loss(self, key: jax.Array, params: Any, rows: jax.Array) -> jax.Array:
+    def losses(self, key: jax.Array, params: Any, rows: jax.Array) -> jax.Array:
         """Negative log density of noised rows, less a constant, in nats a row."""
         x = rows + 0.1 * jax.random.normal(key, rows.shape)  # [n, dim]
         z = (x - params["mean"]) * jnp.exp(-params["log_scale"])
-        return (z**2 / 2 + params["log_scale"]).sum(-1).mean()
+        return (z**2 / 2 + params["log_scale"]).sum(-1)
 
     def sample(self, key: jax.Array, params: Any, n: int) -> jax.Array:
         return params["mean"] + jnp.exp(params["log_scale"]) * jax.random.normal(key, (n, self.dim))
