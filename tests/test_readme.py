@@ -24,9 +24,3 @@ def test_every_room_is_in_the_tree():
     for room in ("simulator", "generators", "experiments"):
         for folder in (ROOT / room).iterdir():
             assert not list(folder.glob("*.py")) or f"{folder.name}/" in tree, folder
-
-
-def test_every_experiment_is_named():
-    from experiments.command.listing import experiments
-
-    assert all(f"`{name}`" in TEXT for name in experiments())

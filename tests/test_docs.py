@@ -1,0 +1,68 @@
+"""The documentation says what is there: every public name, every law, every file it names."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(f for f in DOCS.rglob("*.md") if "_build" not in f.parts)]
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import made  # noqa: E402
+
+
+@pytest.mark.parametrize("package", made.PACKAGES)
+def test_every_public_name_has_a_docstring_of_its_own(package: str):
+    module = importlib.import_module(package)
+    assert module.__doc__
+    for name in made.public(package):
+        thing = getattr(module, name)
+        said = thing.__doc__ if callable(thing) else "a type"
+        assert said and not said.startswith(f"{name}("), f"{package}.{name}"  # a dataclass's own is its signature
+
+
+def test_every_name_that_generators_import_is_public_and_the_other_way_round():
+    files = {f.stem for f in (ROOT / "generators").glob("*.py")} - {"__init__", "train", "noise"}
+    assert {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in made.public("generators")} == files
+
+
+def test_every_law_is_on_the_page_of_laws():
+    text = (DOCS / "laws.md").read_text()
+    missing = [name for name in made.public("simulator.theory") if f"`simulator.theory.{name}`" not in text]
+    assert not missing
+
+
+def test_every_experiment_and_every_probe_has_its_page():
+    from experiments.command.listing import experiments, metrics
+
+    pages = made.experiments()
+    assert {Path(name).stem for name in pages} == {*experiments(), "index"}
+    assert all(re.search(rf"^{name}$", pages["experiments/index.md"], re.MULTILINE) for name in experiments())
+    assert set(re.findall(r"^## (\w+)$", made.measures()["measures.md"], re.MULTILINE)) == set(metrics())
+
+
+def test_every_row_of_the_table_of_published_figures_is_on_a_page():
+    rows = sum(map(len, made.findings().values()))
+    assert rows == len((ROOT / "experiments" / "figures" / "reproductions.md").read_text().splitlines()) - 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_files_lead_somewhere(page: Path):
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)#\s]+)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        made_later = "made/" in link or "made" in page.parts  # when the site is built, which checks them
+        assert link.startswith("http") or made_later or (page.parent / link).exists(), link
+    for name in re.findall(r"\{(?:literal)?include\} (\S+)", text):
+        assert (page.parent / name).exists(), name
+    for name in re.findall(r"`((?:simulator|generators|experiments|tests|docs)/[\w/.]+)`", text):
+        assert (ROOT / name).exists() or name.startswith("docs/_build"), name
+    for name in re.findall(r"genloss run (docs/\S+\.py)", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_readme_is_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
