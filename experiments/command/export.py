@@ -5,8 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.command import shared
+from experiments.command.command import Command
 from experiments.command.loading import stored_model
-from experiments.command.numbers import near
+from experiments.command.numbers import near, place, whole
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    shared.run_folder(sub)
+    shared.trust(sub)
+    shared.which_model(sub)
+    sub.add_argument("--to", type=place, metavar="DIR", help="the folder to write")
+    sub.add_argument("--label", type=whole(), metavar="L", help="of a U-Net with classes: the one that is written")
 
 
 def export(options: argparse.Namespace) -> int:
@@ -27,3 +37,6 @@ def export(options: argparse.Namespace) -> int:
         hub.save(folder, model.network, params["net"], model.shape, told, model.noise.config(), options.label)  # pyright: ignore
     print(near(Path(options.to)))
     return 0
+
+
+command = Command("write a generation of a diffusion model as a pipeline of diffusers", arguments, export)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 from pathlib import Path
 
+from experiments.command.command import Command
 from experiments.command.loading import files
 
 
@@ -68,3 +70,15 @@ def print_metrics() -> int:
         table.add_section()
     Console(markup=False).print(table)
     return 0
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("what", nargs="?", choices=["experiments", "metrics"], default="experiments")
+
+
+command = Command(
+    "the experiments there are, or the metrics that probes give",
+    arguments,
+    lambda options: print_metrics() if options.what == "metrics" else print_experiments(),
+    light=True,
+)

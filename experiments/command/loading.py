@@ -46,7 +46,8 @@ class Experiment:
         return getattr(self.subject, "chain", self.subject)
 
     @classmethod
-    def load(cls, options: argparse.Namespace, rest: list[str], usage: str | None) -> Experiment:
+    def load(cls, options: argparse.Namespace, own_sweep: bool = True) -> Experiment:
+        """What the command line names, with the fields that it changes; its own sweep, unless one of these is swept."""
         import jax
 
         from simulator import Chain, GenlossError, Sweep
@@ -57,9 +58,10 @@ class Experiment:
         chain, sweep = getattr(module, "chain", None), getattr(module, "sweep", None)
         if not isinstance(chain, Chain):
             raise GenlossError(f"{options.experiment} defines no `chain`; give it one: chain = Chain(...).")
-        changed, given = overridden(chain, rest, f"genloss {options.command} {options.experiment}", usage)
+        prog = f"genloss {options.command} {options.experiment}"
+        changed, given = overridden(chain, options.fields, prog, options.usage)
         subject: Any = changed
-        if isinstance(sweep, Sweep) and options.command != "sweep" and not given & set(sweep.paths):
+        if isinstance(sweep, Sweep) and own_sweep and not given & set(sweep.paths):
             subject = Sweep(changed, sweep.path, sweep.values)
         generations = options.generations if options.generations is not None else getattr(module, "generations", 10)
         replicates = options.replicates if options.replicates is not None else getattr(module, "replicates", None)

@@ -90,7 +90,7 @@ def test_dry_run_starts_nothing(capsys: pytest.CaptureFixture[str]):
     said = capsys.readouterr().out
     for word in ("chains", "pool", "parameters", "memory", "disk", "time"):
         assert word in said
-    assert main(["plan", GAUSSIAN, "--replicates", "2", "--mesh", "1x1"]) == 0
+    assert main(["run", GAUSSIAN, "--dry-run", "--replicates", "2", "--mesh", "1x1"]) == 0
     assert "2, shared by 1 x 1 devices" in capsys.readouterr().out
     assert main(["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5", "--replicates", "2", "--dry-run"]) == 0
     assert ["chains", "4"] in [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -104,7 +104,7 @@ def test_a_share_of_a_gpu_is_asked_for_before_jax_looks_for_devices(command: lis
     """Neither name of the variable may be set beside the other: jax refuses both."""
     code = (
         "import sys, os; import experiments.cli as cli; assert 'jax' not in sys.modules\n"
-        f"cli._join = lambda text: sys.exit(f\"{{'XLA_PYTHON_CLIENT_MEM_FRACTION' in os.environ}} \" +"
+        f"cli.devices.join = lambda text: sys.exit(f\"{{'XLA_PYTHON_CLIENT_MEM_FRACTION' in os.environ}} \" +"
         " str(__import__('jaxlib.xla_client').xla_client.generate_pjrt_gpu_plugin_options()['memory_fraction']))\n"
         f"cli.main({[*command, '--memory', '0.4']!r})"
     )
@@ -200,9 +200,9 @@ BAD: dict[str, tuple[list[str], str]] = {
     "sweep twice": (["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5,1.0"], "a value twice in '1,0.5,1.0'"),
     "sweep of text": (["sweep", GAUSSIAN, "--over", "start=1,2"], "holds 'scratch', and what is swept is a number"),
     "a seed of another's stream": (["run", GAUSSIAN, "--seed", "4294967296"], "must be at most 4,294,967,295"),
-    "a seed below 0": (["plan", GAUSSIAN, "--seed", "-1"], "--seed is -1 and must be at least 0."),
+    "a seed below 0": (["run", GAUSSIAN, "--seed", "-1"], "--seed is -1 and must be at least 0."),
     "a digit that is none": (["run", GAUSSIAN, "--generations", "²"], "from 1 to 2,147,483,647; it was given '²'"),
-    "a mesh of such": (["plan", GAUSSIAN, "--mesh", "²x1"], "two numbers of devices, such as 8x1"),
+    "a mesh of such": (["run", GAUSSIAN, "--dry-run", "--mesh", "²x1"], "two numbers of devices, such as 8x1"),
     "generations without end": (["run", GAUSSIAN, "--generations", "1" + "0" * 20], "must be at most 2,147,483,647"),
     "generations beyond memory": (["run", SWEEP, "--generations", "100000000"], "GB; give fewer generations"),
     "rows beyond memory": (["run", GAUSSIAN, "--rows", "2000000000"], "rows, and it holds at most 2,147,483,647"),
@@ -218,12 +218,13 @@ BAD: dict[str, tuple[list[str], str]] = {
         "--ratio takes a share such as 0.4",
     ),
     "no command of ours": (["ruin"], "invalid choice: 'ruin'"),
+    "the cost, as it was asked for": (["plan", GAUSSIAN], "is said by `genloss run NAME --dry-run`"),
     "nothing to show": (["show"], "required: RUN"),
     "sweep of words": (["sweep", GAUSSIAN, "--over", "generator.bias=low,high"], "numbers separated by commas"),
     "fork to nowhere": (["fork", "none", "--at", "1"], "holds no run"),
     "fork by too few": (["fork", "none", "--at", "1", "--processes", "here,2"], "takes HOST:PORT,N,I"),
-    "plan of half a mesh": (["plan", GAUSSIAN, "--mesh", "8"], "two numbers of devices, such as 8x1"),
-    "plan on more devices than there are": (["run", GAUSSIAN, "--dry-run", "--mesh", "64x2"], "needs 128 devices"),
+    "half a mesh": (["run", GAUSSIAN, "--dry-run", "--mesh", "8"], "two numbers of devices, such as 8x1"),
+    "more devices than there are": (["run", GAUSSIAN, "--dry-run", "--mesh", "64x2"], "needs 128 devices"),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import assert_mean
 
-from experiments.command import reproductions
+from experiments.command import reproduce
 from experiments.command.loading import files
 from experiments.command.reproductions import Claim, Finding, Published, Reproduction, largest_z
 from experiments.contamination import findings
@@ -64,7 +64,7 @@ def test_a_line_says_whose_number_is_whose_and_what_differs():
         figure=None,  # pyright: ignore[reportArgumentType]
         note="one generator for all",
     )
-    assert reproductions.lines("name", found) == [
+    assert reproduce.lines("name", found) == [
         ("name", "a", "1.00 (Fig. 2, ± 3 %)", "1", "1", ""),
         ("", "b", "", "yes", "no", "does not hold"),
         ("", "one generator for all", "", "", "", ""),

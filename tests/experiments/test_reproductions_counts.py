@@ -1,6 +1,5 @@
 """Reproductions of chains that count and of the one-dimensional Gaussian: their parts against laws, and scaled down."""
 
-import importlib
 from typing import Any
 
 import jax
@@ -10,7 +9,8 @@ import scipy.special
 import scipy.stats
 from conftest import assert_mean
 
-from experiments.command.reproductions import names
+from experiments.command.loading import load_module
+from experiments.command.reproduce import names
 from experiments.published import dohmatob_tails, kazdan_discrete, shumailov_gaussian, suresh_poisson
 from generators.bernoulli import Bernoulli
 from generators.categorical import Categorical
@@ -21,7 +21,7 @@ NAMES = ("dohmatob_tails", "kazdan_discrete", "shumailov_gaussian", "suresh_pois
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cell_can_be_run_and_swept(name: str):
-    module: Any = importlib.import_module(f"experiments.{name}")
+    module: Any = load_module(name)
     assert name in names()
     module.sweep.check()
     _, record = jax.eval_shape(lambda key: module.chain.step(key, module.chain.init(key, 5)), jax.random.key(0))
@@ -38,7 +38,7 @@ def test_the_cell_can_be_run_and_swept(name: str):
     ],
 )
 def test_a_smaller_reproduction_holds(name: str, constants: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    module: Any = importlib.import_module(f"experiments.{name}")
+    module: Any = load_module(name)
     for constant, value in constants.items():
         monkeypatch.setattr(module, constant, value)
     found = module.reproduce()

@@ -9,7 +9,7 @@ import pytest
 from conftest import SHARED
 
 from experiments.cli import main
-from experiments.command import reproductions
+from experiments.command import reproduce
 from simulator import GenlossError, RunFailed, Store
 from simulator.running import disk
 
@@ -155,7 +155,7 @@ def test_a_full_disk_is_no_bad_input_and_leaves_what_was_there(small: Path):
 def test_a_reproduction_finds_out_that_the_disk_is_full_before_any_work(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(reproductions, "reproduce", lambda name: pytest.fail(f"{name} was run"))
+    monkeypatch.setattr(reproduce, "reproduce", lambda name: pytest.fail(f"{name} was run"))
     assert main(["reproduce", "suresh_poisson", "--out", str(small / "out"), "--cache", "off"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "the disk is full" in said and tree(small) == {}

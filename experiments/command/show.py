@@ -1,11 +1,11 @@
-"""`genloss show` and `genloss report`: what a run's folder holds, as numbers and as figures."""
+"""`genloss show`: what a run's folder holds, as numbers."""
 
 from __future__ import annotations
 
 import argparse
 
-from experiments.command.loading import trusted
-from experiments.command.numbers import near
+from experiments.command import shared
+from experiments.command.command import Command
 
 
 def show(options: argparse.Namespace) -> int:
@@ -22,12 +22,4 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
-def report(options: argparse.Namespace) -> int:
-    from simulator import Store, theory
-    from simulator.report import page
-
-    store = Store(options.run)
-    trust = trusted(store.about(), options.trust, options.code)
-    laws = theory.keep(store, store.chain(trust)) if trust else theory.kept(store)
-    print(near(page.write(store, laws)))
-    return 0
+command = Command("the figures of a run, as numbers", shared.run_folder, show)

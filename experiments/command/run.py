@@ -1,0 +1,78 @@
+"""`genloss run`: an experiment, driven to its end, shown while it goes on, and drawn."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from experiments.command import devices, shared
+from experiments.command.command import Command
+from experiments.command.listing import experiments
+from experiments.command.loading import Experiment
+from experiments.command.numbers import near
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    shared.running(sub)
+    shared.experiment(sub)
+
+
+def run(options: argparse.Namespace) -> int:
+    return go(Experiment.load(options), options)
+
+
+def go(experiment: Experiment, options: argparse.Namespace) -> int:
+    """Runs it, or, with --dry-run, says what that would cost."""
+    return _estimate(experiment, options) if options.dry_run else _go(experiment, options)
+
+
+def _go(experiment: Experiment, options: argparse.Namespace) -> int:
+    from experiments.command.live import Display
+    from simulator import run, theory
+    from simulator.numerics.processes import leads
+    from simulator.report import page
+
+    store, mesh = experiment.store, devices.mesh(options)
+
+    def drive(report: Any = None) -> None:
+        run(
+            experiment.subject,
+            experiment.key,
+            experiment.generations,
+            store,
+            replicates=experiment.replicates,
+            every=experiment.every,
+            save_seconds=options.save_seconds,
+            report=report,
+            mesh=mesh,
+        )
+
+    if mesh is not None and not leads():  # of several processes the first shows and draws
+        drive()
+        return 0
+    with Display(experiment, store) as display:
+        drive(display.report)
+    laws = theory.keep(store, experiment.subject)
+    display.table(store.records(), store.ceiling(), laws)
+    where = store.path / "report" / "index.html"
+    if display.worked or not where.exists():
+        where = page.write(store, laws)
+    print(f"figures: {near(where.parent / 'decay.png')}\npage:    {near(where)}")
+    if "genloss reproduce" in experiments().get(experiment.name, ""):
+        print(f"the published figure: genloss reproduce {experiment.name}")
+    return 0
+
+
+def _estimate(experiment: Experiment, options: argparse.Namespace) -> int:
+    from simulator.numerics.processes import leads
+    from simulator.running.estimate import estimate
+
+    e = experiment
+    cost = estimate(e.subject, e.key, e.generations, e.replicates, e.every, devices.mesh(options))
+    if leads():
+        for name, value in {**cost, "folder": near(e.store.path)}.items():
+            print(f"{name:<28}{value}")
+    return 0
+
+
+command = Command("run an experiment, or go on with it", arguments, run, takes_fields=True)
