@@ -46,7 +46,8 @@ def contaminate(options: argparse.Namespace) -> int:
     from experiments.imagesets.masks import Contamination, parse_ratio
 
     asked: dict[str, Any] = {field.name: getattr(options, field.name) for field in dataclasses.fields(Contamination)}
-    return contaminate(Contamination(**asked | {"ratio": parse_ratio(options.ratio)}))
+    asked["ratio"] = parse_ratio(options.ratio)
+    return contaminate(Contamination(**asked))
 
 
 command = Command("replace a share of a real image set by synthetic images, for any trainer", arguments, contaminate)
