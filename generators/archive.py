@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from generators.given import labels
 from simulator.numerics.chance import uniform
 from simulator.pool import Pool, Rows, take
 from simulator.sources.split import Split
@@ -35,6 +36,8 @@ class Archive:
     """
 
     dataset: Stored
+
+    completes: ClassVar[bool] = True
 
     def shaped(self, rows: Rows) -> Archive:
         """Itself, if it can stand in for rows like these."""
@@ -68,20 +71,28 @@ class Archive:
     def fit(self, key: Key, params: Array, pool: Pool) -> tuple[Array, dict[str, Array]]:
         return jnp.zeros(params.shape).at[pool.rows["label"]].add(pool.weight), {}
 
-    def sample(self, key: Key, params: Array, n: int) -> Rows:
-        """Leaves [n, ...], in random order."""
+    def sample(self, key: Key, params: Array, n: int, given: Rows | None = None) -> Rows:
+        """Leaves [n, ...], in random order, or of the labels that are given, in theirs."""
         for_labels, for_rows, for_order = jax.random.split(key, 3)
-        edges = jnp.cumsum(params) * (n / params.sum())  # [classes]: whole numbers stay whole
-        turn = jnp.arange(n, dtype=jnp.float32)
-        aim = jnp.minimum(turn + uniform(for_labels, ()), jnp.nextafter(turn + 1, turn))  # [n]: evenly spaced
-        label = jnp.minimum(jnp.searchsorted(edges, aim, side="right"), len(params) - 1)  # [n], rising
+        told = None if given is None else labels(given, n, self._name)  # [n]
+        if told is None:
+            edges = jnp.cumsum(params) * (n / params.sum())  # [classes]: whole numbers stay whole
+            turn = jnp.arange(n, dtype=jnp.float32)
+            aim = jnp.minimum(turn + uniform(for_labels, ()), jnp.nextafter(turn + 1, turn))  # [n]: evenly spaced
+            label = jnp.minimum(jnp.searchsorted(edges, aim, side="right"), len(params) - 1)  # [n], rising
+        else:
+            label = jnp.sort(told)
         place = jnp.arange(n) - jnp.searchsorted(label, label)  # [n]: among those of its label
         sizes, stored = jnp.asarray(self._sizes), self.dataset.split.train
         chance = uniform(for_rows, stored["label"].shape)  # [size]
         by_label = jnp.lexsort((chance, jnp.asarray(stored["label"])))  # [size]: shuffled within each label
         first = jnp.cumsum(sizes) - sizes  # [classes]
         index = by_label[first[label] + place % sizes[label]]  # [n]
-        return take(jax.tree.map(jnp.asarray, stored), jax.random.permutation(for_order, index))
+        if told is None:
+            said = jax.random.permutation(for_order, index)  # [n]
+        else:
+            said = jnp.zeros_like(index).at[jnp.argsort(told)].set(index)  # [n]
+        return take(jax.tree.map(jnp.asarray, stored), said)
 
     @property
     def _sizes(self) -> np.ndarray:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from generators.given import labels
 from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise, Steps, step, target
 from generators.train import Trained
@@ -129,29 +130,39 @@ class Diffusion(Trained):
         told = self._merged(params["net"])(a * x0 + s * eps, t, label)  # [n, *shape]
         return jnp.square(told - target(self.noise.prediction_type, x0, eps, a, s))
 
-    def sample(self, key: Key, params: Params, n: int) -> Rows:
-        """Rows as the source serves them, `sample_batch` at a time.
+    @property
+    def completes(self) -> bool:
+        """Labels can be given, where rows have some."""
+        return self.classes is not None
+
+    def sample(self, key: Key, params: Params, n: int, given: Rows | None = None) -> Rows:
+        """Rows as the source serves them, `sample_batch` at a time; their labels those of `given`, or drawn by share.
 
         Row i draws from a key of its own, so that it is the same in a batch of any size, as far as the matmuls of the
         network are: a processor may add up a row's products in another order where more rows stand beside it.
         """
-        parts = jax.lax.map(lambda i: self.portion(key, params, n, i), jnp.arange(self.portions(n)))
+        parts = jax.lax.map(lambda i: self.portion(key, params, n, i, given), jnp.arange(self.portions(n)))
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], parts)  # leaves [n, ...]
 
     def portions(self, n: int) -> int:
         """Batches that a sample of n rows is made in."""
         return -(-n // min(self.sample_batch, n))
 
-    def portion(self, key: Key, params: Params, n: int, i: Array) -> Rows:
-        """Batch i of `sample(key, params, n)`; of the last, rows beyond n are to be thrown away."""
+    def portion(self, key: Key, params: Params, n: int, i: Array, given: Rows | None = None) -> Rows:
+        """Batch i of `sample(key, params, n, given)`; of the last, rows beyond n are to be thrown away."""
         for_label, for_rows = fold_in(key, 0), fold_in(key, 1)
         batch = min(self.sample_batch, n)
         index = i * batch + jnp.arange(batch)  # [batch]
         keys = jax.vmap(lambda i: fold_in(for_rows, i))(index)  # [batch]
         net = self._merged(params["net"])
         if self.classes is None:
+            if given is not None:
+                raise GenlossError("These rows have no label, and nothing else can be given to a Diffusion.")
             return self._written(self._denoised(keys, net, None))
-        label = draw(for_label, params["labels"], (n,))[jnp.minimum(index, n - 1)]  # [batch]
+        all_labels = (
+            draw(for_label, params["labels"], (n,)) if given is None else labels(given, n, "A Diffusion")
+        )  # [n]
+        label = all_labels[jnp.minimum(index, n - 1)]  # [batch]
         values = self._written(self._denoised(keys, net, label if self.conditional else None))
         return {"image" if self._images else "x": values, "label": label}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ class Ngram:
     smoothing: NonNegative | Array = 0.0  # β >= 0: Laplace's pseudo-count of every token after every context
     length: Count | None = None  # tokens of a window, at least `order`; None takes it from the source
 
+    completes: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check(self)
         if self.vocabulary**self.order > _LARGEST:
@@ -70,8 +72,12 @@ class Ngram:
         following = jnp.where(seen > 0, counts / jnp.where(seen > 0, seen, 1.0), overall / overall.sum())
         return NgramParams(start / start.sum(), following), {}
 
-    def sample(self, key: Key, params: NgramParams, n: int) -> Array:
-        """[n, length] int32; what has probability 0 is never drawn."""
+    def sample(self, key: Key, params: NgramParams, n: int, given: Array | None = None) -> Array:
+        """[n, length] int32; what has probability 0 is never drawn.
+
+        With `given`, the first tokens of each, [n, 1..length], the rest follows these, as it does in all windows that
+        begin so.  Where none begins so, what is missing of the first context is drawn from all.
+        """
         if self.length is None:
             raise GenlossError("This Ngram has no length; give `length`, or let a chain take it from its source.")
         high, low = tree(params.next)  # [contexts, nodes] each
@@ -82,10 +88,38 @@ class Ngram:
             return self._shifted(context, token), token
 
         for_start, for_rest = jax.random.split(key)
-        first = draw(for_start, params.start, (n,))  # [n]
-        keys = jax.random.split(for_rest, self.length - self.order + 1)  # [drawn]
+        first = (
+            draw(for_start, params.start, (n,)) if given is None else self._begun(for_start, params, n, given)
+        )  # [n]
+        known = (
+            self._tokens(first)
+            if given is None
+            else jnp.concatenate([given, self._tokens(first)[:, given.shape[1] :]], axis=1)
+        )  # [n, max(order - 1, k)]
+        keys = jax.random.split(for_rest, self.length - known.shape[1])  # [drawn]
         rest = jax.lax.scan(following, first, keys)[1]  # [drawn, n]
-        return jnp.concatenate([self._tokens(first), rest.T], axis=1)
+        return jnp.concatenate([known, rest.T], axis=1)
+
+    def _begun(self, key: Key, params: NgramParams, n: int, given: Array) -> Array:
+        """The context [n] that the next token depends on: the last tokens given, [n, k], or those and some drawn."""
+        width = self.order - 1
+        if given.ndim != 2 or len(given) != n or not 1 <= given.shape[1] <= (self.length or 0):
+            raise GenlossError(
+                f"Ngram can be given the first tokens of {n} windows, [{n}, 1..{self.length}]; it was given "
+                f"{list(given.shape)}."
+            )
+        own = given[:, max(0, given.shape[1] - width) :]  # [n, <= width]
+        prefix = jnp.zeros(n, jnp.int32)
+        for i in range(own.shape[1]):
+            prefix = prefix * self.vocabulary + own[:, i]
+        ends = self.vocabulary ** (width - own.shape[1])  # contexts that begin with the same tokens
+        if ends == 1:
+            return prefix
+        start = params.start.reshape(-1, ends)  # [prefixes, ends]
+        start = jnp.where(start.sum(1, keepdims=True) > 0, start, start.sum(0))
+        high, low = tree(start)  # [prefixes, nodes] each
+        node = lambda i: (high[prefix, i], low[prefix, i])  # noqa: E731
+        return prefix * ends + locate(node, ends, times(fraction(key, (n,)), node(0)))
 
     def log_prob(self, params: NgramParams, rows: Array) -> Array:
         """[n], in nats per window; -inf for a window with an n-gram that was lost."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from generators.given import labels
 from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, Generator, GenlossError, Key, Params
@@ -34,6 +35,8 @@ class PerClass:
 
     generator: Generator
     classes: Count  # number of labels
+
+    completes: ClassVar[bool] = True
 
     __post_init__ = check
 
@@ -63,10 +66,16 @@ class PerClass:
         models, info = jax.vmap(one)(jax.random.split(key, self.classes), params.models, weight)
         return PerClassParams(mass / mass.sum(), models), info
 
-    def sample(self, key: Key, params: PerClassParams, n: int) -> Rows:
-        """{"x": leaves [n, ...], "label": [n]}; every class writes n rows and the label picks, so shapes are fixed."""
+    def sample(self, key: Key, params: PerClassParams, n: int, given: Rows | None = None) -> Rows:
+        """{"x": leaves [n, ...], "label": [n]}; every class writes n rows and the label picks, so shapes are fixed.
+
+        The label is that of `given`, or drawn by share.
+        """
         first, second = jax.random.split(key)
-        label = jax.random.categorical(first, jnp.log(params.share), shape=(n,)).astype(jnp.int32)  # [n]
+        if given is None:
+            label = jax.random.categorical(first, jnp.log(params.share), shape=(n,)).astype(jnp.int32)  # [n]
+        else:
+            label = labels(given, n, "PerClass")
         keys = jax.random.split(second, self.classes)
         rows = jax.vmap(lambda k, p: self.generator.sample(k, p, n))(keys, params.models)  # leaves [classes, n, ...]
         return {"x": jax.tree.map(lambda a: a[label, jnp.arange(n)], rows), "label": label}

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulator.checks.fields import Count, check
-from simulator.pool import Pool, Rows
+from simulator.pool import Pool, Rows, take
+from simulator.sources.given import completes, said
 from simulator.types import Array, Generator, Key, Params
 
 
@@ -65,16 +66,24 @@ class Society:
 
         return owned(start + weight) - owned(start)
 
-    def sample(self, key: Key, params: Params, n: int) -> Rows:
+    @property
+    def completes(self) -> bool:
+        return completes(self.generator)
+
+    def sample(self, key: Key, params: Params, n: int, given: Rows | None = None) -> Rows:
         """Leaves [n, ...]: each member's rows in turn, as many of each; the first write one more where n has a rest.
 
-        Dealt out again in the order of slots, they give each member as many rows of every writer.
+        Dealt out again in the order of slots, they give each member as many rows of every writer.  With `given`, a
+        member completes those rows of it that are in its places.
         """
         writer = np.sort(np.arange(n) % self.members)  # [n]
         place = np.arange(n) - np.searchsorted(writer, writer)  # [n]: row within its writer's
         most = -(-n // self.members)
         keys = jax.random.split(key, self.members)
-        rows = jax.vmap(lambda k, p: self.generator.sample(k, p, most))(keys, params)  # leaves [members, most, ...]
+        slot = np.zeros((self.members, most), int)
+        slot[writer, place] = np.arange(n)  # [members, most]: where a member's row goes
+        parts = None if given is None else take(given, jnp.asarray(slot))  # leaves [members, most, ...]
+        rows = jax.vmap(lambda k, p, part: said(self.generator, k, p, most, part))(keys, params, parts)
         return jax.tree.map(lambda a: a[writer, place], rows)
 
     def log_prob(self, params: Params, rows: Rows) -> Array:

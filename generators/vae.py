@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from generators.given import labels
 from generators.nets.mlp import MLP
 from generators.train import Trained
 from simulator.checks.fields import Count, NonNegative
@@ -33,6 +34,8 @@ class VAE(Trained):
     hidden: tuple[Count, ...] = (128,)  # widths of encoder and, reversed, decoder
     beta: NonNegative = 1.0  # weight of the KL term
     temperature: NonNegative = 1.0  # standard deviation of z when sampling
+
+    completes: ClassVar[bool] = True
 
     def shaped(self, rows: Rows) -> VAE:
         """The same VAE for rows like these."""
@@ -66,10 +69,13 @@ class VAE(Trained):
         divergence = 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var).sum(-1)  # [n]
         return cross_entropy + self.beta * divergence
 
-    def sample(self, key: Key, params: Any, n: int) -> Rows:
-        """Decoded pixel means, rounded to uint8, with their labels."""
+    def sample(self, key: Key, params: Any, n: int, given: Rows | None = None) -> Rows:
+        """Decoded pixel means, rounded to uint8, with their labels: those of `given`, or drawn by their shares."""
         for_label, for_z = jax.random.split(key)
-        label = jax.random.categorical(for_label, jnp.log(params["labels"]), shape=(n,)).astype(jnp.int32)  # [n]
+        if given is None:
+            label = jax.random.categorical(for_label, jnp.log(params["labels"]), shape=(n,)).astype(jnp.int32)  # [n]
+        else:
+            label = labels(given, n, "A VAE")
         z = self.temperature * jax.random.normal(for_z, (n, self.latent))  # [n, latent]
         y = jax.nn.one_hot(label, self._classes)  # [n, classes]
         pixels = jax.nn.sigmoid(self._merged(params)["decoder"](jnp.concatenate([z, y], -1)))  # [n, pixels]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from simulator.pool import Pool, Rows
 from simulator.recipe.watermark import Watermark, pictured
+from simulator.sources.given import completes, said
 from simulator.types import Array, Generator, Key, Params
 
 
@@ -29,8 +30,12 @@ class Watermarked:
     def fit(self, key: Key, params: Params, pool: Pool) -> tuple[Params, dict[str, Array]]:
         return self.generator.fit(key, params, pool)
 
-    def sample(self, key: Key, params: Params, n: int) -> Rows:
+    @property
+    def completes(self) -> bool:
+        return completes(self.generator)
+
+    def sample(self, key: Key, params: Params, n: int, given: Rows | None = None) -> Rows:
         """The inner generator's rows, leaves [n, ...], their images marked."""
-        rows = self.generator.sample(key, params, n)
+        rows = said(self.generator, key, params, n, given)
         image = self.watermark.embed(pictured(rows))
         return {**rows, "image": image} if isinstance(rows, dict) else image
