@@ -1,4 +1,7 @@
-"""`python -m experiments.bench [JOB ...]`: a job is a file beside this one, or a part of it, as `exact.golden` is."""
+"""`python -m experiments.bench [JOB ...]`: a job is a file beside this one, or a part of it, as `exact.golden` is.
+
+`accelerator [--out DIR] [--seconds S]` is all that a device should show, in one program.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 import jax
 
 from experiments.bench import (
+    accelerator,
     classifiers,
     contamination,
     core,
@@ -24,6 +28,8 @@ USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is as
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["accelerator"]:
+        return accelerator.main(sys.argv[2:])
     jobs = {}
     for file in FILES:
         name = file.__name__.rpartition(".")[2]

@@ -1,7 +1,11 @@
-"""The same train step in PyTorch: the models of diffusers, the MLP in plain torch.  Extra `torch`."""
+"""The same train step in PyTorch: the models of diffusers, or `twins` without it, the MLP in plain torch.
+
+Needs the extra `torch`.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 from collections.abc import Callable
@@ -12,6 +16,7 @@ import jax
 import numpy as np
 import torch
 
+from experiments.bench.twins import twin
 from generators.diffusion import Diffusion
 from generators.hub import diffusers as hub
 from generators.nets.denoiser import Denoiser
@@ -19,8 +24,11 @@ from generators.nets.denoiser import Denoiser
 DEVICE = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
 
 
-def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
-    """One step of the same work: rows drawn and noised, Adam after clipping, a moving average of the weights."""
+def training(model: Diffusion, params: Any, rows: Any, compiled: bool = False) -> Callable[..., None]:
+    """A function that does so many steps (one, if none is said) of the same work, and returns when they are done.
+
+    Rows are drawn and noised; Adam after clipping, a moving average of the weights.
+    """
     network = module(model, params).to(DEVICE).eval()  # diffusers drops labels by itself in training mode
     classes = model.classes
     assert classes is not None
@@ -31,6 +39,7 @@ def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
     labels = torch.from_numpy(np.asarray(rows["label"]).astype(np.int64)).to(DEVICE)
     kept = model.noise.alphas_cumprod  # pyright: ignore[reportAttributeAccessIssue]
     signal, noise = (torch.tensor(np.sqrt(k), dtype=torch.float32, device=DEVICE) for k in (kept, 1 - kept))
+    told_by: Any = torch.compile(network) if compiled else network
     half = torch.autocast(DEVICE, torch.bfloat16, enabled=model.dtype == "bfloat16")
 
     def step() -> None:
@@ -42,7 +51,7 @@ def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
         dropped = torch.rand(model.batch, device=DEVICE) < model.drop
         label = labels[i].masked_fill(dropped, classes)
         with half:
-            told = network(x, t, class_labels=label)
+            told = told_by(x, t, class_labels=label)
         loss = torch.nn.functional.mse_loss((told if torch.is_tensor(told) else told.sample).float(), eps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -51,7 +60,13 @@ def training(model: Diffusion, params: Any, rows: Any) -> Callable[[], None]:
         with torch.no_grad():
             torch._foreach_lerp_(average, weights, 1 - model.average)  # pyright: ignore[reportPrivateImportUsage]
 
-    return step
+    def steps(number: int = 1) -> None:
+        for _ in range(number):
+            step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return steps
 
 
 def module(model: Diffusion, params: Any) -> torch.nn.Module:
@@ -60,6 +75,10 @@ def module(model: Diffusion, params: Any) -> torch.nn.Module:
     net = model._net(jax.random.key(0))
     if isinstance(net, Denoiser):
         found: Any = MLP(net)
+    elif importlib.util.find_spec("diffusers") is None:
+        found = twin(model.network, model.shape, model.classes)  # pyright: ignore[reportArgumentType]
+        weights = hub.state_dict(params["net"])
+        found.load_state_dict({name: torch.from_numpy(leaf.copy()) for name, leaf in weights.items()})
     else:
         import diffusers
 

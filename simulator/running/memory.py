@@ -41,3 +41,11 @@ def _memory() -> int:
     """Bytes of one device."""
     stats: dict[str, Any] = jax.local_devices()[0].memory_stats() or {}
     return int(stats.get("bytes_limit", 0)) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def taken(program: Any) -> int:
+    """Bytes that a compiled program takes while it runs: arguments, results that are not their places, and between."""
+    said = program.memory_analysis()
+    return int(
+        said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes + said.temp_size_in_bytes
+    )
