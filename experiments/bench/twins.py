@@ -7,6 +7,7 @@ Attention is PyTorch's own, which takes the fastest kernel there is.
 
 # What a module of torch holds is found as it is asked for, which the type checker does not see.
 # pyright: reportCallIssue=false, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
