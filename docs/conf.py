@@ -7,13 +7,14 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "Generation Loss"
 author = "the authors of Generation Loss"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "docstrings", "made", "executed"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "executed", "formulas", "made"]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build", "examples", "jupyter_execute"]  # the last is myst-nb's
 html_theme = "sphinx_book_theme"
 html_title = "Generation Loss"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True, "navbar_persistent": []}
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -22,7 +22,8 @@ def plain(lines: list[str]) -> list[str]:
             first, *others = (marked(cell.strip()) for cell in line.split(" | "))
             made += [f"   * - {first}", *(f"     - {cell}" for cell in others)]
         else:
-            inset = f"| {marked(line.strip())}" if kind == "line" else marked(line)
+            goes_on = before == "line" and not made[-1].endswith((";", ":", "."))
+            inset = f"{' ' if goes_on else '|'} {marked(line.strip())}" if kind == "line" else marked(line)
             made.append(line if kind in ("code", "example") else inset)
         before = kind
     return made
@@ -83,6 +84,16 @@ def processed(app: Any, what: str, name: str, thing: Any, options: Any, lines: l
         lines += fields(typing.cast(type, thing))
 
 
+def signed(app: Any, what: str, name: str, thing: Any, options: Any, said: str | None, gives: str | None) -> Any:
+    """For `autodoc-process-signature`: types of fields are in the table of fields already."""
+    if what != "class" or not dataclasses.is_dataclass(thing):
+        return None
+    signature = inspect.signature(typing.cast(type, thing))
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    text = str(signature.replace(parameters=bare, return_annotation=signature.empty))
+    return re.sub(r"<function (\w+)[^>]*>|<factory>", lambda found: found[1] or "...", text), None
+
+
 def skipped(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
     """For `autodoc-skip-member`: fields of named tuples are in the table of fields already."""
     return True if type(thing).__name__ == "_tuplegetter" else None
@@ -90,5 +101,6 @@ def skipped(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any
 
 def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", processed)
+    app.connect("autodoc-process-signature", signed)
     app.connect("autodoc-skip-member", skipped)
     return {"parallel_read_safe": True}

@@ -14,7 +14,6 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("simulator", "simulator.recipe", "simulator.probes", "simulator.theory", "generators", "generators.hub")
 ROOMS = ("simulator.sources", "simulator.running", "simulator.analysis", "simulator.report", "simulator.numerics")
-MODULES = ("simulator.pool", "generators.train", "generators.noise")
 
 
 def pages() -> dict[str, str]:
@@ -47,10 +46,10 @@ def measures() -> dict[str, str]:
 
 
 def commands() -> dict[str, str]:
-    head = printed("--help")
-    verbs = re.findall(r"^    ([a-z-]+)(?=\s|$)", head, re.MULTILINE)
-    text = f"# Every command\n\n```text\n{head}```\n"
-    for verb in verbs:
+    from experiments.cli import COMMANDS
+
+    text = f"# Every command\n\n```text\n{printed('--help')}```\n"
+    for verb in COMMANDS:
         text += f"\n## genloss {verb}\n\n```text\n{printed(verb, '--help')}```\n"
     return {"commands.md": text}
 
@@ -72,13 +71,13 @@ def experiments() -> dict[str, str]:
     from experiments.command.listing import experiments as known
     from experiments.command.loading import files
 
-    measured, made, names = findings(), {}, {}
+    measured, made, rooms = findings(), {}, {}
     for name, text in known().items():
         head, _, rest = text.partition("\n\n")
         question, _, paper = " ".join(head.split()).partition("?")
         file = files()[name].relative_to(ROOT)
-        names.setdefault(file.parent.name, []).append(name)
-        page = f"# {name}: {question}?\n\n*{paper.strip(' ().')}*\n\n{markdown(rest)}\n"
+        rooms.setdefault(file.parent.name, []).append([f"[{name}]({name}.md)", f"{question}?", paper.strip(" ().")])
+        page = f"# {name}\n\n**{question}?** {markdown(paper.strip())}\n\n{markdown(rest)}\n"
         if (ROOT / "experiments" / "figures" / f"{name}.png").exists():
             page += f"\n![What `genloss` drew for {name}](../../../experiments/figures/{name}.png)\n"
         if name in measured:
@@ -91,8 +90,9 @@ def experiments() -> dict[str, str]:
         "Results were measured before 2026-11-27, when the way random numbers are drawn changed, unless they carry a\n"
         "later date: repeated now they differ within their errors, and have not been measured again yet.\n"
     )
-    for room, members in names.items():
-        index += f"\n```{{toctree}}\n:caption: {room}\n:maxdepth: 1\n" + "\n".join(members) + "\n```\n"
+    for room, rows in rooms.items():
+        index += f"\n## {room.capitalize()}\n\n" + table(["experiment", "question", "paper"], rows, plain=False)
+    index += "\n```{toctree}\n:hidden:\n" + "\n".join(name for name in known()) + "\n```\n"
     return {**made, "experiments/index.md": index}
 
 
@@ -122,11 +122,15 @@ def public(package: str) -> list[str]:
 
 def modules() -> list[str]:
     """The modules whose public functions and classes are documented where they are defined."""
-    found = list(MODULES)
-    for room in ROOMS:
-        package = importlib.import_module(room)
-        found += [f"{room}.{m.name}" for m in pkgutil.iter_modules(package.__path__)]
-    return found
+    models = {name.lower() for name in public("generators")}
+    found = ["simulator.pool"]
+    found += [f"generators.{name}" for name in within("generators") if name.replace("_", "") not in models]
+    return found + [f"{room}.{name}" for room in ROOMS for name in within(room)]
+
+
+def within(package: str) -> list[str]:
+    """The modules of a package, without packages in it."""
+    return [m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__) if not m.ispkg]
 
 
 def interface() -> dict[str, str]:
@@ -157,16 +161,16 @@ def markdown(text: str) -> str:
     for line in text.splitlines():
         parts = re.split(r"(`+[^`]*`+)", line)
         code, inset = line.startswith("    "), line[:2].isspace()
-        if inset and not code and made and made[-1]:
+        if inset and not code and made and made[-1].endswith((";", ":", ".")):
             made[-1] += "\\"
         made.append(line if code else "".join(p if p[:1] == "`" else re.sub(r"([*_<$\[])", r"\\\1", p) for p in parts))
     return "\n".join(made)
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *([markdown(cell).replace("|", r"\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def table(head: list[str], rows: list[list[str]], plain: bool = True) -> str:
+    """A Markdown table; cells of plain text have their marks escaped."""
+    cells = [[markdown(cell).replace("|", r"\|") if plain else cell for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *cells]) + "\n"
 
 
 def write(app: Any, config: Any) -> None:
