@@ -12,7 +12,11 @@ from typing import Any
 
 # A pool of threads for each worker would be more threads than cores; and batched decompositions of matrices that run
 # side by side in one pool have been seen to wait for each other for ever (jax 0.10).
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+# Programs are compiled without optimisation, since most run for less time than that takes; what XLA_FLAGS says besides
+# comes later and holds.
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 " + os.environ.get(
+    "XLA_FLAGS", ""
+)
 
 import jax
 import numpy as np
@@ -24,10 +28,11 @@ from simulator import Chain, Truth
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / "tests" / "shared"  # files of chains that tests run as a user would
 
-# Compiled programs are shared between the tests of one worker and the processes they start, and by the next run.
-CACHE = ROOT / ".pytest_cache" / "xla" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+# Compiled programs are shared between workers, the processes that tests start, and the next run.
+CACHE = ROOT / ".pytest_cache" / "xla"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+os.environ["GENLOSS_CACHE"] = str(CACHE)  # commands use the same
 
 
 def assert_mean(samples: Any, expected: Any, sigmas: float = 5.0) -> None:
@@ -137,7 +142,19 @@ def pytest_runtest_teardown() -> None:
         jax.clear_caches()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    marked: dict[str, set[str]] = {}
+    for item in items:
+        mark = item.get_closest_marker("quick")
+        if mark:
+            case = item.nodeid.removeprefix(item.nodeid.split("[")[0])[1:-1]
+            marked.setdefault(item.nodeid.split("[")[0], set(mark.args)).discard(case)
+            if case not in mark.args:
+                item.add_marker(pytest.mark.slow)
+    unknown = {name: left for name, left in marked.items() if left}
+    if unknown and not any("::" in given for given in config.args):
+        raise pytest.UsageError(f"marked quick, but no case of the test: {unknown}")
     out = [item for item in items if any(item.get_closest_marker(mark) for mark in MISSING)]
     if out:
         config.hook.pytest_deselected(items=out)

@@ -358,6 +358,7 @@ def test_equals_signs_and_swept_fields(capsys: pytest.CaptureFixture[str]):
     assert "sweeps recipe.index, and so does its fork" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sweeps_and_the_plain_run_have_folders_of_their_own():
     for command in (["run"], ["sweep", "--over", "generator.bias=1,0.5"], ["sweep", "--over", "generator.bias=1,0.4"]):
         assert main([command[0], GAUSSIAN, *command[1:], "--generations", "1", "--replicates", "1"]) == 0

@@ -28,6 +28,7 @@ def test_the_cell_can_be_run_and_swept(name: str):
     assert set(module.chain.probes) < set(record)
 
 
+@pytest.mark.quick("shumailov_gaussian-constants2", "suresh_poisson-constants3")
 @pytest.mark.parametrize(
     ("name", "constants"),
     [
@@ -99,6 +100,7 @@ def test_the_rule_of_fixation_is_within_five_percent():
 # Tails.
 
 
+@pytest.mark.quick("60-900")
 @pytest.mark.parametrize(("rows", "size"), [(60, 900), (250, 2000)])
 def test_missing_mass_is_its_sum(rows: int, size: int):
     exponents = (1.7, 2.2)

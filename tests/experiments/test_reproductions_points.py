@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from conftest import assert_mean
 from scipy.spatial.distance import cdist
 
@@ -77,6 +78,7 @@ def test_golden_weights_are_thirty_and_hold_those_of_the_table():
     assert len(he_golden.WEIGHTS) == 30 and set(he_golden.SHOWN) <= set(he_golden.WEIGHTS)
 
 
+@pytest.mark.slow
 def test_drift_at_each_share():
     found = khelifa_drift.drifts(128, 5)
     for values, share in zip(found, khelifa_drift.sweep.values.values(), strict=True):

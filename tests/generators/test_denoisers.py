@@ -51,6 +51,7 @@ def rows(n: int = 4) -> tuple[jax.Array, jax.Array, jax.Array]:
     return jax.random.normal(jax.random.key(1), (n, *SHAPE)), jnp.linspace(0, 999, n), jnp.arange(n) % (CLASSES + 1)
 
 
+@pytest.mark.quick("dit")
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_a_denoiser_hears_time_and_label_row_by_row(network: Any):
     graph, params = split(network)
@@ -89,6 +90,7 @@ def test_gradients_side_by_side_are_those_alone(network: Any):
             assert np.allclose(a[i], b, rtol=1e-3, atol=1e-4 * np.abs(b).max() + 1e-7)
 
 
+@pytest.mark.quick("dit")
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_half_precision_says_nearly_the_same(network: Any):
     (whole, params), (half, _) = split(network), split(network, dtype=jnp.bfloat16)
@@ -141,6 +143,7 @@ def test_a_convolution_and_its_gradient(by: Any, stride: int, side: int):
         assert a.shape == b.shape and np.allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.quick("1-axes1", "2-axes0")
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_networks_take_turns(axes: tuple[int | None, int | None], stride: int):

@@ -248,6 +248,7 @@ def test_the_best_predictor_has_the_loss_that_is_known_for_it(noise: Any):
     assert_mean(jax.jit(jax.vmap(one))(jax.random.split(KEY, 200)), least(noise), 4.5)
 
 
+@pytest.mark.quick("float32")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_network_learns_the_best_predictor(dtype: Any):
     """Within three in a hundred of the least loss there is; weights stay float32 whatever they are computed in."""
@@ -263,6 +264,7 @@ def test_a_network_learns_the_best_predictor(dtype: Any):
     assert 0.98 < loss / least(model.noise) < 1.03
 
 
+@pytest.mark.slow
 def test_eight_modes_are_learned_and_labels_kept():
     """Nearer to the truth than a tenth of what a Gaussian of the same moments is; each row is at its label's mode."""
     angle = 2 * np.pi * np.arange(8) / 8
@@ -414,6 +416,7 @@ def test_points_without_labels_make_a_chain():
     assert set(params) == {"net"} and "label" not in params["net"]
 
 
+@pytest.mark.slow
 def test_an_unconditional_model_draws_labels_for_its_images():
     model = Diffusion(**TINY, conditional=False).shaped(Dataset.digits().draw(KEY, 100, held_out=True))
     params = model.init(KEY)

@@ -101,6 +101,7 @@ def test_other_generators_are_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "is a Gaussian; only Diffusion" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_chain_begins_with_a_stored_model(finished: Path, tmp_path: Path):
     assert export(finished, tmp_path / "dit", "--generation", "1") == 0
     stored = hub.load(str(tmp_path / "dit"), classes=10).params

@@ -36,6 +36,7 @@ def noise(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
+@pytest.mark.quick("mlp", "linear", "vit")
 @pytest.mark.parametrize("network", SMALL.values(), ids=SMALL)
 def test_a_network_maps_each_row_by_itself_and_so_does_an_ensemble(network: Any):
     """Logits are affine in the features; a row's do not depend on the batch; networks side by side are each alone."""
@@ -62,6 +63,7 @@ def test_a_network_maps_each_row_by_itself_and_so_does_an_ensemble(network: Any)
         assert np.allclose(basis @ np.linalg.pinv(basis) @ logits, logits, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cases({name: name for name in ("convnet", "mixer", "vit")}, "mixer"))
 def test_a_network_of_images_learns_digits(name: str):
     source = Dataset.digits()

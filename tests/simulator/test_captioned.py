@@ -188,6 +188,7 @@ class Echo:
         return take(params, jax.random.randint(key, (n,), 0, self.kept))
 
 
+@pytest.mark.slow
 def test_retrieval_and_captioning_of_a_folder_run_in_a_chain(scenes: tuple[Path, dict[str, np.ndarray]]):
     source = Captioned(str(scenes[0]), test="25%")
     words, length = len(source.vocabulary), source.split.train["caption"].shape[1]

@@ -37,6 +37,7 @@ KINDS = cases(
 )
 
 
+@pytest.mark.quick("4-7-Replace", "4-7-Decay")
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: type(r).__name__)
 @pytest.mark.parametrize(("dim", "n"), [pytest.param(1, 8, marks=pytest.mark.slow), (4, 7)])
 def test_gaussian(recipe: Any, dim: int, n: int):
@@ -46,6 +47,7 @@ def test_gaussian(recipe: Any, dim: int, n: int):
     assert_mean(found["mean_error"], dim * error)
 
 
+@pytest.mark.quick("4-7-0")
 @pytest.mark.parametrize("ddof", [0, 1])
 @pytest.mark.parametrize(("dim", "n"), [pytest.param(1, 9, marks=pytest.mark.slow), (4, 7)])
 def test_log_determinant_long_after_the_covariance_underflows(dim: int, n: int, ddof: int):
@@ -104,6 +106,7 @@ def test_regression(dim: int, n: int, noise: float):
         assert_mean(cohorts(Linear(dim, noise), n, Risk(), recipe, 10), law(n, dim, 10, noise))
 
 
+@pytest.mark.quick("Gaussian-accumulate")
 @pytest.mark.parametrize(
     "recipe", [Accumulate(), pytest.param(Replace(), marks=pytest.mark.slow)], ids=["accumulate", "replace"]
 )
@@ -131,6 +134,7 @@ def test_distribution_of_the_fourth_fit_is_that_of_rows(generator: Any, recipe: 
         assert found.pvalue > 1e-4
 
 
+@pytest.mark.quick("Gaussian")
 @pytest.mark.parametrize("generator", KINDS)
 def test_merged_and_separate_cohorts_agree(generator: Any):
     found = [
@@ -154,6 +158,7 @@ def test_merged_cohorts_need_no_memory():
     assert accumulating(Gaussian(2), False).capacity(1000) == 1001
 
 
+@pytest.mark.slow
 def test_a_merged_chain_resumes_to_the_bit(tmp_path: Any):
     chain = accumulating(Gaussian(2), True)
     whole = run(chain, jax.random.key(0), 9, tmp_path / "whole", replicates=3, every=2)

@@ -200,6 +200,7 @@ def mixed_by_hand(real: Any, others: Any, first_slot: int) -> Any:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *parts)
 
 
+@pytest.mark.quick("real")
 @pytest.mark.parametrize("by", ["generated", pytest.param("real", marks=pytest.mark.slow)])
 def test_one_generation_of_a_frozen_generator_is_the_one_step_experiment(by: str):
     """To the bit: simulated, run, and mixed by hand."""
@@ -220,6 +221,7 @@ def test_one_generation_of_a_frozen_generator_is_the_one_step_experiment(by: str
             assert np.array_equal(found[f"downstream.diet.{name}"][1], by_hand[f"downstream.diet.{name}"])
 
 
+@pytest.mark.slow
 def test_the_loop_is_the_same_chain_with_a_live_generator():
     live = VAE(steps=10, chunk=10, batch=16, hidden=(16,), latent=3)
     chain, key = one_step(live, "generated", fresh=0), jax.random.key(3)

@@ -32,7 +32,7 @@ from generators import (
 from generators.linear import Linear
 from generators.logistic import Logistic
 from generators.nets.denoiser import Denoiser
-from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, run, simulate
+from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, ensemble, run, simulate
 from simulator import recipe as recipes
 from simulator.pool import take
 from simulator.recipe.contamination import Contaminate
@@ -111,20 +111,26 @@ def chain_of(case: str, **fields: Any) -> Chain:
     return Chain(source=source, generator=generator, **{"real": 30, "rows": 30, **fields})
 
 
+def kinds(tree: Any) -> Any:
+    """Shape, type and weakness of type of each leaf: what a compiled program is compiled for."""
+    return jax.tree.map(lambda a: (a.shape, a.dtype, a.weak_type), tree)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_protocol_shapes_and_types(case: str):
-    chain = chain_of(case)
+    """As traced: nothing is compiled; a step gives a state which the next is not traced again for."""
+    chain, key = chain_of(case, recipe=recipes.Mix(real=0.5, size=20)), jax.eval_shape(lambda: jax.random.key(0))
     model = chain.model
     assert isinstance(model, Generator)
-    state = chain.init(jax.random.key(0), 2)
-    params, info = model.fit(jax.random.key(1), state.params, state.pool)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), params) == jax.tree.map(
-        lambda a: (a.shape, a.dtype), state.params
+    state = jax.eval_shape(lambda key: chain.init(key, 2), key)
+    params, info = jax.eval_shape(model.fit, key, state.params, state.pool)
+    assert kinds(params) == kinds(state.params)
+    assert all(jnp.issubdtype(value.dtype, jnp.number) for value in info.values())
+    rows = jax.eval_shape(lambda key, params: model.sample(key, params, 7), key, params)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), rows) == jax.tree.map(
+        lambda a: ((7, *a.shape[1:]), a.dtype), state.pool.rows
     )
-    assert all(np.isfinite(v).all() for v in info.values())
-    rows = model.sample(jax.random.key(2), params, 7)
-    expected = jax.tree.map(lambda a: ((7, *a.shape[1:]), a.dtype), state.pool.rows)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), rows) == expected
+    assert kinds(jax.eval_shape(chain.step, key, state)[0]) == kinds(state)
 
 
 @pytest.mark.parametrize("held_out", [0, 10, 1000])
@@ -137,6 +143,26 @@ def test_a_generator_has_the_classes_of_its_source(generator: Any, held_out: int
         assert getattr(model, "generator", model).classes == 10
 
 
+@pytest.mark.quick(
+    "gaussian",
+    "categorical",
+    "categorical-smoothed",
+    "bernoulli",
+    "poisson",
+    "exponential",
+    "ngram",
+    "linear",
+    "logistic",
+    "kde",
+    "mixture",
+    "per-class",
+    "cohort",
+    "society",
+    "society-share",
+    "archive",
+    "vae",
+    "gaussian-unbiased",
+)
 @pytest.mark.parametrize("case", CASES)
 def test_weight_is_multiplicity(case: str):
     """Weight 2 is the row twice, weight 0 its absence."""
@@ -145,14 +171,14 @@ def test_weight_is_multiplicity(case: str):
     rows = chain.source.draw(jax.random.key(3), 12)
     weight = jnp.array([2, 1, 0, 3, 1, 1, 0, 2, 1, 1, 1, 2], jnp.float32)
     repeated = take(rows, jnp.repeat(jnp.arange(12), weight.astype(int)))
-    params = model.init(jax.random.key(0))
-    weighed = model.fit(jax.random.key(1), params, Pool.of(rows).weighed(weight))[0]
-    twice = model.fit(jax.random.key(1), params, Pool.of(repeated))[0]
+    fit = jax.jit(lambda pool: model.fit(jax.random.key(1), model.init(jax.random.key(0)), pool)[0])
+    weighed, twice = fit(Pool.of(rows).weighed(weight)), fit(Pool.of(repeated))
     if case == "kde":  # the parameters are the rows themselves: the same density can be written in many ways
         weighed, twice = model.log_prob(weighed, rows), model.log_prob(twice, rows)
     assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=2e-4, atol=2e-5), weighed, twice))
 
 
+@pytest.mark.quick("gaussian", "categorical", "linear", "vae", "cohort", "archive", "society")
 @pytest.mark.parametrize("case", CASES)
 def test_one_compilation_serves_a_whole_chain(case: str):
     assert traces(chain_of(case, recipe=recipes.Mix(real=0.5, size=20))) == 1
@@ -168,35 +194,51 @@ def traces(chain: Chain, generations: int = 4) -> int:
 
     compiled, state = jax.jit(step), chain.init(jax.random.key(0), generations)
     for t in range(generations):
-        state, _ = compiled(jax.random.fold_in(jax.random.key(0), t), state)
+        state, record = compiled(jax.random.fold_in(jax.random.key(0), t), state)
+        assert all(np.isfinite(value).all() for value in record.flat().values())
     assert int(state.t) == generations
     return len(seen)
 
 
+def eaten(key: jax.Array, view: Any) -> Any:
+    return {"weight": view.diet.weight, "filled": view.diet.filled}
+
+
+def keeps_the_contract(found: Record) -> None:
+    """Weights are non-negative, none is on an empty slot, and not all are 0."""
+    assert all(np.isfinite(value).all() for value in found.flat().values())
+    weight, filled = np.asarray(found["eaten.weight"]), np.asarray(found["eaten.filled"])  # [..., generation, slot]
+    assert (weight >= 0).all() and (weight.sum(-1) > 0).all() and (weight[~filled] == 0).all()
+
+
+@pytest.mark.quick("Mix0", "Contaminate0", "FilterWatermark")
 @pytest.mark.parametrize("recipe", [*RECIPES, *OF_IMAGES], ids=lambda recipe: type(recipe).__name__)
 def test_every_recipe_drives_a_chain(recipe: Any):
-    fields: dict[str, Any] = {"recipe": recipe, "real": 30, "rows": 30, "fresh": 10}
+    fields: dict[str, Any] = {"recipe": recipe, "real": 30, "rows": 30, "fresh": 10, "probes": {"eaten": eaten}}
     if recipe in OF_IMAGES:
         chain = Chain(source=Clouds(), generator=Watermarked(Blank()), held_out=0, **fields)
     else:
         chain = gaussian_chain(dim=2, **fields)
     found = simulate(chain, jax.random.key(0), 4)
     assert found.t.tolist() == [0, 1, 2, 3]
-    assert all(np.isfinite(value).all() for value in found.flat().values())
-    # Weights are what the contract says: non-negative, one per slot, none on an empty slot.
-    state = chain.init(jax.random.key(0), 4)
-    for t in range(3):
-        state, diet = chain.eat(jax.random.key(t), state, chain.serve(state.key, state.t))
-        weight = np.asarray(diet.weight)
-        assert weight.shape[0] <= state.pool.capacity and (weight >= 0).all() and weight.sum() > 0
-        assert (weight[~np.asarray(diet.filled)] == 0).all()
-        state = chain.remember(state, state.params, chain.speak(jax.random.key(9), state.params))
+    keeps_the_contract(found)
+
+
+def test_weights_of_every_recipe_are_what_the_contract_says():
+    """All in one program."""
+
+    def make(index: Any) -> Chain:
+        recipe = recipes.Select(tuple(RECIPES), index)
+        return gaussian_chain(dim=2, recipe=recipe, real=30, rows=30, fresh=10, probes={"eaten": eaten})
+
+    keeps_the_contract(ensemble(make, jnp.arange(len(RECIPES)), jax.random.key(0)[None], 4))
 
 
 def test_no_recipe_retraces():
     assert traces(gaussian_chain(recipe=recipes.Select(tuple(RECIPES[:6]), 0), real=30, rows=30, fresh=10)) == 1
 
 
+@pytest.mark.quick("False")
 @pytest.mark.parametrize("network", [False, True])
 def test_run_compiles_each_piece_once(network: bool, monkeypatch: pytest.MonkeyPatch):
     seen: dict[str, int] = {}
@@ -228,6 +270,7 @@ def test_start_decides_where_a_fit_begins():
     assert not np.allclose(scratch[0], scratch[1], atol=1e-2)
 
 
+@pytest.mark.quick("vae-0.0", "vae-0.99")
 @pytest.mark.parametrize("average", [0.0, 0.99])
 @pytest.mark.parametrize("case", ["vae", "diffusion"])
 def test_a_class_that_is_gone_is_never_said(case: str, average: float):

@@ -130,6 +130,7 @@ def test_calibration_of_the_calibrated_and_of_the_sure():
 # Training.
 
 
+@pytest.mark.slow
 def test_an_ensemble_trains_as_each_of_it_alone():
     rows, test = digits(120)
     what = Downstream(partial(Mixer, width=8, depth=1), steps=4, batch=16)
@@ -179,6 +180,7 @@ def test_weight_two_is_the_row_twice():
     assert float(weighted.mean()) == pytest.approx(np.log(2), abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_linear_probe_of_frozen_features():
     """Features computed once for all rows, or batch by batch, are the same training; learned ones beat pixels."""
     rows, test = digits(600)
@@ -222,6 +224,7 @@ def test_augmentation_moves_each_image_and_nothing_else(flips: bool, kind: Any):
     assert np.abs(used - n * share).max() < 5 * np.sqrt(n * share * (1 - share))
 
 
+@pytest.mark.slow
 def test_augmentation_teaches_where_things_may_be():
     rows, test = digits(1000)
     moved = {**test, "image": jnp.pad(test["image"], ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]}  # one pixel down

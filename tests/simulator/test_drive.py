@@ -46,6 +46,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.quick("fresh")
 @pytest.mark.parametrize("fields", RECIPES.values(), ids=RECIPES)
 def test_scan_equals_host_loop_and_run(fields: dict[str, Any]):
     chain, key = gaussian_chain(dim=2, **fields), jax.random.key(4)
@@ -167,6 +168,7 @@ class Leaky(Dataset):
         return jax.tree.map(lambda a, b: jnp.where(leak.reshape(-1, *[1] * (a.ndim - 1)), b, a), real, leaked)
 
 
+@pytest.mark.quick("3")
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_source_that_leaks_into_fresh_rows_is_caught(every: int, tmp_path: Path):
     """Rows 0..29 are served at generation 0 and rows 30..39 at 1, in training; at 2 they are held-out ones."""
@@ -321,6 +323,7 @@ class Odd:
         return pool.weight.at[3].set(jnp.where(t == 1, UNSOUND[self.weight], 1.0))
 
 
+@pytest.mark.quick("NaN")
 @pytest.mark.parametrize("weight", UNSOUND)
 def test_a_weight_that_is_none_is_nan_in_a_record_and_stops_a_run(weight: str):
     steps = (lambda odd: odd, lambda odd: Then(odd, Subsample(4)), lambda odd: Select((Replace(), odd), 1))

@@ -94,6 +94,7 @@ def test_rows_in_blocks_are_rows_at_once():
         assert np.array_equal(in_blocks(f, rows, block), f(rows))
 
 
+@pytest.mark.slow
 def test_chains_share_a_learned_space_and_a_resumed_run_reads_it(tmp_path: Path):
     probes = {"spread": Spread(Learned(partial(MLP, hidden=(8,)), steps=20))}
     make = lambda: Chain(source=SOURCE, generator=Blur(), probes=probes, real=20, rows=20)  # noqa: E731

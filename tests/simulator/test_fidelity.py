@@ -196,6 +196,7 @@ def test_the_standard_error_is_never_below_the_second_order_term():
 LAWS: dict[str, Callable[[jax.Array], jax.Array]] = {"one law": lambda y: y, "two laws": lambda y: 0.6 * y}
 
 
+@pytest.mark.quick("two laws")
 @pytest.mark.parametrize("law", LAWS)
 def test_kid_is_unbiased_and_its_error_is_its_spread(law: str):
     """Between N(0, I) and N(0, s² I) it is 3(1 - s²)²/d; the square of the stated error is the variance on average."""
@@ -239,6 +240,7 @@ def test_energy_distance_is_unbiased():
     assert_mean(jax.jit(jax.vmap(once))(jax.random.split(jax.random.key(0), 2000)), 0.0)
 
 
+@pytest.mark.quick("sizes1")
 @pytest.mark.parametrize("sizes", [(60, 60), (60, 41)])
 def test_tiles_change_nothing(sizes: tuple[int, int]):
     x, y = (jnp.asarray(points(n, 3, 1.0, 0.2 * n / 60)) for n in sizes)

@@ -19,6 +19,7 @@ def run(chain: Chain, generations: int, chains: int = CHAINS, seed: int = 0) -> 
     return np.asarray(found["cov"])[..., 0, 0], np.asarray(found["mean"])[..., 0]
 
 
+@pytest.mark.quick("replace", "window", "schedule")
 @pytest.mark.parametrize(
     "chain",
     [
@@ -43,6 +44,7 @@ def test_variance_shrinks_by_one_nth_each_time_under_replace(n: int):
     assert_mean(mean**2, theory.replace_mean_error(n, 8))
 
 
+@pytest.mark.quick("0-7", "1-25")
 @pytest.mark.parametrize("n", [7, 25])
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_std_and_log_variance_walk_at_random_under_replace(n: int, ddof: int):
@@ -60,6 +62,7 @@ def test_unbiased_variance_is_a_martingale():
     assert_mean(variance**2, (1 + 2 / 39) ** np.arange(1, 9))
 
 
+@pytest.mark.quick("0.5")
 @pytest.mark.parametrize("bias", [0.8, 0.5])
 def test_a_sampling_bias_multiplies_the_variance_each_time(bias: float):
     variance, mean = run(gaussian_chain(ddof=1, bias=bias, recipe=Replace(), real=20, rows=20), 6)
@@ -68,6 +71,7 @@ def test_a_sampling_bias_multiplies_the_variance_each_time(bias: float):
     assert_mean(mean**2, expected_error)
 
 
+@pytest.mark.quick("4")
 @pytest.mark.parametrize("n", [4, 10])
 def test_accumulated_rows_lose_a_bounded_share_of_variance(n: int):
     variance, mean = run(gaussian_chain(recipe=Accumulate(), real=n, rows=n), 30, chains=8000)
@@ -75,12 +79,14 @@ def test_accumulated_rows_lose_a_bounded_share_of_variance(n: int):
     assert_mean(mean**2, 1 - theory.accumulate_variance(n, 30))
 
 
+@pytest.mark.quick("5")
 @pytest.mark.parametrize("n", [5, 10])
 def test_a_subsample_of_all_rows_keeps_some_variance(n: int):
     variance, _ = run(gaussian_chain(recipe=Then(Accumulate(), Subsample(n)), real=n, rows=n), 12, chains=8000)
     assert_mean(variance, theory.subsample_variance(n, 12))
 
 
+@pytest.mark.quick("10-0.3-1.0")
 @pytest.mark.parametrize(("n", "share", "bias"), [(10, 0.3, 1.0), (20, 0.5, 0.7), (8, 0.25, 1.0)])
 def test_a_fresh_share_holds_the_variance_at_its_fixed_point(n: int, share: float, bias: float):
     chain = gaussian_chain(
@@ -95,6 +101,7 @@ def test_a_fresh_share_holds_the_variance_at_its_fixed_point(n: int, share: floa
         assert np.allclose([limit[0][-1], limit[1][-1]], theory.fresh_share_limit(n, share))
 
 
+@pytest.mark.quick("10-0.5")
 @pytest.mark.parametrize(("n", "share"), [(10, 0.5), (20, 0.3)])
 def test_kept_real_rows_hold_their_own_variance(n: int, share: float):
     variance, _ = run(gaussian_chain(recipe=Mix(real=share, size=n), real=round(share * n), rows=n), 25)

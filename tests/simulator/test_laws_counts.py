@@ -55,6 +55,7 @@ def heterozygosity(probs: np.ndarray) -> Any:
     return 1 - (probs.astype(np.float64) ** 2).sum(-1)
 
 
+@pytest.mark.quick("generator1-6")
 @pytest.mark.parametrize(("generator", "n"), [(Categorical(4, zipf=1.0), 9), (Categorical(11, zipf=0.3), 6)])
 def test_loss_survival_and_heterozygosity_are_those_of_wright_and_fisher(generator: Categorical, n: int):
     truth = shares(generator)
@@ -72,12 +73,14 @@ def test_loss_survival_and_heterozygosity_are_those_of_wright_and_fisher(generat
     assert ((long[:, 1:] > 0) <= (long[:, :-1] > 0)).all(), "a lost category came back"
 
 
+@pytest.mark.quick("generator1-12")
 @pytest.mark.parametrize(("generator", "n"), [(Categorical(4, zipf=0.5), 3), (Categorical(9), 12)])
 def test_accumulated_counts_lose_a_bounded_share_of_heterozygosity(generator: Categorical, n: int):
     found = heterozygosity(run(generator, n, 15, Accumulate())["probs"])
     assert_mean(found, theory.accumulate_heterozygosity(n, 15, heterozygosity(shares(generator))))
 
 
+@pytest.mark.quick("generator1-8-0.5")
 @pytest.mark.parametrize(("generator", "n", "share"), [(Categorical(4), 10, 0.3), (Categorical(7, zipf=1.0), 8, 0.5)])
 def test_a_fresh_share_holds_heterozygosity(generator: Categorical, n: int, share: float):
     recipe = Mix(real=share, size=n, fresh=True)
@@ -94,6 +97,7 @@ def test_heterozygosity_obeys_the_gaussian_law_of_subsampling():
     assert_mean(found, 0.8 * theory.subsample_variance(6, 10))
 
 
+@pytest.mark.quick("6-15-0.25")
 @pytest.mark.parametrize(("size", "n", "smoothing"), [(6, 15, 0.25), (12, 8, 1.5)])
 def test_smoothed_concentration_follows_its_recursion(size: int, n: int, smoothing: float):
     found = 1 - heterozygosity(run(Categorical(size, smoothing), n, 12, truth=Categorical(size, zipf=1.0))["probs"])
@@ -138,6 +142,7 @@ def test_time_to_fixation_is_that_of_the_chain_of_counts():
         assert theory.mean_fixation_time(np.array([x, n - x]) / n, n) == pytest.approx(times[x - 1])
 
 
+@pytest.mark.quick("0.4-6")
 @pytest.mark.parametrize(("p", "n"), [(0.07, 15), (0.4, 6)])
 def test_a_coin_lands_on_one_side_at_the_rate_of_the_chain_of_counts(p: float, n: int):
     found = run(Bernoulli(p), n, 20)["prob"]
@@ -152,6 +157,7 @@ def test_a_rare_side_survives_as_the_chain_of_counts_says():
     assert survival[[0, 9, 49]] == pytest.approx([0.63397, 0.16139, 0.04112], abs=5e-6)
 
 
+@pytest.mark.quick("7-0.5")
 @pytest.mark.parametrize(("n", "rate"), [(5, 0.6), (7, 0.5)])
 def test_a_rate_dies_out_as_a_branching_process(n: int, rate: float):
     found = run(Poisson(rate), n, 15)["rate"]
@@ -165,6 +171,7 @@ def test_survival_of_a_rate_follows_its_recursion():
     assert theory.poisson_survival(10, 1.0, 100)[[9, 99]] == pytest.approx([0.82139, 0.17752], abs=5e-6)
 
 
+@pytest.mark.quick("30")
 @pytest.mark.parametrize("n", [4, 30])
 def test_the_mean_of_exponentials_stays_while_its_logarithm_falls(n: int):
     found = run(Exponential(), n, 20)["mean"].astype(np.float64)
@@ -176,6 +183,7 @@ def test_the_mean_of_exponentials_stays_while_its_logarithm_falls(n: int):
     assert_mean(found[:, :few] ** 2, theory.exponential_second_moment(n, few))
 
 
+@pytest.mark.quick("15")
 @pytest.mark.parametrize("n", [6, 15])
 def test_accumulated_exponentials_keep_their_mean(n: int):
     found = run(Exponential(), n, 20, Accumulate())["mean"].astype(np.float64)
@@ -185,6 +193,7 @@ def test_accumulated_exponentials_keep_their_mean(n: int):
     assert theory.exponential_second_moment(n, 10**6, True)[-1] == pytest.approx(np.sinh(root) / root, rel=1e-5)
 
 
+@pytest.mark.quick("0.8")
 @pytest.mark.parametrize("temperature", [0.8, 1.5])
 def test_temperature_raises_probabilities_to_a_power_each_time(temperature: float):
     truth = Categorical(5, zipf=0.7)
@@ -195,6 +204,7 @@ def test_temperature_raises_probabilities_to_a_power_each_time(temperature: floa
 # Samples and fits.
 
 
+@pytest.mark.quick("1", "7", "5000")
 @pytest.mark.parametrize("size", [1, 7, 4096, 5000])
 def test_a_category_of_probability_zero_is_never_drawn(size: int):
     weight = np.random.default_rng(0).uniform(1e-6, 1, size) * (np.arange(size) % 3 == 0)
@@ -258,6 +268,7 @@ def joint(found: dict[str, np.ndarray]) -> np.ndarray:
     return table.reshape(*table.shape[:2], -1)
 
 
+@pytest.mark.quick("2-3-20")
 @pytest.mark.parametrize(
     ("vocabulary", "order", "n"),
     [pytest.param(6, 1, 14, marks=pytest.mark.slow), (4, 2, 9), pytest.param(2, 3, 20, marks=pytest.mark.slow)],
@@ -278,6 +289,7 @@ def test_the_start_counts_every_window():
     assert_mean(heterozygosity(found["start"]), theory.replace_heterozygosity(10, 6, 1 - 1 / 9))
 
 
+@pytest.mark.quick("2")
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_samples_of_an_ngram_have_the_probability_it_gives_them(order: int):
     random = np.random.default_rng(3)

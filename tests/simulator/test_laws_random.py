@@ -101,6 +101,7 @@ def drawn(seed: int) -> tuple[Chain, int]:
             continue
 
 
+@pytest.mark.quick("0")
 @pytest.mark.parametrize(
     "seed", [pytest.param(seed, marks=() if seed < QUICK else pytest.mark.slow) for seed in range(ALL)]
 )

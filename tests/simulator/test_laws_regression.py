@@ -33,11 +33,13 @@ def risk(recipe: Recipe, rows: int, dim: int, generations: int, noise: float = 1
     return np.asarray(jax.jit(jax.vmap(lambda key: simulate(chain, key, generations)))(keys)["excess"])
 
 
+@pytest.mark.quick("40-4-1.0")
 @pytest.mark.parametrize(("rows", "dim", "noise"), [(40, 4, 1.0), (60, 8, 0.5)])
 def test_risk_grows_by_as_much_at_every_replacement(rows: int, dim: int, noise: float):
     assert_mean(risk(Replace(), rows, dim, 6, noise), theory.replace_risk(rows, dim, 6, noise))
 
 
+@pytest.mark.quick("12-4-1.0")
 @pytest.mark.parametrize(("rows", "dim", "noise"), [(12, 4, 1.0), (40, 8, 0.5)])
 def test_risk_of_accumulated_rows_is_bounded(rows: int, dim: int, noise: float):
     assert_mean(risk(Accumulate(), rows, dim, 6, noise), theory.accumulate_risk(rows, dim, 6, noise))
@@ -58,12 +60,14 @@ def test_accumulate_with_shared_covariates():  # as in the paper: every generati
     assert_mean(np.stack(found, 1), theory.accumulate_risk(rows, dim, generations, shared=True))
 
 
+@pytest.mark.quick("120-1")
 @pytest.mark.parametrize(("rows", "dim"), [pytest.param(120, 1, marks=pytest.mark.slow), (150, 2)])
 def test_risk_of_a_subsample_of_all_rows_is_bounded(rows: int, dim: int):
     found = risk(Then(Accumulate(), Subsample(rows)), rows, dim, 5)
     assert_mean(found, theory.subsample_risk(rows, dim, 5))
 
 
+@pytest.mark.quick("10-30-0.7")
 @pytest.mark.parametrize(
     ("rows", "dim", "noise"), [(10, 30, 0.7), pytest.param(16, 20, 0.3, marks=pytest.mark.slow), (8, 24, 0.0)]
 )
@@ -111,6 +115,7 @@ def test_influence_of_data_sets_gives_the_variance_of_averages():
     assert np.allclose(theory.linear_workflow(shares) / 4, by_row, rtol=1e-5)
 
 
+@pytest.mark.quick("window")
 @pytest.mark.parametrize("recipe", [Window(3), Decay(0.6), Accumulate()], ids=["window", "decay", "accumulate"])
 def test_any_recipe_of_linear_regression_has_the_risk_of_its_workflow(recipe: Recipe):
     rows, dim = 150, 2
@@ -118,6 +123,7 @@ def test_any_recipe_of_linear_regression_has_the_risk_of_its_workflow(recipe: Re
     assert_mean(risk(recipe, rows, dim, 6), dim * theory.workflow_error(chain, 6, draws=1))
 
 
+@pytest.mark.quick("window", "decay", "reweigh")
 @pytest.mark.parametrize(
     ("chain", "draws"),
     [
@@ -174,6 +180,7 @@ def coef(model: Any, pool: Pool) -> np.ndarray:
     return np.asarray(jax.jit(model.fit)(jax.random.key(0), model.init(jax.random.key(0)), pool)[0].coef)
 
 
+@pytest.mark.quick("50-3", "12-40", "1-2", "30-20")
 @pytest.mark.parametrize(("n", "dim"), [(50, 3), (400, 50), (12, 40), (1, 2), (30, 20)])
 def test_fits_are_least_squares_and_of_least_norm(n: int, dim: int):
     pool, w, x, y = weighed(Linear(dim), n, seed=n)
@@ -190,6 +197,7 @@ def test_ridge_against_scikit_learn(n: int, dim: int):
     assert np.allclose(coef(Linear(dim, ridge=0.3), pool), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.quick("60-5-0.2", "10-4-0.01")
 @pytest.mark.parametrize(("n", "dim", "ridge"), [(200, 3, 1e-3), (60, 5, 0.2), (10, 4, 1e-2)])
 def test_logistic_against_scikit_learn(n: int, dim: int, ridge: float):
     from sklearn.linear_model import LogisticRegression

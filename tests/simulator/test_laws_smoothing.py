@@ -44,6 +44,7 @@ def kde_chain(n: int, bandwidth: float, **fields: Any) -> Chain:
     return Chain(source=Truth(Gaussian(1)), generator=model, **fields)
 
 
+@pytest.mark.quick("12-0.25")
 @pytest.mark.parametrize(("n", "bandwidth"), [(7, 0.6), (12, 0.25)])
 def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):
     found = run(kde_chain(n, bandwidth), 6, 6000)
@@ -52,6 +53,7 @@ def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):
     assert_mean(found["kernels.density"], theory.smoothed_density(np.asarray(POINTS[:, 0]), bandwidth, 6))
 
 
+@pytest.mark.quick("8-0.5-0.25")
 @pytest.mark.parametrize(
     ("n", "bandwidth", "share"), [pytest.param(8, 0.5, 0.25, marks=pytest.mark.slow), (10, 0.8, 0.6)]
 )
@@ -72,6 +74,7 @@ def test_smoothing_has_the_limits_of_its_series():
     assert np.allclose(theory.smoothed_second_moment(h, 200, share)[-1], 1 + h * h / share)
 
 
+@pytest.mark.quick("2-10-0.2")
 @pytest.mark.parametrize(("k", "n", "floor"), [pytest.param(2, 10, 0.2, marks=pytest.mark.slow), (3, 14, 0.05)])
 def test_mixture_moves_as_a_gaussian_with_its_floor(k: int, n: int, floor: float):
     """Expectation maximisation keeps the moments of its rows, so the total variance obeys the Gaussian's law."""
@@ -123,6 +126,7 @@ def diet(key: jax.Array, view: Any) -> dict[str, jax.Array]:
     return {f"m{i}": (w * x**i).sum() / w.sum() for i in (1, 2, 3)}
 
 
+@pytest.mark.quick("reward0-1.0")
 @pytest.mark.parametrize(("reward", "strength"), [(Bump(0.8, 1.2), 1.0), (Bump(2.5, -0.5), 0.4)])
 def test_a_choice_of_two_tilts_by_bradley_and_terry(reward: Bump, strength: float):
     recipe = Then(Replace(), Curate(reward, best_of=2, strength=strength))
@@ -136,6 +140,7 @@ def test_a_choice_of_two_tilts_by_bradley_and_terry(reward: Bump, strength: floa
         assert_mean(found[f"diet.m{i}"][:, 1], curated @ x**i)
 
 
+@pytest.mark.quick("0.7-1.5")
 @pytest.mark.parametrize(("strength", "centre"), [(0.7, 1.5), (0.3, -2.0)])
 def test_best_of_many_is_a_gaussian_again(strength: float, centre: float):  # many rows, as the law has no n
     chain = gaussian_chain(recipe=Then(Replace(), Curate(Bump(strength, centre), None)), real=20_000, rows=20_000)
@@ -177,6 +182,7 @@ class Cut(Gaussian):
         return params.mean + jnp.sqrt(params.cov[0]) * jax.random.truncated_normal(key, -self.cut, self.cut, (n, 1))
 
 
+@pytest.mark.quick("1.3")
 @pytest.mark.parametrize("cut", [1.3, 2.2])
 def test_truncation_is_a_sampling_bias(cut: float):
     chain = Chain(
@@ -197,6 +203,7 @@ def nearness(rows: jax.Array) -> jax.Array:
     return -jnp.abs(rows[:, 0])
 
 
+@pytest.mark.quick("0.9")
 @pytest.mark.parametrize("cut", [0.9, 1.6])
 def test_verification_by_distance_truncates(cut: float):
     recipe = Then(Replace(), Verify(nearness, -cut))
@@ -241,6 +248,7 @@ def golden_chain(model: Gaussian, n: int, m: int, share: float) -> Chain:
     )
 
 
+@pytest.mark.quick("Located-6-15-0.7", "Gaussian-12-5-0.2", "Blend-12-5-0.2")
 @pytest.mark.parametrize(("n", "m", "share"), [(6, 15, 0.7), (12, 5, 0.2)])
 @pytest.mark.parametrize("model", [Located(1), Gaussian(1), Blend(1)], ids=lambda model: type(model).__name__)
 def test_mean_error_of_weighed_fresh_rows_follows_its_law(model: Gaussian, n: int, m: int, share: float):
@@ -249,6 +257,7 @@ def test_mean_error_of_weighed_fresh_rows_follows_its_law(model: Gaussian, n: in
     assert_mean(mean**2, theory.weighted_mean_error(n, m, share, 12, pooled=pooled))
 
 
+@pytest.mark.quick("2-12-20-0.4")
 @pytest.mark.parametrize(("dim", "n", "m", "share"), [(2, 12, 20, 0.4), (3, 15, 12, 0.7)])
 def test_covariance_loss_of_weighed_fresh_rows_follows_its_law(dim: int, n: int, m: int, share: float):
     cov = run(golden_chain(Blend(dim), n, m, share), 8, 8000)["moments.cov"]
@@ -274,6 +283,7 @@ def test_golden_share_is_the_best():  # the figures of arXiv:2502.18049
 # Growing samples, several dimensions.
 
 
+@pytest.mark.quick("4-24")
 @pytest.mark.parametrize(("first", "last"), [(4, 24), (30, 6)])
 def test_samples_that_grow_fast_enough_keep_variance(first: int, last: int):
     sizes = [first, *(int(np.round(first + (last - first) * t / 10)) for t in range(1, 9))]
@@ -282,6 +292,7 @@ def test_samples_that_grow_fast_enough_keep_variance(first: int, last: int):
     assert_mean(found["moments.cov"][..., 0, 0], theory.growing_variance(sizes))
 
 
+@pytest.mark.quick("2-9")
 @pytest.mark.parametrize(("dim", "n"), [(2, 9), (4, 20)])
 def test_the_determinant_falls_as_wisharts_do(dim: int, n: int):
     cov = np.asarray(run(gaussian_chain(dim=dim, recipe=Replace(), real=n, rows=n), 6, 10_000)["moments.cov"])

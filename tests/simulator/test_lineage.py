@@ -97,6 +97,7 @@ PROBES = {"lineage": Lineage(follows=5, shares=12), "said": said, "eaten": eaten
 KERNELS, WORDS = KDE(2, 0.0, size=15), Categorical(300)
 
 
+@pytest.mark.quick("kde-window")
 @pytest.mark.parametrize(
     "model, source, fields",
     [
@@ -112,6 +113,7 @@ def test_a_row_equals_its_ancestors(model: Any, source: Any, fields: dict[str, A
     check_lines(chain, served(chain, KEY, 9), simulate(chain, KEY, 9))
 
 
+@pytest.mark.slow
 def test_a_row_equals_its_ancestors_under_every_recipe():
     def make(index: Any) -> Chain:
         recipe = Select(tuple(RECIPES), index)
@@ -127,6 +129,7 @@ def test_a_row_equals_its_ancestors_under_every_recipe():
 # Laws.
 
 
+@pytest.mark.quick("kde", "mixture")
 @pytest.mark.parametrize(
     "model, source",
     [
@@ -170,6 +173,7 @@ def test_two_rows_meet_once_in_n_generations():
     assert_mean(found[:, -1, 1:], (1 - 1 / n) ** np.arange(1, follows))
 
 
+@pytest.mark.slow
 def test_ancestry_when_all_is_kept():
     """The chance that two rows of the diet have different ancestors is a heterozygosity."""
     found = many(chain_of(Categorical(3), 5, recipe=Accumulate()), 7)
@@ -199,6 +203,7 @@ def test_smoothing_has_no_parents():
 WEIGHT = jnp.array([0.5, 2, 0, 1, 1, 0.25, 0, 3, 1.25], jnp.float32)
 
 
+@pytest.mark.quick("kde")
 @pytest.mark.parametrize("model", [KDE(1, 0.2, size=7), Categorical(3, temperature=1.0)], ids=["kde", "categorical"])
 def test_parents_are_drawn_in_proportion_to_weight(model: Any):
     source = Gaussian(1) if isinstance(model, KDE) else model
@@ -267,6 +272,7 @@ def stored(recipe: Any, fresh: int = 0) -> Chain:
     return chain_of(Categorical(50), 12, probes=probes, recipe=recipe, fresh=fresh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe, fresh, every",
     [

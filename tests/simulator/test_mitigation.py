@@ -102,6 +102,7 @@ def test_farthest_points_by_hand():
     assert hit >= 1
 
 
+@pytest.mark.quick("0.5")
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_farthest_points_have_more_entropy_than_others(share: float):
     pool = points(400)

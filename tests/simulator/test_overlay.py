@@ -145,11 +145,13 @@ QUICK = (
 )
 
 
+@pytest.mark.quick("replace", "subsample", "window, three dimensions", "any divisor", "by place, at random", "society")
 @pytest.mark.parametrize("chain", cases(GAUSSIANS, QUICK))
 def test_moments(chain: Chain):
     held(chain, MOMENTS)
 
 
+@pytest.mark.quick("ml")
 @pytest.mark.parametrize(
     "chain",
     [
@@ -162,6 +164,7 @@ def test_one_dimension(chain: Chain):
     held(chain, {"moments.variance", "moments.mean_error", "log_det", "w2"})
 
 
+@pytest.mark.quick("9-0-1.0")
 @pytest.mark.parametrize(("n", "ddof", "bias"), [(9, 0, 1.0), (14, 1, 0.7)])
 def test_log_determinant(n: int, ddof: int, bias: float):
     held(chain_of(Gaussian(3, ddof, bias), Replace(), LogDet(0.5), n=n), {"mine"}, generations=5)
@@ -199,6 +202,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.quick("accumulate", "smoothed", "poisson", "labels")
 @pytest.mark.parametrize(
     ("chain", "metrics"), cases(COUNTS, "accumulate; fresh; smoothed; poisson; bernoulli, augment; logarithm; labels")
 )
@@ -228,6 +232,7 @@ RISKS = {
 }
 
 
+@pytest.mark.quick("replace", "least norm")
 @pytest.mark.parametrize("chain", cases(RISKS, "replace; least norm; few rows, window; ridge, another truth"))
 def test_risk(chain: Chain):
     held(chain, {"mine"}, generations=5)
@@ -248,6 +253,7 @@ SMOOTHED = {
 }
 
 
+@pytest.mark.quick("mixture, window")
 @pytest.mark.parametrize("chain", cases(SMOOTHED, "kernels, mixed; mixture, window"))
 def test_variance_of_samples(chain: Chain):
     held(chain, {"mine.variance"}, generations=5)
@@ -263,6 +269,7 @@ class Bowl:
         return rows @ jnp.array(self.slope) - 0.5 * (0.4 * rows[:, 0] ** 2 + 0.1 * rows[:, 0] * rows[:, 1])
 
 
+@pytest.mark.quick("real")
 @pytest.mark.parametrize("recipe", [Then(Replace(), Curate(Bowl(), None)), Curate(Bowl(), None, 0.7)], ids=["", "real"])
 def test_curation_by_a_quadratic_reward(recipe: Any):
     """In the limit of many rows: the simulation comes closer to the law as 1/n, and is within it at 20,000 rows."""
@@ -304,6 +311,7 @@ def test_closed_forms_are_found_and_equal_the_workflow(name: str, said: str):
     assert np.allclose(found.curves["mine.mean_error"], error * chain.generator.dim, rtol=1e-5)
 
 
+@pytest.mark.quick("recipe0-12000")
 @pytest.mark.parametrize(
     ("recipe", "draws"), [(Then(Window(3), Subsample(8)), 12000), (Then(Accumulate(), Subsample(10)), 12000)]
 )
@@ -321,6 +329,7 @@ def test_the_limits_of_a_fixed_and_of_a_golden_share():
     assert np.allclose(golden.curves["mine.mean_error"], expected, rtol=1e-5)
 
 
+@pytest.mark.quick("recipe0", "recipe1", "recipe2")
 @pytest.mark.parametrize(
     "recipe", [Accumulate(), Then(Accumulate(), Subsample(1000)), Window(5), Mix(real=0.3, size=1000)]
 )
@@ -355,6 +364,7 @@ def test_a_chain_of_cohorts_obeys_the_law_of_its_rows(recipe: Any, law: str):
     assert all(np.allclose(found.curves[metric], rows.curves[metric]) for metric in MOMENTS)
 
 
+@pytest.mark.quick("window", "accumulated as one")
 @pytest.mark.parametrize(
     "chain",
     [

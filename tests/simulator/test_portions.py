@@ -13,6 +13,7 @@ from simulator import Store, Sweep, run
 from simulator.running import spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_portions_are_the_sample(axes: int, tmp_path: Path):
     chain = spec.override(tiny_diffusion.chain, {"generator.sample_batch": 15})  # 40 rows: the last is not whole

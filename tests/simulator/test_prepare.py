@@ -66,6 +66,7 @@ def test_equal_ones_are_prepared_once_and_seen_by_the_probes():
     assert np.allclose(found["plain.first"], chain.prepared[Spread(flat)][0])
 
 
+@pytest.mark.slow
 def test_stored_with_the_run_and_read_when_it_goes_on(tmp_path: Path):
     key = jax.random.key(1)
     whole = run(chain_of(), key, 4, tmp_path / "whole")

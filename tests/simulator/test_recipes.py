@@ -84,6 +84,7 @@ def test_who_eats_what(recipe: Any, t: int, expected: dict[tuple[str, int], floa
     assert all(found[k] == pytest.approx(v, rel=1e-5) for k, v in expected.items())
 
 
+@pytest.mark.quick("0.0-1", "0.25-3", "1.0-1")
 @pytest.mark.parametrize("t", [1, 3])
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_mix_counts_are_exact_and_change_with_the_key(t: int, share: float):

@@ -83,6 +83,7 @@ CASES = {f"{i} {type(recipe).__name__}": (recipe, 10) for i, recipe in enumerate
 QUICK = "window, no fresh; mix; curate; augment; contaminate; subsample; farthest; one forgets"
 
 
+@pytest.mark.quick("mix", "one forgets")
 @pytest.mark.parametrize(("recipe", "fresh"), cases(CASES, QUICK))
 def test_more_generations_to_come_change_nothing_that_is_eaten(recipe: Any, fresh: int):
     short, long = found(recipe, fresh, SHORT), found(recipe, fresh, LONG)
@@ -92,6 +93,7 @@ def test_more_generations_to_come_change_nothing_that_is_eaten(recipe: Any, fres
     assert len(np.unique(long["ate.lower"])) > KEYS  # chains differ
 
 
+@pytest.mark.quick("window, no fresh")
 @pytest.mark.parametrize(("recipe", "fresh"), cases(CASES, "window, no fresh; mix; curate; augment; one forgets"))
 def test_the_pool_holds_all_that_a_recipe_reaches(recipe: Any, fresh: int):
     """In some of the chains at least the same births are eaten as where everything is kept."""
@@ -100,6 +102,7 @@ def test_the_pool_holds_all_that_a_recipe_reaches(recipe: Any, fresh: int):
     assert np.allclose(ring["fit.mass"].mean(0), whole["fit.mass"].mean(0), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_a_stored_run_that_is_extended_is_the_longer_run(tmp_path: Any):
     """With fresh rows, which stay eligible: the pool of the longer run is half as large again."""
     chain = ledgers(Mix(real=0.5, size=20), fresh=10)

@@ -104,6 +104,7 @@ def kill_and_compare(file: str, folder: Path, kills: int, seed: int, *more: str)
     return moments
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path):
     kill_and_compare("tiny_gaussian.py", tmp_path, kills=2, seed=1)
 

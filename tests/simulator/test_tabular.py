@@ -148,6 +148,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.quick("regression")
 @pytest.mark.parametrize("generator, source, what", CHAINS.values(), ids=CHAINS)
 def test_in_chains(generator: Any, source: Any, what: Any):
     chain = Chain(source=source, generator=generator, probes={"found": what}, real=40, rows=40, held_out=30)

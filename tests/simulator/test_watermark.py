@@ -46,6 +46,7 @@ def _with(seed: Any, rate: float) -> Watermark:
     return replace(MARK, rate=rate, seed=seed)
 
 
+@pytest.mark.quick("28-1")
 @pytest.mark.parametrize("side, c", [(28, 1), (32, 3), (64, 3)])
 def test_every_mark_is_read_and_hardly_seen(side: int, c: int):
     x = clouds(side, c)
@@ -60,6 +61,7 @@ def test_every_mark_is_read_and_hardly_seen(side: int, c: int):
     assert bool(jax.jit(MARK.marked)(numbers).all()) and float(numbers.max()) <= 1
 
 
+@pytest.mark.quick("90")
 @pytest.mark.parametrize("quality", [75, 90])
 def test_marks_survive_compression_and_noise(quality: int):
     for x in (clouds(28, 1), clouds(32, 3), bold()):
