@@ -207,7 +207,7 @@ def eaten(key: jax.Array, view: Any) -> Any:
 def keeps_the_contract(found: Record) -> None:
     """Weights are non-negative, none is on an empty slot, and not all are 0."""
     assert all(np.isfinite(value).all() for value in found.flat().values())
-    weight, filled = np.asarray(found["eaten.weight"]), np.asarray(found["eaten.filled"])  # [..., generation, slot]
+    weight, filled = np.asarray(found["eaten.weight"]), np.asarray(found["eaten.filled"]) > 0  # [..., generation, slot]
     assert (weight >= 0).all() and (weight.sum(-1) > 0).all() and (weight[~filled] == 0).all()
 
 
