@@ -232,7 +232,7 @@ BAD: dict[str, tuple[list[str], str]] = {
 def test_bad_input_is_one_sentence_and_exit_code_2(
     command: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    from test_source import pictures
+    from image_folders import pictures
 
     pictures(tmp_path / "images", "train", 3)
     pictures(tmp_path / "images", "test", 1)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_mean
+from equality import close, same
 from flax import nnx
-from test_drive import close, same
-from test_schedulers import CASES
+from noise_cases import CASES
 
 from generators import Diffusion, Gaussian
 from generators.nets.denoiser import Denoiser

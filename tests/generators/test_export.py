@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny_diffusion
 from conftest import SHARED
+from equality import close, same
 from flax import nnx
-from test_drive import close, same
 
 from experiments.cli import main
 from generators.hub import diffusers as hub

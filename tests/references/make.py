@@ -24,14 +24,14 @@ def digits(values: Any) -> list[Any]:
 
 
 def schedulers() -> tuple[Any, list[str]]:
-    """Of each schedule of test_schedulers: some betas and alphas_cumprod, the times of samplers, and single steps.
+    """Of each schedule of noise_cases: some betas and alphas_cumprod, the times of samplers, and single steps.
 
     What torch holds in float32 is made double before a step, since what is left of 1 - ᾱ_t/ᾱ_t' in float32 is not the
     step but its rounding.
     """
     import diffusers
     import torch
-    from test_schedulers import AT, CASES, ETAS, FLOWS, STEPS, inputs
+    from noise_cases import AT, CASES, ETAS, FLOWS, STEPS, inputs
 
     def of(kind: str, config: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_vae
 from conftest import gaussian_chain
+from equality import close
 
 from generators import VAE, Gaussian
 from simulator import Chain, Dataset, GenlossError, Pool, Sweep, Truth, ensemble, run, simulate
@@ -20,15 +21,6 @@ from simulator.running import spec
 from simulator.running.estimate import estimate
 
 KEY = jax.random.key(0)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal to the bit."""
-    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y, equal_nan=True), a, b))
-
-
-def close(a: Any, b: Any, rtol: float = 1e-4, atol: float = 1e-5) -> bool:
-    return jax.tree.all(jax.tree.map(lambda x, y: np.allclose(x, y, rtol=rtol, atol=atol), a, b))
 
 
 def stepped(chain: Chain, key: jax.Array, generations: int) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from overlays import chain_of, deviations, every_other, mostly_early
 from scipy.stats import norm
-from test_overlay import chain_of, deviations, every_other, mostly_early
 
 from generators import Bernoulli, Categorical, Cohort, Exponential, Gaussian, Poisson
 from generators.kde import KDE

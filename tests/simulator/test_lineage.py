@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_mean, gaussian_chain, moments
-from test_contract import RECIPES
-from test_drive import same
-from test_store import contents
+from equality import same
+from plugins import RECIPES
+from stored_runs import contents
 
 from generators import KDE, Categorical, Gaussian, Mixture
 from simulator import Chain, GenlossError, Pool, Store, Truth, ensemble, run, simulate, theory

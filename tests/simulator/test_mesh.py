@@ -14,9 +14,9 @@ import mesh_runs
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED
+from equality import close, same
 from mesh_runs import KEY, RUNS
-from test_drive import close, same
-from test_store import contents
+from stored_runs import contents
 
 from experiments.cli import main
 from simulator import GenlossError, Store, run

@@ -1,14 +1,13 @@
 """Every curve that is drawn as theory, against thousands of chains; and what is said where there is none."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import cases, gaussian_chain
+from overlays import chain_of, deviations, every_other, mostly_early
 
 from generators import Bernoulli, Categorical, Cohort, Exponential, Gaussian, Poisson
 from generators.gaussian import GaussianParams
@@ -18,8 +17,7 @@ from generators.logistic import Logistic
 from generators.mixture import Mixture, MixtureParams
 from generators.per_class import PerClass
 from generators.society import Society
-from simulator import Chain, Pool, Sweep, Truth, schedule, simulate, theory
-from simulator.numerics.selection import choose
+from simulator import Chain, Sweep, Truth, schedule, theory
 from simulator.probes import Categories, Diversity, LogDet, LogRate, Moments, Rate, Risk, Wasserstein
 from simulator.recipe import (
     Accumulate,
@@ -41,39 +39,8 @@ CHAINS = 4000
 NORMAL = {"moments": Moments(), "log_det": LogDet(), "w2": Wasserstein()}
 
 
-def chain_of(model: Any, recipe: Any, probe: Any, truth: Any = None, n: int = 10, **fields: Any) -> Chain:
-    probes = probe if isinstance(probe, dict) else {"mine": probe}
-    source = truth if isinstance(truth, Truth) else Truth(truth or model)
-    return Chain(
-        source=source, generator=model, recipe=recipe, probes=probes, **{"real": n, "rows": n, "held_out": 0, **fields}
-    )
-
-
 def gaussian(recipe: Any, dim: int = 1, ddof: int = 0, bias: float = 1.0, **fields: Any) -> Chain:
     return gaussian_chain(dim, ddof, bias, recipe=recipe, **{"probes": {"mine": Moments()}, **fields})
-
-
-def deviations(chain: Chain, metrics: set[str] | None, generations: int, chains: int, seed: int = 7) -> np.ndarray:
-    """By how many standard errors the mean of what many chains record is off the overlay, for all its metrics at every
-    generation; where a sentence gives the law a standard error, that counts too.
-    """
-    found = theory.overlay(chain, generations)
-    assert metrics is None or (set(found.curves) == metrics and metrics <= set(found.why))
-    keys = jax.random.split(jax.random.key(seed), chains)
-    record = jax.jit(jax.vmap(lambda key: simulate(chain, key, generations)))(keys).flat()
-    scores = []
-    for metric, curve in found.curves.items():
-        samples = np.asarray(record[metric], np.float64)
-        assert np.isfinite(samples).all()
-        same = np.ptp(samples, 0) < 1e-5 * np.abs(curve)
-        # What has no spread is the law itself, up to what happens too seldom to be seen in so many chains: an event of
-        # probability 12/chains is missed with probability exp(-12).
-        assert np.allclose(samples[0, same], curve[same], rtol=1e-5, atol=12 / chains)
-        said = re.search(r"standard error ([\d.]+)%", found.why[metric])
-        own = float(said[1]) / 100 * curve if said else 0.0
-        error = np.hypot(samples.std(0, ddof=1) / np.sqrt(chains), own)
-        scores.append(((samples.mean(0) - curve) / np.where(same, 1, error))[~same])
-    return np.concatenate(scores) if scores else np.zeros(0)
 
 
 def held(chain: Chain, metrics: set[str], generations: int = 8, chains: int = CHAINS) -> None:
@@ -84,17 +51,6 @@ def held(chain: Chain, metrics: set[str], generations: int = 8, chains: int = CH
 
 def score(rows: Any) -> Any:
     return rows[:, 0]
-
-
-def every_other(key: Any, t: Any, pool: Pool) -> Any:
-    """By place, the same rows at every fit."""
-    return pool.weight * (jnp.arange(pool.capacity) % 2 == 0)
-
-
-def mostly_early(key: Any, t: Any, pool: Pool) -> Any:
-    """Eight rows of the last two data sets, at random, those in earlier places rather than others."""
-    place = jnp.arange(pool.capacity)
-    return choose(key, pool.weight * (pool.age(t) < 2) * jnp.where(place % 4 == 0, 10.0, 1.0), 8).astype(jnp.float32)
 
 
 MOMENTS = {"mine.variance", "mine.mean_error"}

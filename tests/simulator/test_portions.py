@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import pytest
 import tiny_diffusion
-from test_drive import close, same
+from equality import close, same
 
 from simulator import Store, Sweep, run
 from simulator.running import spec

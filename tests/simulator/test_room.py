@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import cases
-from test_contract import RECIPES, itself, negative
+from plugins import RECIPES, itself, negative
 
 from simulator import Chain, Pool, Truth, run, simulate
 from simulator import recipe as recipes

@@ -12,8 +12,8 @@ import pandas
 import pytest
 import tiny_gaussian
 from conftest import gaussian_chain
-from test_drive import same
-from test_store import run_gaussian
+from equality import same
+from stored_runs import run_gaussian
 
 from experiments.cli import main
 from generators.vae import VAE

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from image_folders import pictures, table
 from PIL import Image
 
 from generators import Gaussian
@@ -21,29 +22,6 @@ CHANCE = np.random.default_rng(1)
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-def pictures(folder: Path, split: str, count: int, classes: int = 3, size: int = 6, mode: str = "L") -> None:
-    """An image folder: split/class/i.png."""
-    for label in range(classes):
-        (folder / split / f"kind{label}").mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            shape = (size, size) if mode == "L" else (size, size, 3)
-            Image.fromarray(CHANCE.integers(0, 256, shape).astype(np.uint8)).save(
-                folder / split / f"kind{label}" / f"{i}.png"
-            )
-
-
-def table(folder: Path, file: str, labels: list[int], image: str = "image", names: list[str] | None = None) -> Path:
-    """A parquet file in the hub's layout, with features."""
-    import datasets
-
-    images = [Image.fromarray(CHANCE.integers(0, 256, (5, 5)).astype(np.uint8)) for _ in labels]
-    kind = datasets.ClassLabel(names=names or ["a", "b"])
-    features = datasets.Features({image: datasets.Image(), "label": kind})
-    folder.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict({image: images, "label": labels}, features=features).to_parquet(str(folder / file))
-    return folder / file
 
 
 def test_digits():

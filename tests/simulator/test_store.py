@@ -20,7 +20,8 @@ import pytest
 import tiny_gaussian
 import tiny_vae
 from conftest import CACHE, SHARED, gaussian_chain
-from test_drive import same
+from equality import same
+from stored_runs import contents, run_gaussian
 
 from generators.vae import VAE
 from simulator import Chain, Dataset, GenlossError, Progress, Record, RunFailed, Store, run
@@ -63,11 +64,6 @@ def finish(file: str, out: Path, *more: str) -> float:
         last = time.perf_counter() if " after " in line else last
     assert process.wait() == 0, said
     return last - began
-
-
-def contents(store: Store) -> list[Any]:
-    """Everything every checkpoint holds."""
-    return [(first, last, params, rows, record) for first, last, params, rows, record in store.chunks()]
 
 
 def kill_and_compare(file: str, folder: Path, kills: int, seed: int, *more: str) -> list[str]:
@@ -187,10 +183,6 @@ def test_a_fit_is_taken_up_by_its_own_generation_alone(held: Store):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Record]:
     store = Store(tmp_path_factory.mktemp("runs") / "gaussian")
     return store, run_gaussian(store)
-
-
-def run_gaussian(store: Store | Path, generations: int = 6) -> Record:
-    return run(tiny_gaussian.chain, KEY, generations, store, replicates=2, every=2)
 
 
 def copy_of(finished: tuple[Store, Record], folder: Path) -> Store:
@@ -395,7 +387,7 @@ def test_nothing_on_disk_is_a_pickle(finished: tuple[Store, Record]):
 
 
 def test_other_data_at_the_same_path_is_another_run(tmp_path: Path, finished: tuple[Store, Record]):
-    from test_source import table
+    from image_folders import table
 
     first = table(tmp_path / "a", "all.parquet", [0, 1] * 20)
     other = table(tmp_path / "b", "all.parquet", [0, 1] * 20)

@@ -1,6 +1,5 @@
 """Watermarks: false alarms as often as stated, marks always read, through compression and noise too."""
 
-import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_mean
-from test_corruptions import pictures
+from marked_pictures import Blank, Clouds, clouds
 
 from generators import Watermarked
 from simulator import Chain, Dataset, GenlossError, Pool, simulate
@@ -19,12 +18,6 @@ from simulator.recipe import Accumulate, Then
 from simulator.recipe.watermark import FilterWatermark, Watermark
 
 MARK = Watermark(seed=3)
-
-
-@functools.cache
-def clouds(side: int, c: int) -> jax.Array:
-    with jax.ensure_compile_time_eval():  # kept beyond a trace that may ask for them first
-        return jnp.asarray(pictures(100, side, side, c))
 
 
 def bold(n: int = 100) -> jax.Array:
@@ -79,25 +72,6 @@ def test_a_filter_drops_what_is_marked():
     pool = Pool.of(rows).weighed(2.0 * jnp.ones(100))
     weight = np.asarray(FilterWatermark(MARK)(jax.random.key(0), jnp.int32(0), pool))
     assert (weight[50:] == 0).all() and (weight[:50] == 2).mean() > 0.95
-
-
-class Blank:
-    """A generator that says pictures of chance, whatever it eats."""
-
-    def init(self, key: jax.Array) -> Any:
-        return jnp.zeros(())
-
-    def fit(self, key: jax.Array, params: Any, pool: Pool) -> Any:
-        return pool.weight.sum(), {}
-
-    def sample(self, key: jax.Array, params: Any, n: int) -> Any:
-        image = jnp.asarray(clouds(28, 1))[jax.random.randint(key, (n,), 0, 100)]
-        return {"image": image, "label": jnp.zeros(n, jnp.int32)}
-
-
-class Clouds:
-    def draw(self, key: jax.Array, n: int, held_out: bool = False, skip: Any = 0) -> Any:
-        return {"image": jnp.asarray(clouds(28, 1))[:n], "label": jnp.zeros(n, jnp.int32)}
 
 
 def test_a_chain_of_a_signing_generator_eats_none_of_its_own():

@@ -1,0 +1,97 @@
+"""A case of every generator and of every recipe."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from generators import (
+    KDE,
+    VAE,
+    Archive,
+    Bernoulli,
+    Categorical,
+    Cohort,
+    Diffusion,
+    Exponential,
+    Gaussian,
+    Mixture,
+    Ngram,
+    PerClass,
+    Poisson,
+    Prompted,
+    Society,
+)
+from generators.linear import Linear
+from generators.logistic import Logistic
+from generators.nets.denoiser import Denoiser
+from simulator import Dataset, Truth
+from simulator import recipe as recipes
+from simulator.recipe.contamination import Contaminate
+from simulator.recipe.suspects import Detector, DropSuspects, FarthestPoints, ReweighSuspects
+from simulator.recipe.watermark import FilterWatermark
+
+TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
+SMALL = partial(Denoiser, width=16, depth=1)
+CASES = {
+    "gaussian": (Gaussian(2), Truth(Gaussian(2))),
+    "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
+    "categorical": (Categorical(6, zipf=1.0), Truth(Categorical(6, zipf=1.0))),
+    "categorical-smoothed": (Categorical(6, smoothing=0.5, temperature=0.8), Truth(Categorical(6))),
+    "bernoulli": (Bernoulli(0.3), Truth(Bernoulli(0.3))),
+    "poisson": (Poisson(2.0), Truth(Poisson(2.0))),
+    "exponential": (Exponential(), Truth(Exponential())),
+    "ngram": (Ngram(4, order=3, smoothing=0.1), Truth(Ngram(4, order=3, length=8))),
+    "linear": (Linear(3, ridge=0.1), Truth(Linear(3))),
+    "linear-least-norm": (Linear(20), Truth(Linear(20))),
+    "logistic": (Logistic(3), Truth(Logistic(3))),
+    "vae": (TINY, Dataset.digits()),
+    "diffusion": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5), Dataset.digits()),
+    "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
+    "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
+    "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),
+    "cohort": (Cohort(Gaussian(2), 20), Truth(Cohort(Gaussian(2), 9))),
+    "cohort-linear": (Cohort(Linear(3), 20), Truth(Cohort(Linear(3), 20))),
+    "cohort-counts": (Cohort(Categorical(6), 20), Truth(Cohort(Categorical(6), 20))),
+    "society": (Society(Gaussian(2), 3), Truth(Gaussian(2))),
+    "archive": (Archive(Dataset.digits()), Dataset.digits()),
+    "prompted": (Prompted(TINY, 2), Dataset.digits()),
+    "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
+}
+
+
+def negative(rows: Any) -> jax.Array:
+    return -jnp.abs(rows[:, 0])
+
+
+def itself(rows: Any) -> jax.Array:
+    return rows
+
+
+RECIPES = [
+    recipes.Accumulate(),
+    recipes.Replace(),
+    recipes.Window(2),
+    recipes.Decay(0.7),
+    recipes.Mix(real=0.5, size=20),
+    recipes.Mix(real=0.2, size=20, fresh=True),
+    recipes.Mix(real=0.5, size=20, window=2),
+    recipes.NoFresh(),
+    recipes.Augment(ratio=0.5),
+    recipes.Subsample(15),
+    recipes.Reweigh(real=0.6),
+    recipes.Verify(negative, -2.0),
+    recipes.Curate(negative, best_of=2),
+    recipes.Curate(negative, best_of=None),
+    recipes.Then(recipes.Window(3), recipes.Subsample(15)),
+    Contaminate(0.4),
+    Contaminate(0.2, by="real", nested=False),
+    recipes.Then(Contaminate(0.4), DropSuspects(negative, 0.0)),
+    recipes.Then(Contaminate(0.4), ReweighSuspects(negative)),
+    recipes.Then(Contaminate(0.4), DropSuspects(Detector(0.5, features=itself), 0.9)),
+    recipes.Then(Contaminate(0.4), ReweighSuspects(Detector(0.5, features=itself))),
+    recipes.Then(Contaminate(0.4), FarthestPoints(0.5, features=itself)),
+    recipes.Select((recipes.Replace(), recipes.Accumulate()), 1),
+]
+OF_IMAGES = [FilterWatermark(), recipes.Then(Contaminate(0.4), DropSuspects())]
