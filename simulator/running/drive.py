@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from simulator.chain import Chain, with_info
 from simulator.checks import returned
+from simulator.numerics import compiling
 from simulator.numerics.processes import whole
 from simulator.running import memory, pieces, spec
 from simulator.running.files import joined, shaped
@@ -229,7 +230,7 @@ class Drive:
         if self.sweep is not None:
             mapped = jax.vmap(mapped, (0, None, *axes))
         if self.layout is None:
-            compiled = jax.jit(mapped, donate_argnums=given)
+            compiled = jax.jit(mapped, donate_argnums=given, compiler_options=compiling.options())
         else:
             compiled = self.layout.jit(mapped, axes, given)
         grid = jnp.int32(0) if self.sweep is None else self.sweep.grid

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from simulator.numerics import compiling
 from simulator.types import Array, GenlossError
 
 WHOLE = PartitionSpec()  # the same on every device
@@ -93,7 +94,7 @@ class Layout:
             check_vma=False,  # nothing is summed over "chain"
         )
         results = NamedSharding(self.mesh, self.states)
-        compiled = jax.jit(local, out_shardings=results, donate_argnums=donated)
+        compiled = jax.jit(local, out_shardings=results, donate_argnums=donated, compiler_options=compiling.options())
         return lambda *arguments: compiled(*map(self._placed, layouts, arguments))
 
     def _placed(self, layout: PartitionSpec, tree: Any) -> Any:

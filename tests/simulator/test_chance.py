@@ -10,7 +10,7 @@ import pytest
 from conftest import assert_mean
 from scipy import stats
 
-from simulator.numerics import chance, selection
+from simulator.numerics import chance, compiling, selection
 from simulator.numerics.selection import choose, draw, nth, summed
 from simulator.pool import Pool
 
@@ -265,3 +265,11 @@ def test_a_compact_pool_holds_what_weighs_something():
     held = np.asarray(compact.filled)
     assert held.sum() == 12 and np.asarray(compact.rows)[held].tolist() == list(range(0, 100, 9))
     assert compact.weight.sum() == whole.weight.sum() and (compact.weight[~held] == 0).all()
+
+
+@pytest.mark.parametrize("draw", [jax.random.normal, jax.random.gumbel, chance.normal, chance.exponential])
+def test_numbers_do_not_depend_on_how_a_program_is_compiled(draw):
+    keys = jax.random.split(jax.random.key(0), 3)
+    draws = jax.vmap(lambda key: draw(key, (37, 5)))
+    piece = jax.jit(draws, compiler_options=compiling.options())
+    np.testing.assert_array_equal(piece(keys), jax.jit(lambda keys: draws(keys))(keys))
