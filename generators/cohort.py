@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from simulator.abilities import Checked
 from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key, Params
@@ -32,6 +33,14 @@ class Summary(Protocol):
         ...
 
 
+@runtime_checkable
+class Summarised(Protocol):
+    """A generator with a sufficient statistic."""
+
+    @property
+    def summary(self) -> Summary: ...
+
+
 @dataclass(frozen=True)
 class Cohort:
     """A pool row is the sufficient statistic of a cohort of n rows, drawn from its exact law.
@@ -49,12 +58,12 @@ class Cohort:
 
     def __post_init__(self) -> None:
         check(self)
-        if not hasattr(self.generator, "summary"):
+        if not isinstance(self.generator, Summarised):
             raise GenlossError(
                 f"{type(self.generator).__name__} has no sufficient statistic here; run it row by row, without Cohort."
             )
-        if not isinstance(self.n, Tracer) and (fits := getattr(self.generator.summary, "check", None)):
-            fits(int(self.n))
+        if not isinstance(self.n, Tracer) and isinstance(self.generator.summary, Checked):
+            self.generator.summary.check(int(self.n))
 
     def init(self, key: Key) -> Params:
         """The inner generator's own start."""

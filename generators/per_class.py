@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from generators.given import labels
+from simulator.abilities import shaped
 from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows
 from simulator.types import Array, Generator, GenlossError, Key, Params
@@ -46,8 +47,7 @@ class PerClass:
             raise GenlossError("PerClass needs rows with an x and a label; give it such a source.")
         if (top := int(rows["label"].max())) >= self.classes:
             raise GenlossError(f"PerClass(classes={self.classes}) was shown label {top}; give at least {top + 1}.")
-        inner = getattr(self.generator, "shaped", None)
-        return self if inner is None else dataclasses.replace(self, generator=inner(rows["x"]))
+        return dataclasses.replace(self, generator=shaped(self.generator, rows["x"]))
 
     def init(self, key: Key) -> PerClassParams:
         """Labels equally likely, each with the inner generator's own start."""

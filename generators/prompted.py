@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from simulator.abilities import shaped
 from simulator.checks.fields import Count, check
 from simulator.numerics.selection import draw
 from simulator.pool import Pool, Rows
@@ -42,8 +43,7 @@ class Prompted:
         classes = int(rows["label"].max()) + 1 if self.classes is None else self.classes
         # The inner generator learns the number of its labels from rows: from the last variant of each.
         told = {**rows, "label": rows["label"] * self.variants + self.variants - 1}
-        inner = getattr(self.generator, "shaped", None)
-        return dataclasses.replace(self, generator=self.generator if inner is None else inner(told), classes=classes)
+        return dataclasses.replace(self, generator=shaped(self.generator, told), classes=classes)
 
     def init(self, key: Key) -> Params:
         """The inner generator's own start."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.abilities import shaped
 from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows, take
 from simulator.sources.given import completes, said
@@ -34,8 +35,7 @@ class Society:
 
     def shaped(self, rows: Rows) -> Society:
         """The same for rows like these."""
-        inner = getattr(self.generator, "shaped", None)
-        return self if inner is None else dataclasses.replace(self, generator=inner(rows))
+        return dataclasses.replace(self, generator=shaped(self.generator, rows))
 
     def init(self, key: Key) -> Params:
         """The inner generator's parameters, leaves [members, ...]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from simulator.abilities import shaped
 from simulator.pool import Pool, Rows
 from simulator.recipe.watermark import Watermark, pictured
 from simulator.sources.given import completes, said
@@ -20,8 +21,7 @@ class Watermarked:
 
     def shaped(self, rows: Rows) -> Watermarked:
         """The same for rows like these."""
-        inner = getattr(self.generator, "shaped", None)
-        return self if inner is None else dataclasses.replace(self, generator=inner(rows))
+        return dataclasses.replace(self, generator=shaped(self.generator, rows))
 
     def init(self, key: Key) -> Params:
         """The inner generator's own start."""

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
+from simulator import abilities
+from simulator.abilities import Checked, Merging, Shaped, Skipping, WithParents
 from simulator.checks import returned
 from simulator.checks.fields import Count, Whole, check_tree
 from simulator.numerics.chance import fold_in
-from simulator.numerics.processes import whole
-from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots, take
-from simulator.recipe import contract as recipes
+from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots
+from simulator.recipe import contract
+from simulator.recipe.contract import Reach
 from simulator.recipe.mixing import Accumulate
+from simulator.ring import Ring
+from simulator.sources.split import guard, split_of
 from simulator.types import (
     Array,
     Generator,
@@ -65,33 +67,33 @@ class Chain:
             raise GenlossError(
                 f"`held_out` is {self.held_out}; give at least one row for each of {self.classes} classes."
             )
-        if self.follows is not None and not hasattr(self.generator, "parents"):
+        if self.follows is not None and not isinstance(self.generator, WithParents):
             raise GenlossError(
                 f"{type(self.generator).__name__} does not say which rows its own come from; leave out the probe that "
                 "follows them, or give the generator `parents`."
             )
         self._check_supply(1)
-        recipes.check(self.recipe, self)
+        contract.check(self.recipe, self)
 
     def _check_supply(self, generations: int) -> None:
-        if check := getattr(self.source, "check", None):
-            check(self.real + self.fresh * (generations - 1))
+        if isinstance(self.source, Checked):
+            self.source.check(self.real + self.fresh * (generations - 1))
 
     # What the configuration implies.
 
     @property
     def classes(self) -> int:
         """Classes that the source names; 0 where it names none."""
-        return len(getattr(getattr(self.source, "split", None), "classes", ()))
+        split = split_of(self.source)
+        return 0 if split is None else len(split.classes)
 
     @functools.cached_property
     def model(self) -> Generator:
         """The generator, its shapes taken from the source's rows where it leaves them open."""
-        shaped = getattr(self.generator, "shaped", None)
-        if shaped is None:
+        if not isinstance(self.generator, Shaped):
             return self.generator
         with jax.ensure_compile_time_eval():
-            return shaped(self.reference if self.held_out else self._example())
+            return self.generator.shaped(self.reference if self.held_out else self._example())
 
     def _example(self) -> Rows:
         """Held-out rows among which are all classes: one of each, or 1,000 where the source does not say how many."""
@@ -105,77 +107,41 @@ class Chain:
         """Held-out real rows, leaves [<= held_out, ...]: one yardstick for all chains and generations; None for 0."""
         if not self.held_out:
             return None
-        test = getattr(getattr(self.source, "split", None), "test", None)
-        n = self.held_out if test is None else min(self.held_out, count(test))
+        split = split_of(self.source)
+        n = self.held_out if split is None else min(self.held_out, count(split.test))
         with jax.ensure_compile_time_eval():
             return self.source.draw(jax.random.fold_in(jax.random.key(0), _STREAM), n, held_out=True)
 
     @property
     def follows(self) -> int | None:
         """For how many data sets back the ancestors of rows are kept; None where no probe asks."""
-        asked = [getattr(probe, "follows", None) for probe in self.probes.values()]
-        return max((n for n in asked if n is not None), default=None)
-
-    @functools.cached_property
-    def students(self) -> dict[Any, str]:
-        """What learns from real rows before generation 0: probes and their fields, with the place they were found."""
-        found: dict[Any, str] = {}
-        for name, probe in self.probes.items():
-            parts = dataclasses.fields(probe) if dataclasses.is_dataclass(probe) else ()
-            for path, thing in ((name, probe), *((f"{name}.{f.name}", getattr(probe, f.name)) for f in parts)):
-                if hasattr(thing, "prepare"):
-                    found.setdefault(thing, path)
-        return found
+        return abilities.follows(self.probes)
 
     @functools.cached_property
     def prepared(self) -> dict[Any, Any]:
-        """What each of `students` learned, the same for all chains and generations, as the reference is."""
+        """What each of the probes' students learned, the same for all chains and generations, as the reference is."""
         with jax.ensure_compile_time_eval():
             key = jax.random.fold_in(jax.random.key(0), _STREAM - 1)
-            return {student: student.prepare(key, self.source) for student in self.students}
-
-    def has_ceiling(self, metric: str) -> bool:
-        """Whether real rows in place of samples give this metric, by its dotted name, a meaning."""
-        name, _, rest = metric.partition(".")
-        parts = getattr(self.probes.get(name), "no_ceiling", ())
-        return not any(part in ("", rest) or rest.startswith(f"{part}.") for part in parts)
-
-    def adopt(self, prepared: dict[Any, Any]) -> None:
-        """Takes what was prepared before, by this chain or by another with the same source and probes."""
-        vars(self)["prepared"] = prepared
-
-    # The pool is a ring of blocks, one per data set: data set i is what fit i is the first to eat, the synthetic rows
-    # of generation i - 1 and the fresh rows of generation i.  Generation 0's real rows have slots of their own in
-    # front, or, where the recipe forgets them, are data set 0 of the ring.
+            return {student: student.prepare(key, self.source) for student in abilities.students(self.probes)}
 
     @functools.cached_property
-    def front(self) -> int:
-        """Slots in front of the ring."""
-        return 0 if recipes.forgets_real(self.recipe) else self.real
+    def reach(self) -> Reach:
+        """What the recipe says of itself."""
+        return contract.reach(self.recipe, self)
 
     @functools.cached_property
-    def block(self) -> int:
-        """Slots of a block."""
-        return max(self.rows + self.fresh, self.real - self.front)
+    def merging(self) -> Merging | None:
+        """The generator, where it keeps all data sets of the past as one: cohorts that the recipe weighs alike."""
+        model = self.model
+        if isinstance(model, Merging) and model.merge and self.reach.weighs_alike and not self.fresh:
+            return model
+        return None
 
     @functools.cached_property
-    def merges(self) -> bool:
-        """Whether all data sets of the past are kept as one: of cohorts, under a recipe that weighs them alike."""
-        return getattr(self.model, "merge", False) and recipes.weighs_alike(self.recipe) and not self.fresh
-
-    def capacity(self, generations: int) -> int:
-        """Slots of the pool; data sets that the recipe cannot reach any more are overwritten."""
-        reach = 1 if self.merges else recipes.horizon(self.recipe, self)
-        return self.front + self.block * (generations if reach is None else min(generations, reach))
-
-    def blocks(self, capacity: int) -> int:
-        """Data sets that a pool has room for."""
-        return (capacity - self.front) // self.block
-
-    def slot(self, data_set: Array, capacity: int) -> Array:
-        """First slot of a data set's block: synthetic rows, then fresh ones."""
-        turn = data_set - (self.front > 0)  # with real rows in front, the ring starts at data set 1
-        return self.front + turn % self.blocks(capacity) * self.block
+    def ring(self) -> Ring:
+        """Which slots of the pool are whose."""
+        reach = 1 if self.merging else self.reach.horizon
+        return Ring(self.real, self.rows, self.fresh, self.reach.forgets_real, reach)
 
     # The loop.
 
@@ -184,12 +150,16 @@ class Chain:
         if generations < 1:
             raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
         self._check_supply(generations)
-        stream = fold_in(key, _STREAM)
-        rows = jax.tree.map(_strong, self.source.draw(stream, self.real))
-        params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
+        stream, rows, params = self.opened(key, self.real)
         self._check_rows(rows, params)
-        pool = Pool.of(rows, self.capacity(generations), self.follows)
+        pool = Pool.of(rows, self.ring.capacity(generations), self.follows)
         return State(jnp.int32(0), params, pool, stream)
+
+    def opened(self, key: Key, n: int) -> tuple[Key, Rows, Params]:
+        """The stream of real rows that a root key opens, its first n, and the parameters it starts with."""
+        stream = fold_in(key, _STREAM)
+        rows = jax.tree.map(_strong, self.source.draw(stream, n))
+        return stream, rows, jax.tree.map(_strong, self.model.init(_params_key(stream)))
 
     def _check_rows(self, rows: Rows, params: Params) -> None:
         written = jax.eval_shape(lambda p: self.model.sample(jax.random.key(0), p, self.real), params)
@@ -214,13 +184,13 @@ class Chain:
         if not self.fresh:
             return None
         skip = self.real + jnp.maximum(t - 1, 0) * self.fresh
-        return self.source.draw(stream, self.fresh, skip=skip)  # pyright: ignore[reportCallIssue]
+        return cast(Skipping, self.source).draw(stream, self.fresh, skip=skip)
 
     def take_in(self, state: State, fresh: Rows | None) -> State:
         """The state with this generation's fresh rows in its block."""
         if fresh is None:
             return state
-        start = self.slot(state.t, state.pool.capacity) + self.rows
+        start = self.ring.new(state.t, state.pool.capacity)
         ancestors = None
         if self.follows is not None:
             i = jnp.arange(self.fresh)
@@ -234,26 +204,15 @@ class Chain:
         Where the recipe eats few of the rows kept, the diet holds those alone.
         """
         state = self.take_in(state, fresh)
-        self.guard(state.pool)
-        copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merges else jnp.ones(state.pool.capacity)
+        guard(self.source, state.pool.rows, state.pool.real)
+        copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merging else jnp.ones(state.pool.capacity)
         shown = state.pool.weighed(copies)
         diet = shown.weighed(returned.weights(self.recipe, self.recipe(key_for(key, "eat"), state.t, shown), shown))
-        most = recipes.most(self.recipe, self)
-        full = self.capacity(sys.maxsize)  # not this pool's: what is eaten must not depend on the generations to come
+        most = self.reach.most
+        full = self.ring.capacity(
+            sys.maxsize
+        )  # not this pool's: what is eaten must not depend on the generations to come
         return state, diet if most is None or 2 * most > full else diet.compact(most)
-
-    def guard(self, pool: Pool) -> None:
-        """Raises where a real row of the pool is a held-out row.  Inside a compiled step nothing can be looked at."""
-        guard = getattr(self.source, "guard", None)
-        if guard is not None and not isinstance(pool.weight, Tracer):
-            real = whole(pool.real)  # [..., capacity]
-            guard(jax.tree.map(lambda a: whole(a)[real], pool.rows))
-
-    def guard_fresh(self, fresh: Rows | None, axes: int) -> None:
-        """Raises where one of fresh rows, leaves [*axes, fresh, ...], is a held-out row."""
-        guard = getattr(self.source, "guard", None)
-        if guard is not None and fresh is not None:
-            guard(jax.tree.map(lambda a: whole(a).reshape(-1, *a.shape[axes + 1 :]), fresh))
 
     def first(self, key: Key, state: State) -> Params:
         """The parameters a fit begins at."""
@@ -268,8 +227,9 @@ class Chain:
         """The lines of descent of what was said, [rows, 1 + follows]: a row, its parent, and those before."""
         if diet.ancestors is None:
             return None
+        assert isinstance(self.model, WithParents)
         own, fit, sample = (key_for(key, part) for part in ("trace", "fit", "sample"))
-        parent = self.model.parents(own, params, diet, synthetic, fit, sample)  # [rows]  # pyright: ignore
+        parent = self.model.parents(own, params, diet, synthetic, fit, sample)  # [rows]
         lines = aged(diet.ancestors[parent], diet.age(t + 1)[parent])  # [rows, 1 + follows]
         return jnp.where(parent[:, None] == NONE, NONE, lines).at[:, 1].set(jnp.arange(self.rows))
 
@@ -286,33 +246,18 @@ class Chain:
 
     def remember(self, state: State, params: Params, synthetic: Rows, ancestors: Array | None = None) -> State:
         """The state after a generation has spoken."""
-        if self.merges:
-            start = self.slot(state.t + 1, state.pool.capacity)
+        if self.merging:
+            start = self.ring.synthetic(state.t + 1, state.pool.capacity)
             old = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, self.rows), state.pool.rows)
-            both = self.model.merged(old, synthetic, 1 / (state.t + 1.0))  # pyright: ignore[reportAttributeAccessIssue]
+            both = self.merging.merged(old, synthetic, 1 / (state.t + 1.0))
             synthetic = jax.tree.map(lambda a, b: jnp.where(state.t > 0, a, b), both, synthetic)
         return self.keep(state, params, synthetic, ancestors)
 
     def keep(self, state: State, params: Params, synthetic: Rows, ancestors: Array | None = None) -> State:
         """The state with these rows in the block of the next data set."""
-        start = self.slot(state.t + 1, state.pool.capacity)
+        start = self.ring.synthetic(state.t + 1, state.pool.capacity)
         pool = state.pool.place(start, synthetic, SYNTHETIC, state.t, ancestors)
         return State(state.t + 1, params, pool, state.key)
-
-    def perfect(self, key: Key, capacity: int) -> tuple[Params, Pool, Rows, Array | None]:
-        """(parameters, diet, sample, its ancestors) of a perfect generator, to be measured as the ceiling: real rows.
-
-        Sample and diet are disjoint where the source has enough rows.
-        """
-        stream = fold_in(key, _STREAM)
-        n = self.real + self.rows
-        if (size := getattr(self.source, "size", None)) is not None and not getattr(self.source, "reuse", False):
-            n = min(n, size)
-        rows = self.source.draw(stream, n)
-        diet = Pool.of(take(rows, jnp.arange(self.real)), capacity, self.follows)
-        params = jax.tree.map(_strong, self.model.init(_params_key(stream)))
-        last = jnp.arange(max(0, n - self.rows), n)
-        return params, diet, take(rows, last), None if self.follows is None else roots(last, last, self.follows)
 
 
 _KEYS = ("eat", "init", "fit", "sample", "measure", "trace")

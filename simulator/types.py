@@ -30,7 +30,7 @@ class Generator(Protocol):
     in pieces of one length, those beyond n in the last one to be thrown away, which let it drive a long sample;
     `parents(key, params, pool, rows, fit, sample) -> [n] int32`, the slot of the pool whose row each row was made from
     (-1: none), drawn given all of them.  `fit` and `sample` are the keys that these two were given, so that what they
-    drew can be drawn again.
+    drew can be drawn again.  `simulator.abilities` declares each of them.
     """
 
     def init(self, key: Key) -> Params: ...

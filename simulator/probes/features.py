@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.abilities import Finite
 from simulator.checks import fields
 from simulator.checks.fields import Count, Positive, Range
 from simulator.checks.foreign import read_tensors
 from simulator.pool import Rows
 from simulator.probes.classifier import Network, check, in_blocks, merged, skeleton, train
+from simulator.sources.split import split_of
 from simulator.types import Array, GenlossError, Key, Params, Source
 
 
@@ -186,8 +188,8 @@ def _named(params: Params) -> dict[str, Any]:
 
 def training(key: Key, source: Source, most: int | None = None) -> Rows:
     """Real training rows, leaves [<= most, ...]: all of a data set for None, and 10,000 of an endless source."""
-    size = getattr(source, "size", None)
-    split = getattr(source, "split", None)
+    size = source.size if isinstance(source, Finite) else None
+    split = split_of(source)
     n = min(most or size or 10_000, size or most or 10_000)
     if split is not None and n == size:
         return jax.tree.map(jnp.asarray, split.train)
@@ -209,7 +211,8 @@ def classes(rows: Rows) -> int:
 
 def classes_of(source: Source) -> int:
     """Number of classes that a source knows of: those of its data set, or those among 1,000 of its held-out rows."""
-    if named := getattr(getattr(source, "split", None), "classes", ()):
-        return len(named)
+    split = split_of(source)
+    if split is not None and split.classes:
+        return len(split.classes)
     with jax.ensure_compile_time_eval():
         return classes(source.draw(jax.random.key(0), 1000, held_out=True))

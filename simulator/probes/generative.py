@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
+from simulator.abilities import shaped
 from simulator.checks.fields import Count, Range, check
 from simulator.pool import count
 from simulator.probes.features import flat
@@ -44,8 +45,7 @@ class Generative:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         for_start, for_fit, for_samples, for_measures = jax.random.split(key, 4)
-        shaped = getattr(self.generator, "shaped", None)
-        model: Generator = self.generator if shaped is None else shaped(jax.tree.map(np.asarray, view.reference))
+        model = shaped(self.generator, jax.tree.map(np.asarray, view.reference))
         params, _ = model.fit(for_fit, model.init(for_start), view.diet)
         said = model.sample(for_samples, params, self.rows or count(view.reference))  # leaves [rows, ...]
         of_new = view._replace(params=params, synthetic=said, generator=model)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.abilities import Dense
 from simulator.checks.fields import Count, Positive, Range, check
 from simulator.pool import Rows, count
 from simulator.probes.features import flat
@@ -123,7 +124,7 @@ class TrueLikelihood:
     truth: Generator  # the one that the source's `Truth` draws from
 
     def __post_init__(self) -> None:
-        if not hasattr(self.truth, "log_prob"):
+        if not isinstance(self.truth, Dense):
             raise GenlossError(f"{type(self.truth).__name__} has no log_prob; leave TrueLikelihood out.")
 
     def prepare(self, key: Key, source: Source) -> Params:
@@ -139,7 +140,7 @@ class TrueLikelihood:
             "rows": len(said),
             "reference_rows": len(served),
         }
-        if hasattr(view.generator, "log_prob"):
+        if isinstance(view.generator, Dense):
             found["reverse"] = (log_prob(view.generator, view.params, view.synthetic) - said).mean()
             found["forward"] = (served - log_prob(view.generator, view.params, real)).mean()
         return found
@@ -210,10 +211,9 @@ def parameters(source: Source, truth: Generator | None = None) -> Params:
 
 def log_prob(generator: Generator, params: Params, rows: Rows) -> Array:
     """Log-likelihood of rows [n] under a generator, which must have one."""
-    found = getattr(generator, "log_prob", None)
-    if found is None:
+    if not isinstance(generator, Dense):
         raise GenlossError(f"{type(generator).__name__} has no log_prob; leave out the probe that asks for it.")
-    return jnp.broadcast_to(found(params, rows), (count(rows),))
+    return jnp.broadcast_to(generator.log_prob(params, rows), (count(rows),))
 
 
 def directions(key: Key, many: int, dim: int) -> Array:

@@ -14,6 +14,7 @@ from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.corruptions import CORRUPTIONS, SEVERITIES
 from simulator.probes.features import classes, pictures
 from simulator.probes.finite import counted, where_finite
+from simulator.sources.split import split_of
 from simulator.types import Array, GenlossError, Key, Source, View
 
 
@@ -55,7 +56,7 @@ class Robustness:
         """Held-out rows of the other data set, leaves [<= 10,000, ...]; None where there is none."""
         if self.shifted is None:
             return None
-        split = getattr(self.shifted, "split", None)
+        split = split_of(self.shifted)
         n = 1000 if split is None else min(count(split.test), 10_000)
         return self.shifted.draw(key, n, held_out=True)
 

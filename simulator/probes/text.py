@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simulator.abilities import Dense, Spoken, shaped
 from simulator.checks.fields import Count, InsideShare, Range, check
 from simulator.pool import Pool, Rows
 from simulator.probes.features import training
@@ -57,23 +58,19 @@ class ReferencePerplexity:
 
     def __post_init__(self) -> None:
         check(self)
-        if not hasattr(self.model, "log_prob"):
+        if not isinstance(self.model, Dense):
             raise GenlossError(f"{type(self.model).__name__} has no log_prob; give ReferencePerplexity another model.")
 
     def prepare(self, key: Key, source: Source) -> Params:
         """The reference model's parameters."""
         for_rows, for_init, for_fit = jax.random.split(key, 3)
         rows = training(for_rows, source, self.rows)
-        model = self._shaped(rows)
+        model = shaped(self.model, rows)
         return model.fit(for_fit, model.init(for_init), Pool.of(rows))[0]
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         rows = windows(view.synthetic)  # [n, length]
-        return perplexities(log_prob(self._shaped(rows), view.prepared[self], rows), rows.shape[1])
-
-    def _shaped(self, rows: Rows) -> Any:
-        shaped = getattr(self.model, "shaped", None)
-        return self.model if shaped is None else shaped(rows)
+        return perplexities(log_prob(shaped(self.model, rows), view.prepared[self], rows), rows.shape[1])
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ def windows(rows: Rows) -> Array:
 
 def vocabulary_of(given: int | None, view: View) -> int:
     """How many tokens there are: as given, or as the generator says."""
-    found = getattr(view.generator, "vocabulary", None) if given is None else given
+    found = view.generator.vocabulary if given is None and isinstance(view.generator, Spoken) else given
     if not isinstance(found, int):
         raise GenlossError(
             f"{type(view.generator).__name__} does not say how many tokens there are; give the probe its `vocabulary`."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from simulator.types import Recipe
 
@@ -46,3 +46,16 @@ def weighs_alike(recipe: Recipe) -> bool:
 def forgets_real(recipe: Recipe) -> bool:
     """Whether generation 0's real rows fall out of reach like any other data set; False where it does not say."""
     return getattr(recipe, "forgets_real", False)
+
+
+class Reach(NamedTuple):
+    """All that a recipe says of its weights before it gives any; what it does not say is the safe guess."""
+
+    horizon: int | None = None  # past generations it can still give weight to; None: all
+    most: int | None = None  # the most rows it ever gives weight to; None: all
+    forgets_real: bool = False  # whether generation 0's real rows fall under the horizon, too
+    weighs_alike: bool = False  # whether all synthetic rows weigh the same at every fit
+
+
+def reach(recipe: Recipe, chain: Sizes) -> Reach:
+    return Reach(horizon(recipe, chain), most(recipe, chain), forgets_real(recipe), weighs_alike(recipe))

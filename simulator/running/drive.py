@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from simulator.abilities import Portioned, Stepped, Trained, fingerprint, has_ceiling, students
 from simulator.chain import Chain, with_info
 from simulator.checks import returned
 from simulator.numerics import compiling
@@ -22,8 +23,10 @@ from simulator.running import memory, pieces, spec
 from simulator.running.files import joined, shaped
 from simulator.running.mesh import Layout
 from simulator.running.pacing import Clock, Pace
+from simulator.running.prepare import adopt
 from simulator.running.store import Store
 from simulator.running.sweep import Sweep
+from simulator.sources.split import guard
 from simulator.types import Array, GenlossError, Key, Record, State
 
 
@@ -124,12 +127,13 @@ def run(
 
 def _prepare(chain: Chain, store: Store, report: Callable[[Progress], None] | None) -> None:
     """What probes learn before generation 0: read where it is stored, else learned and stored."""
-    if not chain.students:
+    learning = students(chain.probes)
+    if not learning:
         return
     if report:
-        report(Progress(0, 1, None, doing=f"preparing {', '.join(chain.students.values())}"))
+        report(Progress(0, 1, None, doing=f"preparing {', '.join(learning.values())}"))
     if (found := store.prepared(chain)) is not None:
-        chain.adopt(found)
+        adopt(chain, found)
     else:
         store.write_prepared(chain)
 
@@ -157,11 +161,11 @@ def _finished(store: Store, generations: int, axes: int) -> Record | None:
 def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, every: int = 1) -> dict[str, Any]:
     """What makes a run this run and no other, in JSON: everything but the number of generations."""
     source = chain.chain.source if isinstance(chain, Sweep) else chain.source
-    archive = getattr((chain.chain if isinstance(chain, Sweep) else chain).generator, "fingerprint", None)
+    archive = fingerprint((chain.chain if isinstance(chain, Sweep) else chain).generator)
     sweep = {"path": chain.path, "values": dict(chain.values)} if isinstance(chain, Sweep) else None
     return {
         "chain": spec.encode(chain.chain if isinstance(chain, Sweep) else chain),
-        "data": getattr(source, "fingerprint", None),
+        "data": fingerprint(source),
         **({} if archive is None else {"archive": archive}),
         "sweep": spec.encode(sweep),
         "key": spec.encode(key),
@@ -195,7 +199,7 @@ class Drive:
         if mesh is not None:
             self.layout = Layout.of(mesh, None if self.sweep is None else len(self.settings), replicates)
         self.generations = generations
-        self.trained = hasattr(self.chain.model, "advance")
+        self.trained = self.chain.model if isinstance(self.chain.model, Trained) else None
         self.pace = Pace()  # of writing records.parquet
 
         self.init = self.lift(pieces.init, generations=generations)
@@ -244,7 +248,7 @@ class Drive:
         tell = report or (lambda progress: None)
         state = self.init()
         chunks, state = self.resume(store, state)
-        self.chain.guard(state.pool)
+        guard(self.chain.source, state.pool.rows, state.pool.real)
         done = sum(self.length(chunk) for chunk in chunks)
         if store is not None:
             if not store.has_ceiling():
@@ -257,9 +261,11 @@ class Drive:
             clock = Clock()
             ts = jnp.arange(done, min((done // every + 1) * every, self.generations))  # [chunk]
             fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
-            self.chain.guard_fresh(fresh, self.axes + 1)
+            if fresh is not None:
+                shape = jax.tree.leaves(fresh)[0].shape[: self.axes + 2]  # [.., chunk, fresh]
+                guard(self.chain.source, fresh, np.ones(shape, bool))
             if self.trained:
-                state, chunk = self.train(state, ts, fresh, clock, tell, store, Pace(save_seconds))
+                state, chunk = self.train(self.trained, state, ts, fresh, clock, tell, store, Pace(save_seconds))
             else:
                 state, chunk = self.scan(state, ts, fresh)
                 clock.lap("train", chunk)
@@ -285,10 +291,11 @@ class Drive:
     def measure_ceiling(self, store: Store, state: State | None = None) -> None:
         """ceiling.json, from real rows in place of samples."""
         found = self.measure(jnp.int32(0), *self.perfect((state or self.init()).pool))
-        store.write_ceiling(found, self.chain.has_ceiling)
+        store.write_ceiling(found, functools.partial(has_ceiling, self.chain.probes))
 
     def train(
         self,
+        model: Trained,
         state: State,
         ts: Array,
         fresh: Any,
@@ -299,7 +306,7 @@ class Drive:
     ) -> tuple[State, Record]:
         """Generations of a generator that trains step by step, driven through each fit; `pace` is of saving it."""
         records = []
-        calls = self.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
+        calls = model.calls
         for i, t in enumerate(ts):
             now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
             state, diet, training = self.begin(state, t, now)
@@ -314,7 +321,9 @@ class Drive:
                     pace(functools.partial(store.write_fit, int(t), call + 1, training))
                 each = (time.perf_counter() - started) / (call + 1 - first)
                 tell(
-                    Progress(int(t), self.generations, None, (call + 1) / calls, doing=self.doing(call + 1, loss, each))
+                    Progress(
+                        int(t), self.generations, None, (call + 1) / calls, doing=_doing(model, call + 1, loss, each)
+                    )
                 )
             params, info = clock.lap("train", self.finish(training))
             rows = clock.lap("sample", self.say(t, params, tell))
@@ -323,18 +332,10 @@ class Drive:
             state = self.remember(state, t, params, rows, ancestors)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
 
-    def doing(self, calls: int, loss: np.ndarray, seconds: float) -> str:
-        """How far a fit is: step, mean loss over chains, training rows a second in all; `seconds` a call."""
-        model: Any = self.chain.model
-        steps = getattr(model, "steps", model.calls)
-        speed = getattr(model, "batch", 0) * steps / model.calls * loss.size / seconds
-        said = f"step {round(calls / model.calls * steps):,} of {steps:,}, loss {loss.mean():.4g}"
-        return said + (f", {speed:,.0f} rows/s" if speed else "")
-
     def say(self, t: Array, params: Any, tell: Callable[[Progress], None]) -> Any:
         """What generation t says; portion by portion where the generator makes several of it."""
-        model: Any = self.chain.model
-        portions = model.portions(self.chain.rows) if hasattr(model, "portions") else 1
+        model = self.chain.model
+        portions = model.portions(self.chain.rows) if isinstance(model, Portioned) else 1
         if portions == 1:
             return self.speak(t, params)
         parts = []
@@ -376,7 +377,7 @@ class Drive:
 
     def blocks(self, state: State) -> int:
         """Data sets the pool has room for."""
-        return self.chain.blocks(state.pool.weight.shape[-1])
+        return self.chain.ring.blocks(state.pool.weight.shape[-1])
 
     def length(self, chunk: Record) -> int:
         return chunk.t.shape[self.axes]
@@ -384,3 +385,11 @@ class Drive:
 
 def _first(record: Record, generations: int, axes: int) -> Record:
     return jax.tree.map(lambda a: a[(slice(None),) * axes + (slice(generations),)], record)
+
+
+def _doing(model: Trained, calls: int, loss: np.ndarray, seconds: float) -> str:
+    """How far a fit is: step, mean loss over chains, training rows a second in all; `seconds` a call."""
+    steps, batch = (model.steps, model.batch) if isinstance(model, Stepped) else (model.calls, 0)
+    speed = batch * steps / model.calls * loss.size / seconds
+    said = f"step {round(calls / model.calls * steps):,} of {steps:,}, loss {loss.mean():.4g}"
+    return said + (f", {speed:,.0f} rows/s" if speed else "")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from simulator.abilities import Stepped
 from simulator.chain import Chain
 from simulator.running import memory, spec
 from simulator.running.drive import Drive, check
@@ -79,10 +80,10 @@ def _training(
         training = jax.block_until_ready(drive.advance(diet, training))  # compiles
         return _timed(lambda: drive.advance(diet, jax.tree.map(jnp.copy, training)))
 
-    calls: int = drive.chain.model.calls  # pyright: ignore[reportAttributeAccessIssue]
-    chunk: int | None = getattr(drive.chain.generator, "chunk", None)
-    if chunk is not None:
-        chunk = min(chunk, drive.chain.generator.steps)  # pyright: ignore[reportAttributeAccessIssue]
+    assert drive.trained is not None
+    calls, model = drive.trained.calls, drive.chain.generator
+    if isinstance(model, Stepped):
+        chunk = min(model.chunk, model.steps)
         one = spec.override(drive.chain, {"generator.chunk": 1})
         seconds, timed = called(driven(Sweep(one, chain.path, chain.values) if isinstance(chain, Sweep) else one))
         if seconds * chunk > 3:

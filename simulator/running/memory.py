@@ -17,7 +17,7 @@ def check(chain: Chain, generations: int, chains: int, devices: int = 1) -> None
     """Raises where the pools of so many chains, or their records, could not be held."""
     if generations > MOST:
         raise GenlossError(f"`generations` is {generations:,} and must be at most {MOST:,}.")
-    slots = chain.capacity(generations)
+    slots = chain.ring.capacity(generations)
     if max(slots, generations) * chains < 10**6:  # too few to be counted
         return
     if max(slots, chain.real, chain.rows) > MOST:

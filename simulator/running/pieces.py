@@ -15,8 +15,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import jax
 
+from simulator.abilities import Portioned, Trained
 from simulator.chain import Chain, key_for
 from simulator.pool import Pool
+from simulator.running import prepare
 from simulator.types import Array, Key, Params, Record, Rows, State
 
 
@@ -66,15 +68,18 @@ def scan(c: Chain, k: Key, state: Given[State], ts: Same[Array], fresh: Each[Any
 def begin(c: Chain, k: Key, state: Each[State], t: Same[Array], fresh: Each[Any]) -> tuple[State, Pool, Any]:
     k = jax.random.fold_in(k, t)
     state, diet = c.eat(k, state.replace(t=t), fresh)
-    return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)  # pyright: ignore
+    assert isinstance(c.model, Trained)
+    return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)
 
 
 def advance(c: Chain, k: Key, diet: Each[Pool], training: Given[Any]) -> Any:
-    return c.model.advance(diet, training)  # pyright: ignore
+    assert isinstance(c.model, Trained)
+    return c.model.advance(diet, training)
 
 
 def finish(c: Chain, k: Key, training: Each[Any]) -> tuple[Params, dict[str, Array]]:
-    return c.model.finish(training)  # pyright: ignore
+    assert isinstance(c.model, Trained)
+    return c.model.finish(training)
 
 
 def speak(c: Chain, k: Key, t: Same[Array], params: Each[Params]) -> Rows:
@@ -82,7 +87,8 @@ def speak(c: Chain, k: Key, t: Same[Array], params: Each[Params]) -> Rows:
 
 
 def portion(c: Chain, k: Key, t: Same[Array], i: Same[Array], params: Each[Params]) -> Rows:
-    return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i)  # pyright: ignore
+    assert isinstance(c.model, Portioned)
+    return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i)
 
 
 def trace(c: Chain, k: Key, t: Same[Array], params: Each[Params], diet: Each[Pool], rows: Each[Rows]) -> Array | None:
@@ -126,9 +132,9 @@ def kept(pool: Pool) -> tuple[Rows, Array | None]:
 
 def block(c: Chain, k: Key, state: Each[State], t: Same[Array]) -> tuple[Rows, Array | None]:
     """The synthetic rows of generation t and their ancestors, out of the pool."""
-    start = c.slot(t + 1, state.pool.capacity)
+    start = c.ring.synthetic(t + 1, state.pool.capacity)
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), kept(state.pool))
 
 
 def perfect(c: Chain, k: Key, pool: Each[Pool]) -> tuple[Params, Pool, Rows, Array | None]:
-    return c.perfect(k, pool.capacity)
+    return prepare.perfect(c, k, pool.capacity)

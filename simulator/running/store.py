@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from simulator.abilities import students
 from simulator.checks import code
 from simulator.numerics.processes import alone, whole
 from simulator.running import disk, files, spec
@@ -143,7 +144,7 @@ class Store:
 
         def read(file: Path) -> dict[Any, Any]:
             stored, found = files.load_arrays(file, self.signature), {}
-            for student, name in chain.students.items():
+            for student, name in students(chain.probes).items():
                 like = jax.eval_shape(lambda s=student: s.prepare(jax.random.key(0), chain.source))
                 leaves = {str(i): stored[f"{name}/{i}"] for i in range(len(jax.tree.leaves(like)))}
                 found[student] = shaped(leaves, like)
@@ -284,7 +285,8 @@ class Store:
 
     def write_prepared(self, chain: Any) -> None:
         """prepared.npz."""
-        learned = {chain.students[student]: numbered(tree) for student, tree in chain.prepared.items()}
+        names = students(chain.probes)
+        learned = {names[student]: numbered(tree) for student, tree in chain.prepared.items()}
         flat: dict[str, Any] = {f"{name}/{i}": leaf for name, leaves in learned.items() for i, leaf in leaves.items()}
         self.write("prepared.npz", files.dump_arrays(self.signature, flat))
 

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from simulator.abilities import students
 from simulator.chain import Chain
 from simulator.recipe.combine import Select
 from simulator.running import spec
+from simulator.running.prepare import adopt, adopted
 from simulator.types import Array, GenlossError
 
 
@@ -55,8 +57,9 @@ class Sweep:
         """The chain at one value, or at one value for each of several fields."""
         values = value if isinstance(value, tuple | list) else (value,)
         made = spec.override(self.chain, dict(zip(self.paths, values, strict=True)))
-        if "prepared" in vars(self.chain) and not any(path.startswith(("source", "probes")) for path in self.paths):
-            made.adopt(self.chain.prepared)
+        known = adopted(self.chain)
+        if known is not None and not any(path.startswith(("source", "probes")) for path in self.paths):
+            adopt(made, known)
         return made
 
     def check(self) -> None:
@@ -96,8 +99,8 @@ def _once(chain: Chain, measured: bool) -> Any:
     synthetic = chain.speak(key, params)
     if not measured:
         return begun, params, info, synthetic
-    if "prepared" not in vars(chain):  # what probes learn is followed, not learned
-        chain.adopt({student: student.prepare(key, chain.source) for student in chain.students})
+    if adopted(chain) is None:  # what probes learn is followed, not learned
+        adopt(chain, {student: student.prepare(key, chain.source) for student in students(chain.probes)})
     ancestors = chain.trace(key, state.t, params, diet, synthetic)
     return chain.measure(key, state.t, params, diet, synthetic, ancestors)
 

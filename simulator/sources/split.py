@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from simulator.abilities import Guarded
+from simulator.numerics.processes import whole
 from simulator.pool import Rows, count, take
-from simulator.types import Array, GenlossError
+from simulator.types import Array, GenlossError, Source
 
 
 class Split(NamedTuple):
@@ -21,6 +24,29 @@ class Split(NamedTuple):
     test: Rows
     classes: tuple[str, ...]
     digest: str  # checksum of all rows
+
+
+@runtime_checkable
+class Splitting(Protocol):
+    """A source that shows the rows it serves."""
+
+    @property
+    def split(self) -> Split: ...
+
+
+def split_of(source: Source) -> Split | None:
+    """The rows of a source that shows them."""
+    return source.split if isinstance(source, Splitting) and isinstance(source.split, Split) else None
+
+
+def guard(source: Source, rows: Rows, which: Array | np.ndarray) -> None:
+    """Raises where one of the rows, leaves [*shape, ...], that `which` [*shape] picks is held out by its source.
+
+    Inside a compiled program nothing can be looked at.
+    """
+    if isinstance(source, Guarded) and not isinstance(which, Tracer):
+        picked = whole(which)
+        source.guard(jax.tree.map(lambda a: whole(a)[picked], rows))
 
 
 def served(rows: Rows, order: Array, n: int, skip: Array | int) -> Rows:

@@ -15,6 +15,7 @@ import numpy as np
 
 from simulator.pool import Pool
 from simulator.recipe.combine import Select, Then
+from simulator.sources.truth import Truth
 from simulator.types import Array, Key, Recipe, Rows
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Table:
         self.synthetic = np.concatenate([np.zeros(chain.real, bool), synthetic])  # [rows]
         self.parent = np.where(self.synthetic, self.first - 1, TRUTH)  # [rows]: the fit that wrote it
         self.birth = self.first - self.synthetic  # [rows]
-        real, written = seen_through(getattr(chain.source, "generator", None))[1], seen_through(chain.generator)[1]
+        truth = chain.source.generator if isinstance(chain.source, Truth) else None
+        real, written = seen_through(truth)[1], seen_through(chain.generator)[1]
         self.each = np.where(self.synthetic, written, real)  # [rows]: rows that it stands for; 1 but for cohorts
         self._rows = jax.eval_shape(lambda: chain.source.draw(jax.random.key(0), chain.real))
 

@@ -154,8 +154,8 @@ def accumulating(generator: Any, merge: bool) -> Chain:
 
 
 def test_merged_cohorts_need_no_memory():
-    assert accumulating(Gaussian(2), True).capacity(1000) == 2
-    assert accumulating(Gaussian(2), False).capacity(1000) == 1001
+    assert accumulating(Gaussian(2), True).ring.capacity(1000) == 2
+    assert accumulating(Gaussian(2), False).ring.capacity(1000) == 1001
 
 
 @pytest.mark.slow

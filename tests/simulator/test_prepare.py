@@ -13,9 +13,11 @@ from sklearn.decomposition import PCA
 
 from generators import Gaussian
 from simulator import Chain, Dataset, GenlossError, Store, Sweep, Truth, View, ensemble, run, simulate
+from simulator.abilities import students
 from simulator.probes import Fidelity
 from simulator.probes.features import Pca, flat, training
 from simulator.running import files
+from simulator.running.prepare import perfect
 
 CALLS: list[str] = []
 
@@ -57,7 +59,7 @@ def chain_of(**fields: Any) -> Chain:
 def test_equal_ones_are_prepared_once_and_seen_by_the_probes():
     CALLS.clear()
     chain = chain_of()
-    assert list(chain.students.values()) == ["spread", "spread.features", "plain"]
+    assert list(students(chain.probes).values()) == ["spread", "spread.features", "plain"]
     found = simulate(chain, jax.random.key(0), 3)
     assert CALLS == ["scale"]
     learned = chain.prepared[Scale()]
@@ -141,7 +143,7 @@ def test_training_rows_of_a_source():
     assert training(jax.random.key(0), Dataset.digits())["image"].shape[0] == 1438
     assert training(jax.random.key(0), Dataset.digits(), 100)["image"].shape[0] == 100
     assert training(jax.random.key(0), Truth(Gaussian(2)), 50).shape == (50, 2)
-    assert gaussian_chain().students == {}
+    assert students(gaussian_chain().probes) == {}
 
 
 def reals(key: Any, view: View) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def test_the_ceiling_is_measured_on_real_rows_that_are_not_in_its_diet(tmp_path:
     run(chain, jax.random.key(0), 1, tmp_path / "truth")
     assert Store(tmp_path / "truth").ceiling()["p.of the diet"] == 0
     digits = Chain(source=Dataset.digits(), generator=Gaussian(2), real=700, rows=700)
-    _, diet, sample, _ = digits.perfect(jax.random.key(0), 700)
+    _, diet, sample, _ = perfect(digits, jax.random.key(0), 700)
     rows = [np.asarray(a["image"]).reshape(700, -1) for a in (diet.rows, sample)]
     assert len(np.unique(np.concatenate(rows), axis=0)) == 1400  # disjoint slices of one permutation
 
