@@ -77,9 +77,12 @@ def test_help_and_list_import_nothing_heavy():
     assert python(code).strip().endswith("[]")
 
 
-def test_every_experiment_has_a_docstring_with_its_command_and_result():
-    from experiments.command.listing import described, experiments
+def test_every_experiment_has_a_docstring_with_its_command_and_result_and_says_what_time_it_took():
+    from experiments.command.listing import experiments, measured
 
     for name, text in experiments().items():
         assert f"genloss run {name}" in text and "Result" in text, name
-        assert any(described(text)[2]), f"{name} says nowhere what time it took"
+        assert measured(name), name
+        for command, found in measured(name).items():
+            assert f"genloss {command.split()[0]} {name}" in text, f"{name} has a time of another command, {command}"
+            assert found["seconds"] > 0 and found["on"] and found["date"], name

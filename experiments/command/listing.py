@@ -1,14 +1,48 @@
-"""`genloss list`: experiments and metrics, read from docstrings without importing anything."""
+"""`genloss list`: experiments and metrics, read from their files without importing anything."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import re
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from experiments.command.command import Command
 from experiments.command.loading import files
+from experiments.command.numbers import Refused
+
+PARTS = ("metric", "what it is", "unit", "direction", "cost")  # of a line of a probe's docstring
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("what", nargs="?", choices=["experiments", "metrics"], default="experiments")
+    sub.add_argument("name", nargs="?", metavar="NAME", help="all that is known of one")
+    sub.add_argument("--json", action="store_true", help="as data")
+
+
+def listed(options: argparse.Namespace) -> int:
+    if options.what == "metrics":
+        return _metrics(options)
+    texts = experiments()
+    if options.name is not None and options.name not in texts:
+        from simulator.running.spec import unknown
+
+        raise Refused(unknown(options.name, list(texts), "There is no experiment"))
+    chosen = [options.name] if options.name else list(texts)
+    told = {name: described(texts[name]) for name in chosen}
+    if options.json:
+        print(
+            json.dumps({n: {**told[n]._asdict(), "measured": measured(n), "text": texts[n]} for n in chosen}, indent=1)
+        )
+    elif options.name:
+        print(texts[options.name])
+        for words, found in measured(options.name).items():
+            verb, _, more = words.partition(" ")
+            print(f"\ngenloss {f'{verb} {options.name} {more}'.strip()}: {', '.join(_said(found))}")
+    else:
+        _print_experiments(told)
+    return 0
 
 
 def experiments() -> dict[str, str]:
@@ -16,31 +50,51 @@ def experiments() -> dict[str, str]:
     return {name: ast.get_docstring(ast.parse(file.read_text())) or "" for name, file in sorted(files().items())}
 
 
-def described(text: str) -> tuple[str, str, tuple[str, str]]:
-    """(question, paper, measured times of `genloss run` and `genloss reproduce`) of an experiment's docstring."""
-    head, _, rest = text.partition("\n\n")
-    question, _, paper = " ".join(head.split()).partition("?")
-    own, _, published = rest.partition("genloss reproduce")
-    said = r"[\d,.]+ (?:s|min)(?=\. Result)|(?<=CPU cores[,:] )[\d.]+ (?:s|min)"  # "14 s.  Result", "CPU cores: 3 min"
-    run, reproduce = (re.search(said, " ".join(part.split())) for part in (own, published))
-    return f"{question}?", paper.strip(" ()."), (run[0] if run else "", reproduce[0] if reproduce else "")
+def measured(name: str) -> dict[str, dict[str, Any]]:
+    """What an experiment's file says was measured: command -> seconds, on what, when; read without importing it."""
+    for node in ast.parse(files()[name].read_text()).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["measured"]:
+            return ast.literal_eval(node.value)
+    return {}
 
 
-def print_experiments() -> int:
-    """`genloss list`."""
-    from rich.console import Console
-    from rich.table import Table
+class Asked(NamedTuple):
+    question: str
+    paper: str
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("experiment", "question", "paper"):
-        table.add_column(column)
-    table.add_column("run", justify="right", no_wrap=True)
-    table.add_column("reproduce", justify="right", no_wrap=True)
-    for name, text in experiments().items():
-        question, paper, (run, reproduce) = described(text)
-        table.add_row(name, question, paper, run, reproduce)
-    Console(markup=False).print(table)
-    return 0
+
+def described(text: str) -> Asked:
+    """What an experiment's docstring begins with."""
+    question, _, paper = " ".join(text.partition("\n\n")[0].split()).partition("?")
+    return Asked(f"{question}?", paper.strip(" ()."))
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
+
+
+def _said(found: dict[str, Any]) -> list[str]:
+    """What was measured, in words."""
+    return [duration(found["seconds"]), *(str(value) for key, value in found.items() if key != "seconds")]
+
+
+def _print_experiments(told: dict[str, Asked]) -> None:
+    from experiments.command.tables import Column, show
+
+    columns = (
+        Column("experiment"),
+        Column("run", right=True),
+        Column("reproduce", right=True),
+        Column("question", prose=True),
+        Column("paper", prose=True, spare=True),
+    )
+    rows = []
+    for name, said in told.items():
+        times = measured(name)
+        took = [duration(times[verb]["seconds"]) if verb in times else "" for verb in ("run", "reproduce")]
+        rows.append((name, *took, *said))
+    show(columns, rows)
+    print("\nAll of one: genloss list experiments NAME")
 
 
 def metrics() -> dict[str, list[list[str]]]:
@@ -56,29 +110,34 @@ def metrics() -> dict[str, list[list[str]]]:
     return found
 
 
-def print_metrics() -> int:
-    """`genloss list metrics`."""
-    from rich.console import Console
-    from rich.table import Table
+def _metrics(options: argparse.Namespace) -> int:
+    from experiments.command.tables import Column, show
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("probe", "metric", "what it is", "unit", "direction", "cost"):
-        table.add_column(column, no_wrap=column in ("probe", "metric"))
-    for probe, rows in metrics().items():
-        for i, row in enumerate(rows):
-            table.add_row("" if i else probe, *row)
-        table.add_section()
-    Console(markup=False).print(table)
+    known = [
+        {"probe": probe, **dict(zip(PARTS, row, strict=True))} for probe, rows in metrics().items() for row in rows
+    ]
+    name: str | None = options.name
+    chosen = [m for m in known if name in (None, m["probe"], m["metric"], f"{m['probe']}.{m['metric']}")]
+    if name and not chosen:
+        from simulator.running.spec import unknown
+
+        raise Refused(unknown(name, list(metrics()), "There is no probe and no metric"))
+    if options.json:
+        print(json.dumps(chosen, indent=1))
+    elif name:
+        for i, metric in enumerate(chosen):
+            print("\n" * bool(i) + f"{metric['probe']}: {metric['metric']}")
+            print("\n".join(f"  {part:<12}{metric[part]}" for part in PARTS[1:]))
+    else:
+        columns = (
+            Column("probe"),
+            Column("metric"),
+            Column("what it is", prose=True, cut=True),
+            *(Column(part, spare=True) for part in PARTS[2:]),
+        )
+        show(columns, [[m[column] for column in ("probe", *PARTS)] for m in chosen])
+        print("\nAll of one: genloss list metrics NAME, of a probe or a metric")
     return 0
 
 
-def arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("what", nargs="?", choices=["experiments", "metrics"], default="experiments")
-
-
-command = Command(
-    "the experiments there are, or the metrics that probes give",
-    arguments,
-    lambda options: print_metrics() if options.what == "metrics" else print_experiments(),
-    light=True,
-)
+command = Command("the experiments there are, or the metrics that probes give", arguments, listed, light=True)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
-from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from simulator.report import page
-from simulator.report.figures import HEADLINES, shown
-from simulator.report.names import on_terminal
+from simulator.report.figures import shown
+from simulator.report.names import on_terminal, plain
 from simulator.running.drive import Progress as Report
-from simulator.theory import Overlay, sentences
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -104,59 +100,16 @@ class Display:
         table = Table(box=None, pad_edge=False)
         if self.history:
             table.add_column("", no_wrap=True)
-            fitting = self._shown()[: max(1, (self.console.width - 14) // 18)]
-            for name in fitting:
-                table.add_column(on_terminal(name.partition(".")[2] or name), no_wrap=True)
+            fitting: list[str] = []  # as many as have room, one at least
+            room = self.console.width - max(len(plain(setting)) for setting in self.settings)
+            for name in self._shown():
+                head = on_terminal(name.partition(".")[2] or name)
+                room -= max(len(head), 16) + 2
+                if room < 0 and fitting:
+                    break
+                fitting.append(name)
+                table.add_column(head, no_wrap=True)
             for i, setting in enumerate(self.settings):
                 cells = [self.history[name][i] for name in fitting]
                 table.add_row(on_terminal(setting), *(f"{v[-1]:7.3g} {sparkline(_thinned(v))}" for v in cells))
         return Group(table, self.bar)
-
-    def table(self, records: Any, ceiling: dict[str, float], laws: Mapping[str, Overlay]) -> None:
-        print_table(records, ceiling, laws, self.console)
-
-
-def print_table(
-    records: Any, ceiling: dict[str, float], laws: Mapping[str, Overlay], console: Console | None = None
-) -> None:
-    """First and last generation of each metric, by setting, and the value of real rows; where there is a law, its value
-    at the last generation and the standard error of ours; and a line on every law."""
-    summary = page.summary(records)
-    metrics = list(dict.fromkeys(metric for metric, _ in summary.columns))
-    generations = list(dict.fromkeys(g for _, g in summary.columns))
-    errors = page.errors(records, metrics)
-    title = f"generation {' → '.join(map(str, generations))}"
-    rows: list[tuple[str, ...]] = []
-    for metric in metrics:
-        cells = [" → ".join(f"{row[(metric, g)]:.3g}" for g in generations) for _, row in summary.iterrows()]
-        rows.append(
-            (HEADLINES.get(metric) or str(metric), *cells, f"{ceiling[metric]:.3g}" if metric in ceiling else "")
-        )
-        values = {s: law.at(metric, generations[-1]) for s, law in laws.items()}
-        known = {s: value for s, value in values.items() if value is not None}
-        if known:
-            rows.append(("  theory", *(f"{known[s]:.3g}" if s in known else "" for s in summary.index), ""))
-            spread = [f"{errors[metric][s]:.2g}" if s in known else "" for s in summary.index]
-            if np.isfinite(errors[metric]).any():
-                rows.append(("  ours ±", *spread, ""))
-    console = console or Console()
-    grid = [("", *map(str, summary.index), "real"), *rows]  # real: real rows against held-out real rows
-    table = _grid(title, grid)
-    wide = Measurement.get(console, console.options.update(max_width=10_000), table).maximum > console.width
-    if wide and len(rows) <= len(summary.index):
-        table = _grid(title, list(zip(*grid, strict=True)))  # a row for each of many settings
-    console.print(table)
-    for line in sentences(laws):
-        console.print(on_terminal(f"theory, {line}"), style="dim", soft_wrap=True, highlight=False)
-
-
-def _grid(title: str, rows: list[tuple[str, ...]]) -> Table:
-    """A table whose first row is the head; values are at the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for i, name in enumerate(rows[0]):
-        table.add_column(
-            on_terminal(name), justify="right" if i else "left", overflow="fold", max_width=None if i else 30
-        )
-    for row in rows[1:]:
-        table.add_row(*map(on_terminal, row))
-    return table

@@ -7,7 +7,6 @@ the table (reproductions.md) to DIR, by default `reproductions`.  A value that d
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,21 +56,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in table)
 
 
-def show(rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, justify in zip(HEAD, ("left", "left", "right", "right", "right", "left"), strict=True):
-        table.add_column(column, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
-    for row in rows:
-        table.add_row(*row)
-    Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
-
-
 def reproduce_all(chosen: Sequence[str], out: Path) -> int:
     """Runs the chosen ones, or all, prints what each found, and writes figures and table."""
+    from experiments.command.tables import Column, show
     from simulator import GenlossError
     from simulator.report.figures import rendered
     from simulator.running import disk
@@ -82,14 +69,21 @@ def reproduce_all(chosen: Sequence[str], out: Path) -> int:
         if name not in known:
             raise GenlossError(unknown(name, known, "There is no reproduction"))
     disk.folder(out, room=ROOM)
+    columns = [
+        Column("what", prose=True),
+        *(Column(name, right=True) for name in ("published", "theory", "ours ± s.e.")),
+        Column("", right=True),
+    ]
     table: list[tuple[str, ...]] = []
     for name in chosen or known:
         found, seconds = reproduce(name)
-        rows = lines(name, found)
-        rows[0] = (f"{name} ({seconds:.0f} s)", *rows[0][1:])
-        show(rows)
+        rows, title = lines(name, found), f"{name} ({seconds:.0f} s)"
+        differ = any(row[-1] for row in rows)
+        cells = [row[1:] if differ else row[1:-1] for row in rows[: len(found.findings)]]
+        show(columns[: len(cells[0])], cells, title)
+        print(f"{found.note}\n" if found.note else "")
         disk.write(out, f"{name}.png", rendered(found.figure, "png"))
-        table += rows
+        table += [(title, *rows[0][1:]), *rows[1:]]
     if not chosen:
         disk.write(out, "reproductions.md", markdown(table).encode())
     differing = sum(bool(row[-1]) for row in table)

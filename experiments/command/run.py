@@ -7,9 +7,9 @@ from typing import Any
 
 from experiments.command import devices, shared
 from experiments.command.command import Command
-from experiments.command.listing import experiments
 from experiments.command.loading import Experiment
 from experiments.command.numbers import near
+from experiments.command.reproduce import names as reproducible
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def go(experiment: Experiment, options: argparse.Namespace) -> int:
 
 def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     from experiments.command.live import Display
+    from experiments.command.summary import print_table
     from simulator import run, theory
     from simulator.numerics.processes import leads
     from simulator.report import page
@@ -53,12 +54,12 @@ def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     with Display(experiment, store) as display:
         drive(display.report)
     laws = theory.keep(store, experiment.subject)
-    display.table(store.records(), store.ceiling(), laws)
+    print_table(store.records(), store.ceiling(), laws, display.console)
     where = store.path / "report" / "index.html"
     if display.worked or not where.exists():
         where = page.write(store, laws)
     print(f"figures: {near(where.parent / 'decay.png')}\npage:    {near(where)}")
-    if "genloss reproduce" in experiments().get(experiment.name, ""):
+    if experiment.name in reproducible():
         print(f"the published figure: genloss reproduce {experiment.name}")
     return 0
 

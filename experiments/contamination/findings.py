@@ -31,7 +31,7 @@ class Case:
     data: str
     generator: str
     classes: tuple[str, ...]
-    arms: dict[str, dict[str, np.ndarray]]  # of `measured`
+    arms: dict[str, dict[str, np.ndarray]]  # of `judged`
     cover: dict[str, np.ndarray]  # of `fidelity`
 
     @property

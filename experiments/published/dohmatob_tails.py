@@ -2,14 +2,14 @@
 
     genloss run dohmatob_tails
 
-Zipf's law with β = 1.5 over 10,000 words, 1,000 of them a fit, 30 fits, 50 chains a setting.  Two CPU cores:
-10 s.  Result: 0.0944 ± 0.0007 of the truth is missing at the first fit (exactly: 0.0939); under replace
+Zipf's law with β = 1.5 over 10,000 words, 1,000 of them a fit, 30 fits, 50 chains a setting.
+Result: 0.0944 ± 0.0007 of the truth is missing at the first fit (exactly: 0.0939); under replace
 0.234 ± 0.003 at fit 30 (0.2356), while all rows together keep what the real ones said, 0.094, and never learn more.
 
     genloss reproduce dohmatob_tails
 
 β = 1.5, 2 and 2.5, T = 10³ to 10⁵ words, 64 corpora of each size from the first 2^18 words; those beyond (0.15 % of all
-at β = 1.5) count as missing.  Two CPU cores: 7 s, 2.2 GB.  Result: slopes of -0.3334 ± 0.0009, -0.499 ± 0.003 and
+at β = 1.5) count as missing.  Result: slopes of -0.3334 ± 0.0009, -0.499 ± 0.003 and
 -0.604 ± 0.006; the law -(1 - 1/β): -0.333, -0.5 and -0.6.
 """
 
@@ -27,6 +27,11 @@ from generators.categorical import Categorical
 from simulator import Chain, Sweep, Truth, ensemble, theory
 from simulator.recipe import Accumulate, Replace, Select
 from simulator.types import Array, Key, View
+
+measured = {
+    "run": {"seconds": 10, "on": "two CPU cores", "date": "before 2026-11-27"},
+    "reproduce": {"seconds": 7, "on": "two CPU cores", "date": "before 2026-11-27", "memory": "2.2 GB"},
+}
 
 
 @dataclass(frozen=True)

@@ -66,14 +66,6 @@ def summary(records: Any, metrics: list[str] | None = None) -> Any:
     return table.reindex(columns=[(m, g) for m in metrics for g in dict.fromkeys((0, last))])
 
 
-def errors(records: Any, metrics: list[str]) -> Any:
-    """Standard error of the mean at the last generation, NaN for one replicate: a data frame [setting, metric]."""
-    chosen = records[records["metric"].isin(metrics) & (records["generation"] == records["generation"].max())]
-    return chosen.pivot_table(
-        index="setting", columns="metric", values="value", aggfunc="sem", sort=False, dropna=False
-    )
-
-
 def _table(records: Any, laws: Mapping[str, Overlay]) -> str:
     """Beside each mean of a metric that has a law, the law's value at the last generation."""
     found, last = summary(records), int(records["generation"].max())

@@ -34,7 +34,7 @@ def test_what_covers_everything_does_no_harm(real_data: Path):
 
     judge = Downstream(partial(MLP, hidden=(32,)), steps=200)
     chain = hataya.contaminated(hataya.FASHION, hataya.Kernels(), judge, rows=500, held_out=2000)
-    found = hataya.measured(chain, tuple(hataya.ARMS), seeds=4)
+    found = hataya.judged(chain, tuple(hataya.ARMS), seeds=4)
     assert all(np.array_equal(found["generated"]["accuracy"][0], found[arm]["accuracy"][0]) for arm in hataya.ARMS)
     harm = excess(found["other real"]["accuracy"], found["generated"]["accuracy"])
     assert (np.abs(harm.mean[1:]) < 0.02).all()
@@ -48,7 +48,7 @@ def test_a_perfect_filter_is_knowing_and_a_clean_set_is_left_alone(real_data: Pa
     judge = {"downstream": Downstream(partial(MLP, hidden=(16,)), steps=30), "diet": Diet()}
     names = ("nothing", "drop by watermark", "drop by detector", "drop by knowing")
     chain = mitigations.treated(mitigations.MARKED, judge, names, rows=400)
-    found = mitigations.measured(chain, names, seeds=3, ratios=(0.0, 0.8))
+    found = mitigations.judged(chain, names, seeds=3, ratios=(0.0, 0.8))
     accuracy = {name: said["downstream"]["diet"]["accuracy"] for name, said in found.items()}  # [2, seeds]
     rows = {name: said["diet"]["rows"] for name, said in found.items()}
     share = {name: said["diet"]["birth"].sum(-1) for name, said in found.items()}
