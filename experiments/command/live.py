@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: progress, metrics with a sparkline each, time left; at the end, a table."""
+"""What a run shows on the terminal: progress, metrics with a sparkline each, time left; a log elsewhere."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ class Display:
         self.console.print(on_terminal(self.where), style="dim")
         if self.console.is_terminal:
             self.live.start()
+        elif len(self.settings) > 1:
+            self.console.print(on_terminal(f"settings: {' / '.join(map(plain, self.settings))}"), soft_wrap=True)
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -28,7 +28,8 @@ def show(options: argparse.Namespace) -> int:
     store = Store(options.run)
     about, records = store.about(), store.records()
     laws, ceiling = theory.kept(store), store.ceiling()
-    everything = figures.single(records["metric"])
+    headlines = figures.shown(records["metric"])
+    everything = list(dict.fromkeys([*headlines, *figures.single(records["metric"])]))
     if options.json:
         values = [
             {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}  # JSON has no NaN
@@ -45,9 +46,8 @@ def show(options: argparse.Namespace) -> int:
         print(f"when: {told['begun']} to {told['saved']}, {duration(told['seconds'])}")
     print()
     print_table(records, ceiling, laws, metrics=everything if options.all else None)
-    hidden = set(everything) - set(figures.shown(records["metric"]))
-    if hidden and not options.all:
-        print(f"{len(hidden)} more measures: genloss show {options.run} --all")
+    if not options.all and (more := len(everything) - len(headlines)):
+        print(f"measures beside these: {more}, with --all")
     return 0
 
 

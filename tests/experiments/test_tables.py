@@ -3,12 +3,15 @@
 import io
 import json
 import re
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 import scipy.stats
+from conftest import SHARED
 from rich.console import Console
 
 from experiments.cli import COMMANDS, main
@@ -175,3 +178,28 @@ def test_help_fits(verb: str, width: int, monkeypatch: pytest.MonkeyPatch, capsy
     words = " ".join(said.split())
     for name in COMMANDS if not verb else [verb]:
         assert name in words and COMMANDS[name].text in words
+
+
+def test_show_says_what_when_and_every_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """And a log has the settings, and a line for each generation."""
+    monkeypatch.setenv("GENLOSS_CACHE", "off")
+    monkeypatch.setattr("warnings.showwarning", None)
+    words = ["run", str(SHARED / "tiny_sweep.py"), "--generations", "3", "--replicates", "2", "--every", "1"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "settings: replace / accumulate" in said
+    assert [line.split(" after ")[0] for line in said if " after " in line] == ["1/3", "2/3", "3/3"]
+    assert main(["show", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 3 generations" in said and "2 settings, 2 replicates" in said and "by Student's t" in said
+    assert f"when: {date.today()}" in said
+    assert main(["show", str(tmp_path / "run"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    records = pandas.read_parquet(tmp_path / "run" / "records.parquet")
+    for row in told["values"]:
+        rows = records[(records.metric == row["metric"]) & (records.setting == row["setting"])]
+        for name, t in (("first", 0), ("last", 2)):
+            assert np.isclose(row[name], rows[rows.generation == t]["value"].mean())
+    assert {row["metric"] for row in told["values"]} >= {"moments.variance", "moments.mean_error"}
