@@ -85,8 +85,10 @@ def test_fork(capsys: pytest.CaptureFixture[str]):
     assert not np.array_equal(parent[~early].value, child[child.generation > 1].value)
 
 
-def test_dry_run_starts_nothing(capsys: pytest.CaptureFixture[str]):
-    assert main(["run", VAE, "--dry-run"]) == 0
+@pytest.mark.quick("plain")
+@pytest.mark.parametrize("file", [GAUSSIAN, VAE], ids=["plain", "network"])
+def test_dry_run_starts_nothing(file: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["run", file, "--dry-run"]) == 0
     said = capsys.readouterr().out
     for word in ("chains", "pool", "parameters", "memory", "disk", "time"):
         assert word in said
@@ -228,7 +230,11 @@ BAD: dict[str, tuple[list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("command, sentence", BAD.values(), ids=BAD)
+LATE = {"not finite"}  # what only a fit finds out
+CASES = [pytest.param(*case, id=name, marks=[pytest.mark.slow] * (name in LATE)) for name, case in BAD.items()]
+
+
+@pytest.mark.parametrize("command, sentence", CASES)
 def test_bad_input_is_one_sentence_and_exit_code_2(
     command: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -347,6 +353,7 @@ def test_a_file_that_cannot_be_imported_is_said(capsys: pytest.CaptureFixture[st
     assert "rename the file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_equals_signs_and_swept_fields(capsys: pytest.CaptureFixture[str]):
     quick = ["--generator.bias=0.9", "--generator.ddof=1", "--generations", "2", "--replicates", "1"]
     assert main(["run", SWEEP, "--recipe.index=1", "--out", "one", *quick]) == 0

@@ -65,13 +65,21 @@ def test_what_cannot_be_used_is_named(capsys: pytest.CaptureFixture[str]):
     (Path("fake/kind0") / "bad.png").write_bytes(b"nothing")
     assert go()[0] == 2 and not Path("out").exists()
     assert "fake/kind0/bad.png: is no whole image" in capsys.readouterr().err
+    Image.new("L", (9, 9)).save("fake/kind0/other.png")
+    assert go("--skip-broken")[0] == 2
+    assert "fake/kind0/other.png: is of size 9x9, where real images are 8x8" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_is_left_out_is_counted(capsys: pytest.CaptureFixture[str]):
+    blobs("real", 80, 0)
+    blobs("fake", 40, 1, classes=1)
+    (Path("fake/kind0") / "bad.png").write_bytes(b"nothing")
     code, found = go("--skip-broken")
     said = capsys.readouterr().err
     assert code == 1 and found["left out"] == 1 and found["classes missing"] == ["kind1"]
     assert "class 'kind1' of real has no image in fake" in said
     Image.new("L", (9, 9)).save("fake/kind0/other.png")
-    assert go("--skip-broken", out="other")[0] == 2
-    assert "fake/kind0/other.png: is of size 9x9, where real images are 8x8" in capsys.readouterr().err
     assert go("--skip-broken", "--side", "8", out="sized")[0] == 1
 
 

@@ -85,6 +85,7 @@ def test_drift_at_each_share():
         assert_mean(values, theory.smoothed_second_moment(1.0, 5, share) - 1)
 
 
+@pytest.mark.slow
 def test_drift_is_in_units_of_the_bandwidth():
     bandwidth, share = 0.6, 0.3
     chain = dataclasses.replace(

@@ -133,6 +133,7 @@ SAMPLERS = {
 }
 
 
+@pytest.mark.quick("ddpm", "ddim-eta-v", "flow")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_do_to_a_gaussian_what_their_steps_say(name: str):
     """Of an affine prediction each step is affine, and so the law of the samples is known, errors of few steps too."""
@@ -237,6 +238,7 @@ def gaussian_rows(key: jax.Array, n: int) -> jax.Array:
     return jnp.asarray(MEAN) + jax.random.normal(key, (n, 2)) @ jnp.asarray(np.linalg.cholesky(np.array(COV))).T
 
 
+@pytest.mark.quick("ddpm-large-cosine-v", "ddim-zero-snr", "flow")
 @pytest.mark.parametrize("noise", [*SAMPLERS.values()], ids=SAMPLERS)
 def test_the_best_predictor_has_the_loss_that_is_known_for_it(noise: Any):
     model = Diffusion(network=partial(Exact, noise=noise), noise=noise).shaped(jnp.zeros((3, 2)))
@@ -248,7 +250,7 @@ def test_the_best_predictor_has_the_loss_that_is_known_for_it(noise: Any):
     assert_mean(jax.jit(jax.vmap(one))(jax.random.split(KEY, 200)), least(noise), 4.5)
 
 
-@pytest.mark.quick("float32")
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_network_learns_the_best_predictor(dtype: Any):
     """Within three in a hundred of the least loss there is; weights stay float32 whatever they are computed in."""
@@ -393,6 +395,7 @@ def whole() -> Any:
     return run(tiny_chain(), KEY, 2)
 
 
+@pytest.mark.slow
 def test_scan_equals_run(whole: Any):
     assert close(simulate(tiny_chain(), KEY, 2), whole, rtol=1e-3, atol=1e-4)
 

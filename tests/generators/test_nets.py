@@ -36,7 +36,7 @@ def noise(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.quick("mlp", "linear", "vit")
+@pytest.mark.quick("mlp", "vit")
 @pytest.mark.parametrize("network", SMALL.values(), ids=SMALL)
 def test_a_network_maps_each_row_by_itself_and_so_does_an_ensemble(network: Any):
     """Logits are affine in the features; a row's do not depend on the batch; networks side by side are each alone."""

@@ -37,7 +37,7 @@ KINDS = cases(
 )
 
 
-@pytest.mark.quick("4-7-Replace", "4-7-Decay")
+@pytest.mark.quick("4-7-Decay")
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: type(r).__name__)
 @pytest.mark.parametrize(("dim", "n"), [pytest.param(1, 8, marks=pytest.mark.slow), (4, 7)])
 def test_gaussian(recipe: Any, dim: int, n: int):
@@ -58,6 +58,7 @@ def test_log_determinant_long_after_the_covariance_underflows(dim: int, n: int, 
     assert_mean(found, drift)
 
 
+@pytest.mark.slow
 def test_sampling_bias():
     found = cohorts(Gaussian(2, ddof=1, bias=0.7), 15, Moments(), Replace(), 6)
     variance, error = theory.biased_variance(15, 0.7, 6)
@@ -169,6 +170,7 @@ def test_a_merged_chain_resumes_to_the_bit(tmp_path: Any):
     assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-5), scanned, whole))
 
 
+@pytest.mark.quick("Categorical")
 @pytest.mark.parametrize("generator", KINDS)
 def test_fit_of_the_statistics_is_the_fit_of_the_rows(generator: Any):
     """Cohorts whose statistic is computed from given rows: the fit is the generator's own on those rows."""

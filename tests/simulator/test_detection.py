@@ -92,6 +92,7 @@ def test_real_against_real_is_chance():
     assert_mean(result["gap"], 0.0)
 
 
+@pytest.mark.slow
 def test_real_digits_against_other_real_digits():
     """As bytes, beside a label that no detector sees."""
     rows = Dataset.digits().draw(jax.random.key(1), 1400)

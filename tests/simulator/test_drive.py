@@ -88,6 +88,7 @@ def test_run_drives_sweeps_as_ensemble_does():
     assert close(found, ensemble(sweep.make, sweep.grid, keys, 6))
 
 
+@pytest.mark.slow
 def test_a_sweep_over_two_fields_is_each_pair_alone():
     chain = gaussian_chain(recipe=Mix(real=0.5, size=10, fresh=True), fresh=8)
     sweep = Sweep(chain, "recipe.real, generator.bias", {"a": (0.2, 1.0), "b": (0.6, 0.8)})

@@ -45,6 +45,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.quick("same law-5-64", "narrow-10-37", "one dimension-1-37", "far from the origin-5-None")
 @pytest.mark.parametrize("pair, k, block", CASES)
 def test_manifold_against_prdc(pair: str, k: int, block: int | None):
     """Equal, that is by whole counts, for unequal sets and blocks that do not divide them."""

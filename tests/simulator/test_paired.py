@@ -68,6 +68,7 @@ def test_margins_and_three_items():
     }
 
 
+@pytest.mark.slow
 def test_streams_go_on_and_held_out_scenes_have_held_out_items():
     rows = DRAW(jax.random.key(0), 20)
     again = SCENES.draw(jax.random.key(0), 5, skip=15)

@@ -111,6 +111,7 @@ def test_components_against_scikit_learn():
         Pca(100).prepare(jax.random.key(0), source)
 
 
+@pytest.mark.slow
 def test_measures_in_components_differ_from_those_of_pixels():
     chain = Chain(
         source=Truth(Gaussian(6)),

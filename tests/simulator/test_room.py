@@ -83,7 +83,7 @@ CASES = {f"{i} {type(recipe).__name__}": (recipe, 10) for i, recipe in enumerate
 QUICK = "window, no fresh; mix; curate; augment; contaminate; subsample; farthest; one forgets"
 
 
-@pytest.mark.quick("mix", "one forgets")
+@pytest.mark.quick("one forgets")
 @pytest.mark.parametrize(("recipe", "fresh"), cases(CASES, QUICK))
 def test_more_generations_to_come_change_nothing_that_is_eaten(recipe: Any, fresh: int):
     short, long = found(recipe, fresh, SHORT), found(recipe, fresh, LONG)

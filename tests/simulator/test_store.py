@@ -124,6 +124,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.quick("threefry2x32")
 @pytest.mark.parametrize("kind", ["threefry2x32", "rbg", pytest.param("unsafe_rbg", marks=pytest.mark.slow)])
 def test_a_fit_that_was_stopped_goes_on_where_it_was(kind: str, tmp_path: Path):
     key = jax.random.key(0, impl=kind)

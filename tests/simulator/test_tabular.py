@@ -158,6 +158,7 @@ def test_in_chains(generator: Any, source: Any, what: Any):
         assert (found["found.risk"] < 0.25).all()
 
 
+@pytest.mark.quick("regression")
 @pytest.mark.parametrize(
     "what, make", [(Regression(), partial(numbers, d=3)), (Tabular(), blobs)], ids=["regression", "tabular"]
 )
