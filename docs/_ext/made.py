@@ -6,6 +6,7 @@ import ast
 import contextlib
 import importlib
 import io
+import os
 import pkgutil
 import re
 from pathlib import Path
@@ -55,9 +56,10 @@ def commands() -> dict[str, str]:
 
 
 def printed(*arguments: str) -> str:
-    """What `genloss ARGUMENTS` prints."""
+    """What `genloss ARGUMENTS` prints at 80 columns."""
     from experiments.cli import main
 
+    os.environ["COLUMNS"] = "80"
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         main(arguments)
