@@ -69,33 +69,41 @@ def printed(*arguments: str) -> str:
 # Experiments: docstring, figure, and what was measured.
 
 
+INDEX = """# Every experiment
+
+Question, paper, command, result and figure of each; tables are those that `genloss reproduce` last wrote. Results were
+measured before 2026-11-27, when the way random numbers are drawn changed, unless they carry a later date: repeated now
+they differ within their errors, and have not been measured again yet.
+"""
+
+
 def experiments() -> dict[str, str]:
-    from experiments.command.listing import experiments as known
+    from experiments.command import listing
     from experiments.command.loading import files
 
     measured, made, rooms = findings(), {}, {}
-    for name, text in known().items():
-        head, _, rest = text.partition("\n\n")
-        question, _, paper = " ".join(head.split()).partition("?")
-        file = files()[name].relative_to(ROOT)
-        rooms.setdefault(file.parent.name, []).append([f"[{name}]({name}.md)", f"{question}?", paper.strip(" ().")])
-        page = f"# {name}\n\n**{question}?** {markdown(paper.strip())}\n\n{markdown(rest)}\n"
+    for name, text in listing.experiments().items():
+        asked, file = listing.described(text), files()[name].relative_to(ROOT)
+        took = {words: listing.duration(found["seconds"]) for words, found in listing.measured(name).items()}
+        link = f"[{name}]({name}.md)"
+        rooms.setdefault(file.parent.name, []).append([link, *asked, took.get("run", ""), took.get("reproduce", "")])
+        page = f"# {name}\n\n**{asked.question}** {markdown(asked.paper)}\n\n"
+        page += f"{markdown(text.partition(chr(10) * 2)[2])}\n"
         if (ROOT / "experiments" / "figures" / f"{name}.png").exists():
             page += f"\n![What `genloss` drew for {name}](../../../experiments/figures/{name}.png)\n"
+        page += "\n## Measured\n\n"
+        for words, found in listing.measured(name).items():
+            verb, _, more = words.partition(" ")
+            about = {key: value for key, value in found.items() if key != "seconds"}
+            said = ", ".join(f"{value}" if key in ("on", "date") else f"{key} {value}" for key, value in about.items())
+            page += f"- `{f'genloss {verb} {name} {more}'.strip()}`: {took[words]} ({said})\n"
         if name in measured:
-            page += "\n## Measured\n\n" + table(["", "published", "theory", "ours ± one s.e.", ""], measured[name])
-        page += f"\n## The file\n\n```{{literalinclude}} ../../../{file}\n:language: python\n```\n"
-        made[f"experiments/{name}.md"] = page
-    index = "# Every experiment\n\n"
-    index += (
-        "Question, paper, command, result and figure of each; tables are those that `genloss reproduce` last wrote.\n"
-        "Results were measured before 2026-11-27, when the way random numbers are drawn changed, unless they carry a\n"
-        "later date: repeated now they differ within their errors, and have not been measured again yet.\n"
-    )
-    for room, rows in rooms.items():
-        index += f"\n## {room.capitalize()}\n\n" + table(["experiment", "question", "paper"], rows, plain=False)
-    index += "\n```{toctree}\n:hidden:\n" + "\n".join(name for name in known()) + "\n```\n"
-    return {**made, "experiments/index.md": index}
+            page += "\n" + table(["", "published", "theory", "ours ± one s.e.", ""], measured[name])
+        made[f"experiments/{name}.md"] = f"{page}\n## The file\n\n```{{literalinclude}} ../../../{file}\n```\n"
+    heads = ["experiment", "question", "paper", "run", "reproduce"]
+    tables = [f"\n## {room.capitalize()}\n\n{table(heads, rows, plain=False)}" for room, rows in rooms.items()]
+    contents = "\n```{toctree}\n:hidden:\n" + "\n".join(listing.experiments()) + "\n```\n"
+    return {**made, "experiments/index.md": INDEX + "".join(tables) + contents}
 
 
 def findings() -> dict[str, list[list[str]]]:
