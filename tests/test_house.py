@@ -1,8 +1,10 @@
 """The shape of the house: who imports whom, and what is needed to start."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,12 @@ LAZY = ("tyro", "datasets", "diffusers", "matplotlib", "sklearn", "orbax", "pand
 
 
 def imports(file: Path) -> set[str]:
+    return of(ast.parse(file.read_text()))
+
+
+def of(tree: ast.AST) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -39,6 +45,24 @@ def test_no_generator_imports_another():
             "generators.noise",
         }
         assert all(n.startswith("generators.nets") or file.stem == "__init__" for n in others), file
+
+
+def test_what_is_imported_is_declared():
+    """At the top of a file as a dependency; inside a function, or in a benchmark, as one of an extra at least."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    needed, known = (
+        {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in lines}
+        for lines in (project["dependencies"], [*project["dependencies"], *extras])
+    )
+    called = {"PIL": "pillow", "sklearn": "scikit_learn", "orbax": "orbax_checkpoint", "ot": "pot"}
+    own = {"simulator", "generators", "experiments", *sys.stdlib_module_names}
+    for file in [f for room in ("simulator", "generators", "experiments") for f in (ROOT / room).rglob("*.py")]:
+        body = ast.parse(file.read_text()).body
+        top = ast.Module([node for node in body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+        for names, declared in ((imports(file), known), (of(top), known if "bench" in file.parts else needed)):
+            found = {called.get(name, name) for name in {n.partition(".")[0] for n in names} - own}
+            assert found <= declared, f"{file} imports {found - declared}"
 
 
 def test_nothing_is_unpickled():

@@ -37,12 +37,11 @@ def show(
     chosen = list(range(len(columns)))
     widths = [max([cell_len(c.name), *(cell_len(row[i]) for row in rows)]) for i, c in enumerate(columns)]
     if console.is_terminal:
-        most = console.width
-        while sum(_least(columns[i], widths[i]) + GAP for i in chosen) - GAP > most and any(
-            columns[i].spare for i in chosen
-        ):
-            chosen.remove(next(i for i in reversed(chosen) if columns[i].spare))
-        widths = _fitted(columns, widths, chosen, most)
+        least = [min(width, LEAST) if c.prose else width for c, width in zip(columns, widths, strict=True)]
+        for i in reversed(range(len(columns))):
+            if columns[i].spare and sum(least[j] + GAP for j in chosen) - GAP > console.width:
+                chosen.remove(i)
+        widths = _fitted(columns, widths, chosen, console.width)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for i in chosen:
         justify = "right" if columns[i].right else "left"
@@ -56,10 +55,6 @@ def show(
         text = Text.assemble(*((part.text, part.style or "") for part in line))
         text.rstrip()
         console.print(text, soft_wrap=True, highlight=False)
-
-
-def _least(column: Column, width: int) -> int:
-    return min(width, LEAST) if column.prose else width
 
 
 def _fitted(columns: Sequence[Column], natural: Sequence[int], chosen: Sequence[int], most: int) -> list[int]:
