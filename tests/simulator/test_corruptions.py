@@ -20,7 +20,8 @@ from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
 from simulator import Dataset, GenlossError, Pool, View
 from simulator.probes import corruptions
-from simulator.probes.corruptions import CORRUPTIONS, blurred, jpeg
+from simulator.probes.corruptions import CORRUPTIONS, blurred
+from simulator.probes.jpeg import jpeg
 from simulator.probes.robustness import Robustness
 
 CHANCE = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from marked_pictures import Blank, Clouds, clouds
 
 from generators import Watermarked
 from simulator import Chain, Dataset, GenlossError, Pool, simulate
-from simulator.probes.corruptions import jpeg
+from simulator.probes.jpeg import jpeg
 from simulator.recipe import Accumulate, Then
 from simulator.recipe.watermark import FilterWatermark, Watermark
 
