@@ -91,6 +91,7 @@ def test_the_arrow_inside_the_simulator():
 
 def test_no_module_needs_itself():
     known = modules(*ROOMS, "experiments")
+    known = {name: file for name, file in known.items() if not name.startswith("experiments.bench.")}
     graph = {name: needs(name, known) for name in known}
     try:
         list(TopologicalSorter(graph).static_order())
