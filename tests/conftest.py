@@ -142,6 +142,14 @@ def pytest_runtest_teardown() -> None:
         jax.clear_caches()
 
 
+SLOW = [0]  # how many cases are
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    SLOW[0] = getattr(node, "workeroutput", {}).get("slow", SLOW[0])
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     marked: dict[str, set[str]] = {}
@@ -155,12 +163,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unknown = {name: left for name, left in marked.items() if left}
     if unknown and not any("::" in given for given in config.args):
         raise pytest.UsageError(f"marked quick, but no case of the test: {unknown}")
+    SLOW[0] = sum(item.get_closest_marker("slow") is not None for item in items)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["slow"] = SLOW[0]  # pyright: ignore[reportAttributeAccessIssue]
     out = [item for item in items if any(item.get_closest_marker(mark) for mark in MISSING)]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.markexpr == "not slow":
+        terminalreporter.write_line(f"left out: {SLOW[0]} cases marked `slow`; `pytest -m slow` runs them")
     for mark, why in MISSING.items():
         terminalreporter.write_line(f"left out: tests marked `{mark}`, which {why}")
