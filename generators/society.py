@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.abilities import shaped
+from simulator.abilities import completes, shaped
 from simulator.checks.fields import Count, check
 from simulator.pool import Pool, Rows, take
-from simulator.sources.given import completes, said
+from simulator.sources.given import said
 from simulator.types import Array, Generator, Key, Params
 
 

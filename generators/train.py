@@ -66,7 +66,7 @@ class Trained(abc.ABC):
 
     def losses(self, key: Key, params: Params, rows: Rows) -> Array:
         """The loss of each row of a batch, [n], or of each of its values, [n, ...]."""
-        raise NotImplementedError
+        raise GenlossError(f"{type(self).__name__} has no `losses`; give it the loss of each row of a batch.")
 
     def loss(self, key: Key, params: Params, rows: Rows) -> Array:
         """What a step makes smaller, []: the objective's mean over a batch of rows."""

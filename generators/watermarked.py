@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from simulator.abilities import shaped
+from simulator.abilities import completes, shaped
 from simulator.pool import Pool, Rows
 from simulator.recipe.watermark import Watermark, pictured
-from simulator.sources.given import completes, said
+from simulator.sources.given import said
 from simulator.types import Array, Generator, Key, Params
 
 

@@ -33,6 +33,25 @@ class Dense(Protocol):
 
 
 @runtime_checkable
+class Losing(Protocol):
+    """Has a loss for each row."""
+
+    def losses(self, key: Key, params: Params, rows: Rows) -> Array:
+        """[n], or of each value of a row, [n, ...]."""
+        ...
+
+
+@runtime_checkable
+class Completing(Protocol):
+    """Completes rows of which part is given, a label or first tokens, where `completes` says that it does."""
+
+    @property
+    def completes(self) -> bool: ...
+
+    def sample(self, key: Key, params: Params, n: int, given: Rows | None = None) -> Rows: ...
+
+
+@runtime_checkable
 class Trained(Protocol):
     """Is fitted call by call, so that a run can drive a long fit from the host (`generators/train.py`)."""
 
@@ -70,8 +89,11 @@ class Portioned(Protocol):
 
     def portions(self, n: int) -> int: ...
 
-    def portion(self, key: Key, params: Params, n: int, i: Array) -> Rows:
-        """Piece i of `sample(key, params, n)`; rows beyond n, in the last one, are thrown away."""
+    def portion(self, key: Key, params: Params, n: int, i: Array, given: Rows | None = None) -> Rows:
+        """Piece i of what `sample` says, of which part is `given` where the generator completes rows.
+
+        Rows beyond n, in the last one, are thrown away.
+        """
         ...
 
 
@@ -109,6 +131,10 @@ class WithParents(Protocol):
 def shaped(generator: Generator, rows: Rows) -> Generator:
     """The generator for rows like these, where it takes its shapes from them."""
     return generator.shaped(rows) if isinstance(generator, Shaped) else generator
+
+
+def completes(generator: Generator) -> bool:
+    return isinstance(generator, Completing) and generator.completes
 
 
 # Of sources, of what reads files, and of the statistics that stand for rows.

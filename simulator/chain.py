@@ -12,15 +12,17 @@ import jax
 import jax.numpy as jnp
 
 from simulator import abilities
-from simulator.abilities import Checked, Merging, Shaped, Skipping, WithParents
+from simulator.abilities import Checked, Merging, Shaped, Skipping, WithParents, completes
 from simulator.checks import returned
 from simulator.checks.fields import Count, Whole, check_tree
 from simulator.numerics.chance import fold_in
 from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots
 from simulator.recipe import contract
 from simulator.recipe.contract import Reach
+from simulator.recipe.likely import check_scores, scores
 from simulator.recipe.mixing import Accumulate
 from simulator.ring import Ring
+from simulator.sources.given import Given, said
 from simulator.sources.split import guard, split_of
 from simulator.types import (
     Array,
@@ -55,6 +57,7 @@ class Chain:
     fresh: Whole = 0  # new real rows per generation
     held_out: Whole = 1000  # held-out real rows that probes compare with, at most; 0 where none reads any
     start: Literal["scratch", "previous", "base"] = "scratch"  # each fit begins at new, the last, or the first weights
+    given: Given | None = None  # what of each row is given to a generation before it speaks, such as labels
 
     def __post_init__(self) -> None:
         check_tree(self)
@@ -72,6 +75,12 @@ class Chain:
                 f"{type(self.generator).__name__} does not say which rows its own come from; leave out the probe that "
                 "follows them, or give the generator `parents`."
             )
+        if self.given is not None and not completes(self.model):
+            raise GenlossError(
+                f"{type(self.generator).__name__} cannot be given part of its rows; leave `given` of the chain out."
+            )
+        if contract.wants_scores(self.recipe):
+            check_scores(self.generator)
         self._check_supply(1)
         contract.check(self.recipe, self)
 
@@ -174,7 +183,7 @@ class Chain:
         """One generation.  `key` is `fold_in(root, t)`; `fresh` is `serve(state.key, t)`, drawn here if not given."""
         state, diet = self.eat(key, state, self.serve(state.key, state.t) if fresh is None else fresh)
         params, info = self.model.fit(key_for(key, "fit"), self.first(key, state), diet)
-        synthetic = self.speak(key, params)
+        synthetic = self.speak(key, params, self.told(key, state.key, diet))
         ancestors = self.trace(key, state.t, params, diet, synthetic)
         record = with_info(self.measure(key, state.t, params, diet, synthetic, ancestors), info)
         return self.remember(state, params, synthetic, ancestors), record
@@ -207,6 +216,9 @@ class Chain:
         guard(self.source, state.pool.rows, state.pool.real)
         copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merging else jnp.ones(state.pool.capacity)
         shown = state.pool.weighed(copies)
+        if self.reach.wants_scores:  # at fit 0 there is no last model, and real rows only
+            found = scores(self.model, key_for(key, "scores"), state.params, shown.rows)  # [capacity]
+            shown = shown.replace(scores=jnp.where((state.t > 0) & shown.filled, found, 0.0))
         diet = shown.weighed(returned.weights(self.recipe, self.recipe(key_for(key, "eat"), state.t, shown), shown))
         most = self.reach.most
         full = self.ring.capacity(
@@ -220,8 +232,14 @@ class Chain:
             return state.params
         return self.model.init(_params_key(state.key) if self.start == "base" else key_for(key, "init"))
 
-    def speak(self, key: Key, params: Params) -> Rows:
-        return self.model.sample(key_for(key, "sample"), params, self.rows)
+    def told(self, key: Key, stream: Key, diet: Pool) -> Rows | None:
+        """What of each row is given before a generation speaks, leaves [rows, ...]; None where nothing is."""
+        if self.given is None:
+            return None
+        return self.given(key_for(key, "given"), self.rows, diet, self.source.draw(stream, self.real))
+
+    def speak(self, key: Key, params: Params, given: Rows | None = None) -> Rows:
+        return said(self.model, key_for(key, "sample"), params, self.rows, given)
 
     def trace(self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows) -> Array | None:
         """The lines of descent of what was said, [rows, 1 + follows]: a row, its parent, and those before."""
@@ -260,7 +278,7 @@ class Chain:
         return State(state.t + 1, params, pool, state.key)
 
 
-_KEYS = ("eat", "init", "fit", "sample", "measure", "trace")
+_KEYS = ("eat", "init", "fit", "sample", "measure", "trace", "given", "scores")
 
 
 def with_info(record: Record, info: Mapping[str, Array]) -> Record:

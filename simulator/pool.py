@@ -36,6 +36,7 @@ class Pool(struct.PyTreeNode):
     birth: Array  # [capacity] int32: the generation that wrote the row; -1 is an empty slot
     weight: Array  # [capacity] float32 >= 0: how much the row counts in the diet
     ancestors: Array | None = None  # [capacity, 1 + follows] int32 lines of descent (`roots`), where they are followed
+    scores: Array | None = None  # [capacity] float32: what the last model thinks of the row, where a recipe asks
 
     @classmethod
     def of(cls, rows: Rows, capacity: int | None = None, follows: int | None = None) -> Pool:

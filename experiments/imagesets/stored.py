@@ -15,6 +15,8 @@ import numpy as np
 
 from experiments.command.loading import stored_model
 from generators.hub.pipeline import version
+from simulator.abilities import completes
+from simulator.sources.given import said
 from simulator.types import Array, GenlossError, Key
 
 FIELDS = {"guidance": "guidance", "steps": "sample_steps"}  # what the command calls them, and a generator
@@ -24,9 +26,8 @@ FIELDS = {"guidance": "guidance", "steps": "sample_steps"}  # what the command c
 class Stored:
     """The generator of a run and the parameters of one of its generations, as a function of labels and seeds.
 
-    Every image is a sample of one row with a key of its own.  A label is told by giving it all of the mass among the
-    model's labels.  `batch` rows are drawn side by side, of which those that are not asked for are thrown away, so
-    that one program makes all.
+    Every image is a sample of one row with a key of its own, its label given.  `batch` rows are drawn side by side, of
+    which those that are not asked for are thrown away, so that one program makes all.
     """
 
     path: str  # the run's folder
@@ -43,7 +44,8 @@ class Stored:
     @functools.cached_property
     def takes(self) -> Literal["label"] | None:
         """Labels, where the model is told them."""
-        told = isinstance(self._params, dict) and "labels" in self._params and getattr(self._model, "conditional", True)
+        shares = isinstance(self._params, dict) and "labels" in self._params
+        told = shares and completes(self._model) and getattr(self._model, "conditional", True)
         return "label" if told else None
 
     @functools.cached_property
@@ -92,11 +94,9 @@ class Stored:
         writers = getattr(model, "members", 1)  # a society writes in turn: one row of each, and one of them is chosen
 
         def one(params: Any, key: Key, label: Array) -> Array:
-            if self.takes:
-                shares = jax.nn.one_hot(label, params["labels"].shape[-1])  # [classes]
-                params = {**params, "labels": jnp.broadcast_to(shares, params["labels"].shape)}
             first, second = jax.random.split(key)
-            rows = model.sample(first, params, writers)
+            given = {"label": jnp.full(writers, label)} if self.takes else None
+            rows = said(model, first, params, writers, given)
             return rows["image"][jax.random.randint(second, (), 0, writers)]  # [h, w, c]
 
         # In one thread no product is added up in parts, however many there are.

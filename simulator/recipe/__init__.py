@@ -11,6 +11,7 @@ A recipe of your own is a frozen dataclass with `__call__`, or any module-level 
 from simulator.recipe.choosing import Curate, Reweigh, Subsample, Verify
 from simulator.recipe.combine import Select, Then
 from simulator.recipe.contamination import Contaminate
+from simulator.recipe.likely import KeepLikely
 from simulator.recipe.mixing import Accumulate, Augment, Decay, Mix, NoFresh, Replace, Window
 from simulator.recipe.suspects import Detector, DropSuspects, FarthestPoints, ReweighSuspects
 from simulator.recipe.watermark import FilterWatermark, Watermark
@@ -25,6 +26,7 @@ __all__ = [
     "DropSuspects",
     "FarthestPoints",
     "FilterWatermark",
+    "KeepLikely",
     "Mix",
     "NoFresh",
     "Replace",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,8 +13,8 @@ from simulator.numerics.chance import exponential, uniform
 from simulator.numerics.schedule import Number, at, values_of
 from simulator.numerics.selection import choose
 from simulator.pool import Pool
-from simulator.recipe.contract import Sizes
-from simulator.types import Array, GenlossError, Key, Rows
+from simulator.recipe.contract import Score, Sizes, judged
+from simulator.types import Array, GenlossError, Key
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,19 @@ class Verify:
     """Keeps the synthetic rows whose score reaches the threshold; real rows pass (arXiv:2406.07515).
 
     Rows are in or out, so the gradient in `threshold` is 0.
-    `score(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`.
+    `score(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`; "model": what the last model
+    thinks of them (`pool.scores`).
     """
 
-    score: Callable[[Rows], Array]
+    score: Score
     threshold: Number = 0.0  # in the units of the score
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        return pool.weight * (pool.real | (self.score(pool.rows) >= at(self.threshold, t)))
+        return pool.weight * (pool.real | (judged(self.score, pool) >= at(self.threshold, t)))
+
+    @property
+    def wants_scores(self) -> bool:
+        return self.score == "model"
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,17 @@ class Curate:
     K-wise Bradley-Terry (Luce) model of a human's choice.  `best_of=None` is its limit for K -> infinity: every row
     weighs exp(strength·reward), scaled so that the mass is kept.  Real rows pass; older synthetic rows do not.
     The gradient in `strength` is that of the limit; with a K, which keeps rows or does not, it is 0.
-    `reward(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`.
+    `reward(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`; "model": what the last model
+    thinks of them (`pool.scores`).
     """
 
-    reward: Callable[[Rows], Array]
+    reward: Score
     best_of: Count | None = 2  # K; None is the limit of many
     strength: Number = 1.0  # inverse temperature of the choice
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         shown = jnp.where(pool.synthetic & (pool.age(t) == 0), pool.weight, 0.0)  # [capacity]
-        log_odds = at(self.strength, t) * self.reward(pool.rows)  # [capacity]
+        log_odds = at(self.strength, t) * judged(self.reward, pool)  # [capacity]
         if self.best_of is None:
             there = shown > 0  # [capacity]
             masses = jnp.log(jnp.where(there, shown, 1.0))  # [capacity]
@@ -109,3 +114,7 @@ class Curate:
 
     def horizon(self, chain: Sizes) -> int | None:
         return None if chain.fresh else 1
+
+    @property
+    def wants_scores(self) -> bool:
+        return self.reward == "model"

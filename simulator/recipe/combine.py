@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from simulator.pool import Pool
-from simulator.recipe.contract import Sizes, check, forgets_real, horizon, most
+from simulator.recipe.contract import Sizes, check, forgets_real, horizon, most, wants_scores
 from simulator.types import Array, GenlossError, Key, Recipe
 
 
@@ -44,6 +44,10 @@ class Then:
     def forgets_real(self) -> bool:
         return bool(self.recipes) and forgets_real(self.recipes[0])
 
+    @property
+    def wants_scores(self) -> bool:
+        return any(map(wants_scores, self.recipes))
+
 
 @dataclass(frozen=True)
 class Select:
@@ -77,3 +81,7 @@ class Select:
     @property
     def forgets_real(self) -> bool:
         return all(forgets_real(recipe) for recipe in self.recipes)
+
+    @property
+    def wants_scores(self) -> bool:
+        return any(map(wants_scores, self.recipes))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
 
-from simulator.types import Recipe
+from simulator.pool import Pool, Rows
+from simulator.types import Array, GenlossError, Recipe
+
+Score = Callable[[Rows], Array] | Literal["model"]  # `rows -> [n]`, or what the last model thinks of them
 
 
 class Sizes(Protocol):
@@ -48,6 +52,11 @@ def forgets_real(recipe: Recipe) -> bool:
     return getattr(recipe, "forgets_real", False)
 
 
+def wants_scores(recipe: Recipe) -> bool:
+    """Whether the recipe reads `pool.scores`, which the chain works out for it; False where it does not say."""
+    return getattr(recipe, "wants_scores", False)
+
+
 class Reach(NamedTuple):
     """All that a recipe says of its weights before it gives any; what it does not say is the safe guess."""
 
@@ -55,7 +64,18 @@ class Reach(NamedTuple):
     most: int | None = None  # the most rows it ever gives weight to; None: all
     forgets_real: bool = False  # whether generation 0's real rows fall under the horizon, too
     weighs_alike: bool = False  # whether all synthetic rows weigh the same at every fit
+    wants_scores: bool = False  # whether it reads what the last model thinks of rows
 
 
 def reach(recipe: Recipe, chain: Sizes) -> Reach:
-    return Reach(horizon(recipe, chain), most(recipe, chain), forgets_real(recipe), weighs_alike(recipe))
+    alike, asks = weighs_alike(recipe), wants_scores(recipe)
+    return Reach(horizon(recipe, chain), most(recipe, chain), forgets_real(recipe), alike, asks)
+
+
+def judged(score: Score, pool: Pool) -> Array:
+    """The score of every row, [capacity]."""
+    if score != "model":
+        return score(pool.rows)
+    if pool.scores is None:
+        raise GenlossError("This pool has no scores of a model; a recipe that reads them says `wants_scores = True`.")
+    return pool.scores

@@ -20,6 +20,7 @@ from simulator.pool import Pool, Rows
 from simulator.probes.detection import radial
 from simulator.probes.features import flat
 from simulator.probes.tabular import logistic, with_one
+from simulator.recipe.contract import Score, judged
 from simulator.types import Array, Key
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ class Detector:
         return jnp.where(both & there, found, 0.0)
 
 
-Suspect = Detector | Callable[[Rows], Array]
+Suspect = Detector | Score
 
 
 def _suspicion(suspect: Suspect, key: Key, pool: Pool) -> Array:
-    return suspect(key, pool) if isinstance(suspect, Detector) else suspect(pool.rows)
+    return suspect(key, pool) if isinstance(suspect, Detector) else judged(suspect, pool)
 
 
 @dataclass(frozen=True)

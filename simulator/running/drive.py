@@ -208,6 +208,7 @@ class Drive:
         self.begin = self.lift(pieces.begin)
         self.advance = self.lift(pieces.advance)
         self.finish = self.lift(pieces.finish)
+        self.told = self.lift(pieces.told)
         self.speak = self.lift(pieces.speak)
         self.portion = self.lift(pieces.portion)
         self.trace = self.lift(pieces.trace)
@@ -326,21 +327,22 @@ class Drive:
                     )
                 )
             params, info = clock.lap("train", self.finish(training))
-            rows = clock.lap("sample", self.say(t, params, tell))
+            given = None if self.chain.given is None else self.told(t, state.key, diet)
+            rows = clock.lap("sample", self.say(t, params, given, tell))
             ancestors = self.trace(t, params, diet, rows)
             records.append(with_info(clock.lap("measure", self.measure(t, params, diet, rows, ancestors)), info))
             state = self.remember(state, t, params, rows, ancestors)
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, self.axes), *records)
 
-    def say(self, t: Array, params: Any, tell: Callable[[Progress], None]) -> Any:
-        """What generation t says; portion by portion where the generator makes several of it."""
+    def say(self, t: Array, params: Any, given: Any, tell: Callable[[Progress], None]) -> Any:
+        """What generation t says, of which part is given; in portions where the generator makes several of it."""
         model = self.chain.model
         portions = model.portions(self.chain.rows) if isinstance(model, Portioned) else 1
         if portions == 1:
-            return self.speak(t, params)
+            return self.speak(t, params, given)
         parts = []
         for i in range(portions):
-            parts.append(jax.block_until_ready(self.portion(t, jnp.int32(i), params)))
+            parts.append(jax.block_until_ready(self.portion(t, jnp.int32(i), params, given)))
             tell(Progress(int(t), self.generations, None, 1.0, doing=f"sampling, {(i + 1) / portions:.0%}"))
         return jax.tree.map(
             lambda *a: jax.lax.slice_in_dim(jnp.concatenate(a, self.axes), 0, self.chain.rows, axis=self.axes), *parts

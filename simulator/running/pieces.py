@@ -82,13 +82,18 @@ def finish(c: Chain, k: Key, training: Each[Any]) -> tuple[Params, dict[str, Arr
     return c.model.finish(training)
 
 
-def speak(c: Chain, k: Key, t: Same[Array], params: Each[Params]) -> Rows:
-    return c.speak(jax.random.fold_in(k, t), params)
+def told(c: Chain, k: Key, t: Same[Array], stream: Each[Key], diet: Each[Pool]) -> Rows | None:
+    return c.told(jax.random.fold_in(k, t), stream, diet)
 
 
-def portion(c: Chain, k: Key, t: Same[Array], i: Same[Array], params: Each[Params]) -> Rows:
+def speak(c: Chain, k: Key, t: Same[Array], params: Each[Params], given: Each[Rows | None]) -> Rows:
+    return c.speak(jax.random.fold_in(k, t), params, given)
+
+
+def portion(c: Chain, k: Key, t: Same[Array], i: Same[Array], params: Each[Params], given: Each[Rows | None]) -> Rows:
     assert isinstance(c.model, Portioned)
-    return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i)
+    more = () if given is None else (given,)
+    return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i, *more)
 
 
 def trace(c: Chain, k: Key, t: Same[Array], params: Each[Params], diet: Each[Pool], rows: Each[Rows]) -> Array | None:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, cast, runtime_checkable
+from typing import Annotated, Literal, cast
 
 import jax.numpy as jnp
 
+from simulator.abilities import Completing, completes
 from simulator.checks.fields import Count, check
 from simulator.numerics.selection import draw
 from simulator.pool import Pool, Rows, count, take
 from simulator.types import Array, Generator, GenlossError, Key, Params
-
-
-@runtime_checkable
-class Completing(Protocol):
-    """Completes rows of which part is given: a label, or first tokens; `completes` says whether it does."""
-
-    @property
-    def completes(self) -> bool: ...
-
-    def sample(self, key: Key, params: Params, n: int, given: Rows | None = None) -> Rows: ...
-
-
-def completes(generator: Generator) -> bool:
-    return isinstance(generator, Completing) and generator.completes
 
 
 def said(generator: Generator, key: Key, params: Params, n: int, given: Rows | None) -> Rows:

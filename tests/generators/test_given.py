@@ -15,7 +15,8 @@ from generators import VAE, Archive, Diffusion, Gaussian, Mixture, Ngram, PerCla
 from generators.nets.denoiser import Denoiser
 from generators.ngram import NgramParams
 from simulator import GenlossError, Pool
-from simulator.sources.given import Prompts, completes, said
+from simulator.abilities import completes
+from simulator.sources.given import Prompts, said
 from simulator.sources.split import Split
 
 KEY = jax.random.key(0)

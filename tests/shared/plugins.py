@@ -84,6 +84,7 @@ RECIPES = [
     recipes.Verify(negative, -2.0),
     recipes.Curate(negative, best_of=2),
     recipes.Curate(negative, best_of=None),
+    recipes.KeepLikely(0.5),
     recipes.Then(recipes.Window(3), recipes.Subsample(15)),
     Contaminate(0.4),
     Contaminate(0.2, by="real", nested=False),
