@@ -9,6 +9,7 @@ from experiments.command import devices, shared
 from experiments.command.command import Command
 from experiments.command.loading import Experiment
 from experiments.command.numbers import near
+from experiments.command.rates import elsewhere
 from experiments.command.reproduce import names as reproducible
 
 
@@ -71,7 +72,8 @@ def _estimate(experiment: Experiment, options: argparse.Namespace) -> int:
     e = experiment
     cost = estimate(e.subject, e.key, e.generations, e.replicates, e.every, devices.mesh(options))
     if leads():
-        for name, value in {**cost, "folder": near(e.store.path)}.items():
+        there = elsewhere(e.chain, e.generations, int(cost["chains"].partition(",")[0]))
+        for name, value in {**cost, **there, "folder": near(e.store.path)}.items():
             print(f"{name:<28}{value}")
     return 0
 

@@ -9,7 +9,7 @@ grow smooth and their colours fade.  20 % real rows help little: 0.12, 0.30, 14.
 only, stays: 0.60, 0.58, 19.2 and 0.33.  The generator is far from converged (Fréchet distance 6.3 at generation 0,
 real against real 0.3; 18.8 in the end, 7.2 in the control).
 `--preset full`: 50,000 images, a diffusion transformer with patches of 2 x 2 pixels, 8 generations; 24 fits of 2.5e17
-operations, so about 6 h on an H200 if 40 % of 700 TFLOP/s are reached.  It has not been run.
+operations.  It has not been run; with `--dry-run` it says what it would take where that was measured.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ only, stays where it was (12.7 after five fits, recall 0.59).  Replace: recall 0
 Fréchet 25.3, accuracy of a classifier trained on the diet 0.83 -> 0.63, while precision stays at 0.98.  Accumulating
 holds recall 0.31, Fréchet 19.9 and accuracy 0.80; 20 % real rows 0.20, 23.4 and 0.76.  The variance of samples sees
 little of it: classes drift apart as they empty.
-`--preset full`: 50,000 images, a diffusion transformer of 35 M parameters, 8 generations; 32 fits of 6.7e16 operations,
-so about 2.5 h on an H200 if 40 % of 700 TFLOP/s are reached.  It has not been run.
+`--preset full`: 50,000 images, a diffusion transformer of 35 M parameters, 8 generations; 32 fits of 6.7e16 operations.
+It has not been run; with `--dry-run` it says what it would take where that was measured.
 """
 
 from __future__ import annotations

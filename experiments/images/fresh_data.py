@@ -12,8 +12,8 @@ coverage 0.33 (0.76), 0.49, 0.57, 0.64, 0.65 and 0.73; Fréchet distance 30.3 (1
 generator has not converged), 23.4, 20.0, 18.2, 18.1 and 12.8; accuracy of a classifier trained on the diet 0.59 (0.83),
 0.70, 0.76, 0.81, 0.81 and 0.83.  A quarter of fresh data all but stops the fall after three fits, a tenth only slows
 it; over five fits half of the diet is as good from the first real rows as from fresh ones.
-`--preset full`: 10,000 images a diet, the transformer of `fashion_diffusion`; 48 fits, about 3.5 h on an H200 if 40 %
-of 700 TFLOP/s are reached.  It has not been run.
+`--preset full`: 10,000 images a diet, the transformer of `fashion_diffusion`; 48 fits.  It has not been run;
+with `--dry-run` it says what it would take where that was measured.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ coverage 0.68 -> 0.24, and the Fréchet distance goes from 17.0 to 71.7 (real ag
 not converged either); 20 % real rows hold 0.47, 0.39 and 53.7.  The control, real rows only, stays: 0.77, 0.70, 15.6.
 Recall falls more slowly than that of the networks from scratch in `fresh_data` (0.49 -> 0.06), which are of another
 kind, and the Fréchet distance grows faster (14.3 -> 30.3).
-`--preset full`: CIFAR-10 from google/ddpm-cifar10-32, 5,000 steps a fit; 24 fits of 1.1e17 operations, so about 2.5 h
-on an H200 if 40 % of 700 TFLOP/s are reached.  It has not been run.
+`--preset full`: CIFAR-10 from google/ddpm-cifar10-32, 5,000 steps a fit; 24 fits of 1.1e17 operations.  It has not
+been run; with `--dry-run` it says what it would take where that was measured.
 """
 
 from __future__ import annotations

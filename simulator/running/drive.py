@@ -239,7 +239,7 @@ class Drive:
         else:
             compiled = self.layout.jit(mapped, axes, given)
         grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
-        return lambda *arguments: compiled(grid, self.keys, *arguments)
+        return functools.partial(compiled, grid, self.keys)
 
     # The loop.
 
@@ -250,6 +250,8 @@ class Drive:
         state = self.init()
         chunks, state = self.resume(store, state)
         guard(self.chain.source, state.pool.rows, state.pool.real)
+        if self.layout is None and jax.default_backend() != "cpu":
+            memory.fits(self, state)
         done = sum(self.length(chunk) for chunk in chunks)
         if store is not None:
             if not store.has_ceiling():

@@ -37,9 +37,13 @@ def estimate(
     pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
     row = sum(leaf.nbytes for leaf in jax.tree.leaves(kept(state.pool))) // (chains * state.pool.weight.shape[-1])
+    step = "what a step needs"
     if drive.trained:
-        each, said = _training(chain, drive, state, lambda cut: Drive(cut, key, generations, replicates, mesh))
-        said = f"{each * generations:.1f} s of training ({said})"
+        each, said, taken = _training(chain, drive, state, lambda cut: Drive(cut, key, generations, replicates, mesh))
+        model: Any = drive.chain.model
+        rows = f": {chains * model.steps * model.batch / each:,.0f} rows/s" if hasattr(model, "batch") else ""
+        said = f"{each * generations:.1f} s of training ({said}{rows})"
+        step = step if taken is None else f"{_bytes(taken)} that a step takes"
     else:
         ts = jnp.arange(1)
         fresh = drive.serve(state.key, ts)
@@ -54,7 +58,7 @@ def estimate(
         "synthetic rows": f"{drive.chain.rows} a generation",
         "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain",
         "parameters": f"{weights:,} a chain",
-        "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and what a step needs",
+        "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and {step}",
         "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
         "time": f"about {said} on {jax.devices()[0].device_kind}, and compiling, measuring, saving",
     }
@@ -71,25 +75,34 @@ def _timed(work: Callable[[], Any], seconds: float = 1.0) -> tuple[float, int]:
 
 def _training(
     chain: Chain | Sweep, drive: Drive, state: State, driven: Callable[[Chain | Sweep], Drive]
-) -> tuple[float, str]:
-    """(seconds of a fit, what was timed): a call of many optimizer steps, or one step where that would take long."""
+) -> tuple[float, str, int | None]:
+    """(seconds of a fit, what was timed, bytes of that): a call of many optimizer steps, or one where that takes long.
+
+    On a mesh the bytes are not known.
+    """
     fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
 
-    def called(drive: Drive) -> tuple[float, int]:
+    def called(drive: Drive) -> tuple[float, int, int | None]:
         _, diet, training = drive.begin(jax.tree.map(jnp.copy, state), jnp.int32(0), fresh)
+        taken = None
+        if drive.layout is None:
+            advance: Any = drive.advance
+            taken = memory.taken(advance.func.lower(*advance.args, diet, training).compile())
         training = jax.block_until_ready(drive.advance(diet, training))  # compiles
-        return _timed(lambda: drive.advance(diet, jax.tree.map(jnp.copy, training)))
+        return *_timed(lambda: drive.advance(diet, jax.tree.map(jnp.copy, training))), taken
 
     assert drive.trained is not None
     calls, model = drive.trained.calls, drive.chain.generator
     if isinstance(model, Stepped):
         chunk = min(model.chunk, model.steps)
         one = spec.override(drive.chain, {"generator.chunk": 1})
-        seconds, timed = called(driven(Sweep(one, chain.path, chain.values) if isinstance(chain, Sweep) else one))
+        seconds, timed, taken = called(
+            driven(Sweep(one, chain.path, chain.values) if isinstance(chain, Sweep) else one)
+        )
         if seconds * chunk > 3:
-            return seconds * chunk * calls, f"{timed} optimizer steps of {chunk * calls} were timed"
-    seconds, timed = called(drive)
-    return seconds * calls, f"{timed} calls of {calls} were timed"
+            return seconds * chunk * calls, f"{timed} optimizer steps of {chunk * calls} were timed", taken
+    seconds, timed, taken = called(drive)
+    return seconds * calls, f"{timed} calls of {calls} were timed", taken
 
 
 def _bytes(n: float) -> str:

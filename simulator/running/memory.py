@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from simulator.chain import Chain
-from simulator.types import GenlossError
+from simulator.types import GenlossError, State
 
 MOST = 2**31 - 1  # generations and slots are counted in 32 bits
 
@@ -41,6 +43,45 @@ def _memory() -> int:
     """Bytes of one device."""
     stats: dict[str, Any] = jax.local_devices()[0].memory_stats() or {}
     return int(stats.get("bytes_limit", 0)) or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def fits(drive: Any, state: State) -> None:
+    """Raises where a piece of a generation would not fit on the device beside the pools, before any is computed.
+
+    All generations have the same shapes, so what fits once fits to the end.  `drive` is a `drive.Drive`; its pieces
+    are compiled by this, and not again when they are called.
+    """
+    held, there = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), _memory()
+    for piece, arguments in _calls(drive, jax.eval_shape(lambda: state)):
+        program = piece.func.lower(*piece.args, *arguments).compile()
+        own = any(isinstance(argument, State) for argument in arguments)  # then it is counted among the arguments
+        need = taken(program) + (0 if own else held)
+        if need > there:
+            raise GenlossError(
+                f"A generation needs {need / 1e9:,.1f} GB to {piece.func.__name__}, and the device gives "
+                f"{there / 1e9:,.1f} GB; lower the batch, the sample_batch, the rows or the number of chains."
+            )
+
+
+def _calls(drive: Any, state: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Each piece of a generation and the shapes of its arguments, from those of a state."""
+    ts = jnp.arange(1)
+    fresh = jax.eval_shape(drive.serve, state.key, ts)
+    if not drive.trained:
+        yield drive.scan, (state, ts, fresh)
+        return
+    now, i = jax.eval_shape(lambda a: jax.tree.map(lambda b: jnp.take(b, 0, axis=drive.axes), a), fresh), jnp.int32(0)
+    t = ts[0]
+    yield drive.begin, (state, t, now)
+    _, diet, training = jax.eval_shape(drive.begin, state, t, now)
+    yield drive.advance, (diet, training)
+    params, _ = jax.eval_shape(drive.finish, training)
+    rows = jax.eval_shape(drive.speak, t, params)
+    whole = getattr(drive.chain.model, "portions", lambda n: 1)(drive.chain.rows) == 1
+    yield (drive.speak, (t, params)) if whole else (drive.portion, (t, i, params))
+    lines = jax.eval_shape(drive.trace, t, params, diet, rows)
+    yield drive.measure, (t, params, diet, rows, lines)
+    yield drive.remember, (state, t, params, rows, lines)
 
 
 def taken(program: Any) -> int:
