@@ -66,22 +66,27 @@ def fits(drive: Any, state: State) -> None:
 def _calls(drive: Any, state: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """Each piece of a generation and the shapes of its arguments, from those of a state."""
     ts = jnp.arange(1)
-    fresh = jax.eval_shape(drive.serve, state.key, ts)
-    if not drive.trained:
+    fresh = _told(drive.serve, state.key, ts)
+    if drive.trained is None:
         yield drive.scan, (state, ts, fresh)
         return
     now, i = jax.eval_shape(lambda a: jax.tree.map(lambda b: jnp.take(b, 0, axis=drive.axes), a), fresh), jnp.int32(0)
     t = ts[0]
     yield drive.begin, (state, t, now)
-    _, diet, training = jax.eval_shape(drive.begin, state, t, now)
+    _, diet, training = _told(drive.begin, state, t, now)
     yield drive.advance, (diet, training)
-    params, _ = jax.eval_shape(drive.finish, training)
-    rows = jax.eval_shape(drive.speak, t, params)
+    params, _ = _told(drive.finish, training)
+    rows = _told(drive.speak, t, params)
     whole = getattr(drive.chain.model, "portions", lambda n: 1)(drive.chain.rows) == 1
     yield (drive.speak, (t, params)) if whole else (drive.portion, (t, i, params))
-    lines = jax.eval_shape(drive.trace, t, params, diet, rows)
+    lines = _told(drive.trace, t, params, diet, rows)
     yield drive.measure, (t, params, diet, rows, lines)
     yield drive.remember, (state, t, params, rows, lines)
+
+
+def _told(piece: Any, *arguments: Any) -> Any:
+    """The shapes of what a piece gives."""
+    return piece.func.eval_shape(*piece.args, *arguments)
 
 
 def taken(program: Any) -> int:
