@@ -126,7 +126,7 @@ def digits(report: Report) -> None:
         **{"a generation, s": {name: round(float(value), 4) for name, value in each.items()}},
         **{"compiling and starting, s": total - generations * float(sum(each.values()))},
     )
-    for metric in ("downstream.accuracy", "fidelity.recall"):
+    for metric in ("downstream.samples.accuracy", "fidelity.recall"):
         last = np.asarray(record.flat()[metric], float)[..., -1].mean(-1)  # [settings]
         report.note("digits", **{metric: dict(zip(subject.values, np.round(last, 4).tolist(), strict=True))})
 
