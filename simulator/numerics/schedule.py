@@ -16,7 +16,11 @@ from simulator.errors import GenlossError
 
 @dataclass(frozen=True)
 class Schedule:
-    """A named schedule with its arguments; calling it with t gives the value at generation t."""
+    """A named schedule with its arguments; calling it with t gives the value at generation t.
+
+    >>> round(Schedule('linear', (1.0, 0.0, 4.0))(2).item(), 4)
+    0.5
+    """
 
     kind: str
     values: tuple[float, ...]
@@ -64,7 +68,11 @@ _FAR = 1000  # generations of a schedule that are looked at before a chain is bu
 
 
 def values_of(number: Number) -> np.ndarray | None:
-    """All the values a number takes, or None where it is being traced (a swept value is checked by its sweep)."""
+    """All the values a number takes, or None where it is being traced (a swept value is checked by its sweep).
+
+    >>> np.round(values_of(0.5), 4).tolist()
+    [0.5]
+    """
     if isinstance(number, Tracer):
         return None
     if isinstance(number, Schedule):
@@ -81,6 +89,9 @@ def schedule(kind: str, *values: float, **named: float) -> Schedule:
     linear, cosine (start, end, generations); exponential (start, rate): start·rate^t; step (before, after,
     generation); table (one value a generation, the last one holds); constant (value).  On the command line:
     `linear:1,0.1,10`.  Raises `GenlossError` for an unknown name or the wrong number of values.
+
+    >>> round(schedule('exponential', 2.0, 0.5)(3).item(), 4)
+    0.25
     """
     if named and kind in _KINDS:
         names = _KINDS[kind][1][len(values) :]
@@ -91,12 +102,20 @@ def schedule(kind: str, *values: float, **named: float) -> Schedule:
 
 
 def at(number: Number | int, t: jax.Array | int) -> jax.Array:
-    """The value of a number or schedule at generation t, float32."""
+    """The value of a number or schedule at generation t, float32.
+
+    >>> round(at(schedule('step', 1.0, 0.0, 2), 5).item(), 4)
+    0.0
+    """
     return jnp.asarray(number(t) if isinstance(number, Schedule) else number, jnp.float32)
 
 
 def parse(text: str) -> float | Schedule:
-    """`0.1` or `linear:1,0.1,10`."""
+    """`0.1` or `linear:1,0.1,10`.
+
+    >>> parse('linear:1,0.1,10')
+    Schedule(kind='linear', values=(1.0, 0.1, 10.0))
+    """
     kind, colon, values = text.partition(":")
     try:
         return schedule(kind, *map(float, values.split(","))) if colon else float(text)

@@ -5,6 +5,8 @@ selects or rebalances the weights it is shown.  That is also why recipes compose
 "Latest" rows are those first eaten at this fit: the last generation's synthetic rows and this generation's fresh
 real ones; at fit 0 these are the real rows, so every recipe starts on real data.
 
+Examples show `pool`, two real rows and three that generation 0 wrote, with the values 1 to 5, at the second fit.
+
 A recipe of your own is a frozen dataclass with `__call__`, or any module-level function `(key, t, pool) -> weight`.
 """
 

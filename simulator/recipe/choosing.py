@@ -22,6 +22,9 @@ class Subsample:
     """Exactly `size` rows, drawn without replacement in proportion to weight (Kazdan et al. 2024, arXiv:2410.16713).
 
     The rows drawn weigh 1, so the gradient in `size`, and in whatever made the weights, is 0.
+
+    >>> Subsample(2)(key, 1, pool).sum().item()
+    2.0
     """
 
     size: Annotated[Number, Range(1)] = 1000  # rows in the diet; all of them where fewer are kept
@@ -39,6 +42,9 @@ class Reweigh:
     """The real rows of the diet carry total share `real` of its mass (golden ratio, He et al. 2025, arXiv:2502.18049).
 
     The mass of the diet is kept.  A diet of one kind only is left as it is.
+
+    >>> Reweigh(real=0.5)(key, 1, pool).round(4).tolist()[:2]
+    [1.25, 1.25]
     """
 
     real: Annotated[Number, Range(0, 1)] = 0.5  # share of the mass on real rows, in [0, 1]
@@ -62,6 +68,9 @@ class Verify:
     Rows are in or out, so the gradient in `threshold` is 0.
     `score(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`; "model": what the last model
     thinks of them (`pool.scores`).
+
+    >>> Verify(jnp.ravel, 4.0)(key, 1, pool).tolist()
+    [1.0, 1.0, 0.0, 1.0, 1.0]
     """
 
     score: Score
@@ -85,6 +94,9 @@ class Curate:
     The gradient in `strength` is that of the limit; with a K, which keeps rows or does not, it is 0.
     `reward(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`; "model": what the last model
     thinks of them (`pool.scores`).
+
+    >>> Curate(jnp.ravel, best_of=3, strength=9.0)(key, 1, pool).tolist()
+    [1.0, 1.0, 0.0, 0.0, 1.0]
     """
 
     reward: Score

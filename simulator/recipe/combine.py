@@ -15,7 +15,11 @@ from simulator.types import Array, GenlossError, Key, Recipe
 
 @dataclass(frozen=True, init=False)
 class Then:
-    """Recipes in sequence, each shown the weights of the one before: `Then(Accumulate(), Subsample(1000))`."""
+    """Recipes in sequence, each shown the weights of the one before: `Then(Accumulate(), Subsample(1000))`.
+
+    >>> Then(Window(1), Subsample(2))(key, 1, pool).sum().item()
+    2.0
+    """
 
     recipes: tuple[Recipe, ...]
 
@@ -54,6 +58,9 @@ class Select:
     """The recipe at `index`, which may be swept: different recipes under one compilation.
 
     Weights are cheap next to a fit, so where the index is swept all are computed and one is picked.
+
+    >>> Select((Accumulate(), Replace()), 1)(key, 1, pool).tolist()
+    [0.0, 0.0, 1.0, 1.0, 1.0]
     """
 
     recipes: tuple[Recipe, ...]

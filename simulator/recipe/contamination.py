@@ -33,6 +33,9 @@ class Contaminate:
     Rows are replaced, and replace, in one order, which depends on neither ratio nor generation nor `by`: what 20 %
     replaces 40 % replaces too, and all three arms replace the same.  With `nested=False` every generation and every
     ratio has an order of its own, still the same for all three.
+
+    >>> Contaminate(0.5)(key, 1, pool).sum().item()
+    2.0
     """
 
     ratio: Annotated[Number, Range(0, 1)] = 0.4  # share of the first real rows that is replaced, in [0, 1]

@@ -52,6 +52,9 @@ class KeepLikely:
     The generator as its own verifier: selection by its own perplexity, as of summaries in Feng et al. 2024,
     arXiv:2406.07515.  It needs nobody's judgement and narrows what is said.  Counts are whole, so the gradient in
     `share` is 0.
+
+    >>> KeepLikely(0.34)(key, 1, pool).tolist()
+    [1.0, 1.0, 0.0, 0.0, 1.0]
     """
 
     share: Annotated[Number, Range(0, 1)] = 0.5  # of synthetic rows, which are kept

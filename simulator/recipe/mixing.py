@@ -19,7 +19,11 @@ from simulator.types import Array, GenlossError, Key
 
 @dataclass(frozen=True)
 class Accumulate:
-    """Everything ever kept, with weight 1 (Gerstgrasser et al. 2024, arXiv:2404.01413)."""
+    """Everything ever kept, with weight 1 (Gerstgrasser et al. 2024, arXiv:2404.01413).
+
+    >>> Accumulate()(key, 1, pool).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
 
     weighs_alike: ClassVar[bool] = True
 
@@ -32,6 +36,9 @@ class Window:
     """Rows of the last `generations` data sets only: those first eaten fewer than that many fits ago.
 
     Rows are in or out, so the gradient in `generations` is 0.
+
+    >>> Window(1)(key, 1, pool).tolist()
+    [0.0, 0.0, 1.0, 1.0, 1.0]
     """
 
     generations: Annotated[Number, Range(1)] = 3  # data sets kept in the diet
@@ -47,7 +54,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Replace:
-    """The latest data set only (Shumailov et al. 2024, doi:10.1038/s41586-024-07566-y)."""
+    """The latest data set only (Shumailov et al. 2024, doi:10.1038/s41586-024-07566-y).
+
+    >>> Replace()(key, 1, pool).tolist()
+    [0.0, 0.0, 1.0, 1.0, 1.0]
+    """
 
     forgets_real: ClassVar[bool] = True
 
@@ -60,7 +71,11 @@ class Replace:
 
 @dataclass(frozen=True)
 class Decay:
-    """Exponential forgetting: a row first eaten a fits ago weighs rate^a."""
+    """Exponential forgetting: a row first eaten a fits ago weighs rate^a.
+
+    >>> Decay(0.5)(key, 1, pool).tolist()
+    [0.5, 0.5, 1.0, 1.0, 1.0]
+    """
 
     rate: Annotated[Number, Range(0, 1)] = 0.5  # factor per generation, in [0, 1]
 
@@ -76,6 +91,9 @@ class Mix:
     born this generation), the rest from the synthetic rows of the last `window` generations.  Fit 0 eats up to `size`
     real rows.  The counts are checked against the chain when it is built.  They are whole, so the gradient in `real` is
     0.
+
+    >>> Mix(real=0.5, size=2)(key, 1, pool).sum().item()
+    2.0
     """
 
     real: Annotated[Number, Range(0, 1)] = 0.1  # share of real rows, in [0, 1]
@@ -118,7 +136,11 @@ class Mix:
 
 @dataclass(frozen=True)
 class NoFresh:
-    """Leaves out fresh real rows: for the arms of an experiment that do not eat them, beside one that does."""
+    """Leaves out fresh real rows: for the arms of an experiment that do not eat them, beside one that does.
+
+    >>> NoFresh()(key, 1, pool).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         return jnp.where(pool.real & (pool.birth > 0), 0.0, pool.weight)
@@ -130,6 +152,9 @@ class Augment:
 
     Real rows are those shown with a weight.  Where fresh ones make them outgrow a generation's rows, all of those are
     eaten.  Counts are whole, so the gradient in `ratio` is 0.
+
+    >>> Augment(ratio=1.0)(key, 1, pool).sum().item()
+    4.0
     """
 
     ratio: Annotated[Number, Range(0)] = 1.0  # synthetic rows per real row

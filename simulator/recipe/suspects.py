@@ -70,6 +70,9 @@ class DropSuspects:
     Rows are in or out, so the gradient in `threshold` is 0.
     `suspect` is a `Detector`, whose scores are probabilities, or a function `rows -> [n]` in any units, higher for what
     is taken for synthetic: the reading of a watermark, say.
+
+    >>> DropSuspects(jnp.ravel, 3.0)(key, 1, pool).tolist()
+    [1.0, 1.0, 1.0, 0.0, 0.0]
     """
 
     suspect: Suspect = Detector()
@@ -97,6 +100,9 @@ class FarthestPoints:
     traversal, Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5), which is the greedy selection by nearest-neighbour
     entropy of Shi et al. 2025, arXiv:2509.16499.  O(share·n²·d).
     Counts are whole, so the gradient in `share` is 0.
+
+    >>> FarthestPoints(0.4)(key, 1, pool).sum().item()
+    2.0
     """
 
     share: Annotated[Number, Range(0, 1)] = 0.5  # of the rows that weigh something, in (0, 1]

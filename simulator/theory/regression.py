@@ -13,7 +13,11 @@ from simulator.types import GenlossError
 
 
 def replace_risk(rows: int, dim: int, generations: int, noise: float = 1.0) -> Values:
-    """Under replace, t·σ²d/(n-d-1) (Gerstgrasser et al. 2024, arXiv:2404.01413)."""
+    """Under replace, t·σ²d/(n-d-1) (Gerstgrasser et al. 2024, arXiv:2404.01413).
+
+    >>> np.round(replace_risk(12, 1, 3), 4).tolist()
+    [0.1, 0.2, 0.3]
+    """
     return fits(generations) * _determined(rows, dim, noise)
 
 
@@ -36,6 +40,9 @@ def accumulate_risk(rows: int, dim: int, generations: int, noise: float = 1.0, s
     arXiv:2404.01413).  Otherwise, as in a chain, each generation draws its own: σ²d·Σ_{i=1..t} 1/(i(in-d-1)), exact
     (derived: coef_t - coef_{t-1} = (X_1ᵀX_1 + .. + X_tᵀX_t)⁻¹ X_tᵀε_t, and rows are exchangeable).  They agree for
     n >> d.
+
+    >>> np.round(accumulate_risk(12, 1, 3), 4).tolist()
+    [0.1, 0.1227, 0.1325]
     """
     scale, t = _determined(rows, dim, noise), fits(generations)
     terms = scale / t**2 if shared else noise**2 * dim / (t * (t * rows - dim - 1))
@@ -47,6 +54,9 @@ def subsample_risk(rows: int, dim: int, generations: int, noise: float = 1.0) ->
 
     ρ_t = β_t + 1 - 1/t, β_1 = 1, β_{t+1} = β_t + (2 - 1/t)/(t + 1)², which tends to π²/2 - 2.  The first fit is exact;
     later ones are to relative order d/n.
+
+    >>> np.round(subsample_risk(12, 1, 3), 4).tolist()
+    [0.1, 0.175, 0.2083]
     """
     t = fits(generations)
     beta = np.cumsum(np.concatenate([[1.0], ((2 - 1 / t) / (t + 1) ** 2)[:-1]]))
@@ -57,6 +67,9 @@ def interpolate_risk(rows: int, dim: int, generations: int, noise: float = 0.0, 
     """Under replace with fewer rows than features, fits of least norm: ‖truth‖²(1 - ρ^t) + σ²n/(d-n-1)·Σ_{k<t} ρ^k.
 
     ρ = n/d: each generation keeps the part of the coefficients that its rows span.  `norm` is ‖truth‖.
+
+    >>> np.round(interpolate_risk(2, 4, 3), 4).tolist()
+    [0.5, 0.75, 0.875]
     """
     if dim < rows + 2:
         raise GenlossError(

@@ -44,6 +44,9 @@ def linear_workflow(shares: Values, parents: Values | None = None) -> Values:
     `shares` [T, sources] are the w_{t,j}; rows sum to 1.  `parents` [sources] says which fit (0..T-1, or -1 for the
     truth) wrote source j; by default source j is the data set written by fit j - 1, and if each holds n rows of noise
     σ the result is n·Var(θ_t)/σ².
+
+    >>> np.round(linear_workflow(np.array([[1.0, 0.0], [0.5, 0.5]])), 4).tolist()
+    [1.0, 1.25]
     """
     shares = np.asarray(shares, np.float64)
     parents = np.arange(shares.shape[1]) - 1 if parents is None else np.asarray(parents)
