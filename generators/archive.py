@@ -16,7 +16,7 @@ from simulator.sources.split import Split
 from simulator.types import Array, GenlossError, Key
 
 
-class Stored(Protocol):
+class StoredRows(Protocol):
     """What an archive is kept in, such as `Dataset`: its training rows are leaves [size, ...] on the host."""
 
     @property
@@ -35,7 +35,7 @@ class Archive:
     in the archive's place it is the loop.
     """
 
-    dataset: Stored
+    dataset: StoredRows
 
     completes: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.imagesets import prompts
 from experiments.imagesets.names import unfit_path
 from experiments.imagesets.prompts import Items, Policy, Subject
-from experiments.imagesets.stored import Stored
+from experiments.imagesets.stored import StoredRun
 from experiments.imagesets.writing import MANIFEST
 from generators.hub.pipeline import Pipeline, version
 from simulator.running.spec import unknown
@@ -55,7 +55,7 @@ class Job:
     """A request, with all that it implies."""
 
     request: Request
-    maker: Pipeline | Stored
+    maker: Pipeline | StoredRun
     items: Items
     batch: int
 
@@ -66,8 +66,8 @@ class Job:
         if request.out is None:
             raise GenlossError("Say where to write the data set: --out DIR.")
         maker = _maker(request)
-        batch = 1 if request.strict else request.batch or (256 if isinstance(maker, Stored) else 8)
-        if isinstance(maker, Stored):
+        batch = 1 if request.strict else request.batch or (256 if isinstance(maker, StoredRun) else 8)
+        if isinstance(maker, StoredRun):
             maker = dataclasses.replace(maker, batch=batch)
         return cls(request, maker, _items(request, maker), batch)
 
@@ -114,7 +114,7 @@ class Job:
         return (self.out / MANIFEST).exists() and (self.request.format == "parquet" or not self.missing().any())
 
 
-def _maker(request: Request) -> Pipeline | Stored:
+def _maker(request: Request) -> Pipeline | StoredRun:
     path, both = request.pipeline, {"guidance": request.guidance, "steps": request.steps, "strict": request.strict}
     if path is None:
         raise GenlossError(
@@ -130,10 +130,10 @@ def _maker(request: Request) -> Pipeline | Stored:
     if request.dtype != "float32":
         raise GenlossError("--dtype is for pipelines of diffusers; a run computes as its chain says, so leave it out.")
     at = {"generation": request.generation, "setting": request.setting, "replicate": request.replicate}
-    return Stored(path=path, trust=request.trust, code=request.code, **at, **both)
+    return StoredRun(path=path, trust=request.trust, code=request.code, **at, **both)
 
 
-def _items(request: Request, maker: Pipeline | Stored) -> Items:
+def _items(request: Request, maker: Pipeline | StoredRun) -> Items:
     """The items of a request to a maker."""
     if request.classes and request.captions:
         raise GenlossError("--classes and --captions are two data sets; give one of them.")
@@ -170,7 +170,7 @@ def _items(request: Request, maker: Pipeline | Stored) -> Items:
     return Items(subjects, count, request.seed, policy)
 
 
-def _told(request: Request, maker: Pipeline | Stored) -> tuple[Subject, ...]:
+def _told(request: Request, maker: Pipeline | StoredRun) -> tuple[Subject, ...]:
     """The classes of a request to a model that is told labels, with the label it has for each."""
     labels, names = maker.labels or 0, maker.names
     if request.classes:

@@ -23,7 +23,7 @@ FIELDS = {"guidance": "guidance", "steps": "sample_steps"}  # what the command c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredRun:
     """The generator of a run and the parameters of one of its generations, as a function of labels and seeds.
 
     Every image is a sample of one row with a key of its own, its label given.  `batch` rows are drawn side by side, of

@@ -52,7 +52,7 @@ VARIANCE = 16 + 2 * STD**2  # tr Σ of the truth
 
 
 @dataclass(frozen=True)
-class Modes:
+class MixtureModes:
     """Which modes of the truth the estimate still holds, and how far it spreads.
 
     held: modes that are the nearest to some centre; captured: modes with a centre within three of their standard
@@ -95,7 +95,7 @@ chain = Chain(
     source=Truth(Mixture(2, 25), TRUTH),
     generator=KDE(2, 0.0, size=ROWS),
     recipe=Replace(),
-    probes={"modes": Every(Modes()), "fidelity": Every(Fidelity())},
+    probes={"modes": Every(MixtureModes()), "fidelity": Every(Fidelity())},
     real=ROWS,
     rows=ROWS,
     held_out=500,

@@ -18,7 +18,7 @@ from simulator.pool import Rows, count
 from simulator.sources import tables
 from simulator.sources.scenes import END, PAD, START, said
 from simulator.sources.split import Split, digests, refuse_leak, refuse_short, served
-from simulator.sources.text import UNKNOWN, words
+from simulator.sources.text import UNKNOWN, split_words
 from simulator.types import Array, GenlossError, Key
 
 _WORDS = ("<pad>", "<start>", "<end>", UNKNOWN)
@@ -145,7 +145,7 @@ def _decoded(
 
     def found() -> Iterator[tuple[str, Any]]:
         for where, cell, text in tables.cells(pairs.path, parts, image, caption):
-            texts.append(words(text.lower()) if isinstance(text, str) else [])
+            texts.append(split_words(text.lower()) if isinstance(text, str) else [])
             if not texts[-1]:
                 troubles.append(f"{where} has no caption")
             yield where, cell

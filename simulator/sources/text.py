@@ -105,7 +105,7 @@ def _read_text(path: str, length: int, level: str, vocabulary: int | None) -> tu
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
             raise GenlossError(f"{path} is not text in UTF-8; convert it, or read it as level='byte'.") from None
-        said, alphabet = _numbered(words(text) if level == "word" else list(text), vocabulary)
+        said, alphabet = _numbered(split_words(text) if level == "word" else list(text), vocabulary)
     cut = len(said) * 4 // 5  # the first held-out token
     train, test = (part[: len(part) // length * length].reshape(-1, length) for part in (said[:cut], said[cut:]))
     if not (len(train) and len(test)):
@@ -132,7 +132,7 @@ def _bytes(path: str) -> bytes:
         raise GenlossError(f"{path} cannot be read ({error.strerror}); give a file that can.") from None
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Runs of letters and digits, and single marks; white space is no word."""
     return re.findall(r"\w+|[^\w\s]", text)
 

@@ -72,7 +72,7 @@ CODE: dict[str, Callable[[Path], Any]] = {
         "args": [],
         "keywords": {"name": str(mark.parent / "acting_idea.py")},
     },
-    "a maker of data sets": lambda mark: {"$type": "experiments.imagesets.stored:Stored", "path": ".", "trust": True},
+    "a maker of images": lambda mark: {"$type": "experiments.imagesets.stored:StoredRun", "path": ".", "trust": True},
     "a class that acts": lambda mark: {"$type": "simulator.running.store:Store", "path": str(mark)},
     "a file": lambda mark: {"$name": "acting_idea:newest"},
     "a pickle": lambda mark: {"$array": ["gASVHw=="], "dtype": "object"},

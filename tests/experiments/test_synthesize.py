@@ -23,7 +23,7 @@ from experiments.imagesets import prompts, synthesize
 from experiments.imagesets.images import open_set
 from experiments.imagesets.job import Job, Request
 from experiments.imagesets.prompts import Items, Subject
-from experiments.imagesets.stored import Stored
+from experiments.imagesets.stored import StoredRun
 from generators.hub.pipeline import Pipeline
 from generators.vae import VAE
 from simulator import Chain, Dataset, run
@@ -128,7 +128,7 @@ def test_strict_bytes_are_those_of_any_shards_and_batch(case: str, make: Callabl
 def test_an_interrupted_folder_goes_on_to_the_same_bytes(
     case: str, make: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    maker = Stored if case == "a run" else Pipeline
+    maker = StoredRun if case == "a run" else Pipeline
     draw, calls = maker.draw, []
 
     def some(self: Any, told: Any, seeds: Any) -> Any:
@@ -240,7 +240,7 @@ def test_noise_of_an_image_is_its_own_in_any_company(name: str, told: Any, guida
 @pytest.mark.torch
 def test_a_label_is_what_the_model_has_for_the_name(made: Path, tmp_path: Path, make: Callable[..., int]):
     assert make(tmp_path / "run", *CASES["a run"], "--seed", "3") == 0
-    maker = Stored(path=str(made / "run"), replicate=1)
+    maker = StoredRun(path=str(made / "run"), replicate=1)
     model, params = maker._model, maker._params
     for row in rows(tmp_path / "run"):
         label = {"one": 1, "seven": 7}[row["class"]]
@@ -251,7 +251,7 @@ def test_a_label_is_what_the_model_has_for_the_name(made: Path, tmp_path: Path, 
         assert np.abs(np.asarray(Image.open(tmp_path / "run" / row["file"]), int) - np.asarray(image, int)).max() <= 1
     assert (
         maker.about["generation"] == 0
-        and maker.about["checkpoint"] != Stored(path=str(made / "run")).about["checkpoint"]
+        and maker.about["checkpoint"] != StoredRun(path=str(made / "run")).about["checkpoint"]
     )
     # Of a pipeline that names its labels, the name counts and not the line.
     shutil.copytree(made / "dit", tmp_path / "named")

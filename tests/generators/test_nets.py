@@ -12,9 +12,9 @@ from conftest import cases, reference, scattered
 from flax import nnx
 from safetensors.numpy import save_file
 
+from generators.nets.affine import Affine
 from generators.nets.convnet import Conv, ConvNet, GroupNorm, halved
 from generators.nets.inception import Inception, mean
-from generators.nets.linear import Linear
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
 from generators.nets.patches import cut
@@ -25,7 +25,7 @@ from simulator.probes.features import Learned, Stored, _named
 
 SMALL = {
     "mlp": partial(MLP, hidden=(32,)),
-    "linear": Linear,
+    "linear": Affine,
     "convnet": partial(ConvNet, widths=(8, 16)),
     "mixer": partial(Mixer, patch=2, width=16, depth=1),
     "vit": partial(ViT, patch=2, width=16, depth=1, heads=2),

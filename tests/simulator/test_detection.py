@@ -13,7 +13,7 @@ from conftest import assert_mean
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from generators import Gaussian
-from generators.nets.linear import Linear
+from generators.nets.affine import Affine
 from generators.nets.mlp import MLP
 from simulator import Dataset, GenlossError, Pool, View
 from simulator.probes.detection import Detection, auroc, by_neighbours, halves, radial, tpr_at
@@ -75,7 +75,7 @@ def test_scores_of_the_same_and_of_the_apart():
 def test_real_against_real_is_chance():
     """Rows of one law: every auroc is 1/2, with the standard error that is stated, and tpr the rate it is held at."""
     n, repeats = 60, 120
-    what = Detection(Linear, steps=10, batch=16, fpr=0.1)
+    what = Detection(Affine, steps=10, batch=16, fpr=0.1)
 
     @jax.jit
     @jax.vmap

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 
 from experiments.bench.classifiers import FASHION
 from generators import Gaussian
-from generators.nets.linear import Linear
+from generators.nets.affine import Affine
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
 from simulator import Dataset, GenlossError, Pool, View
@@ -151,7 +151,7 @@ def test_an_ensemble_trains_as_each_of_it_alone():
 
 def test_the_learning_rate_falls_to_nothing_along_a_cosine():
     """Of a gradient that stays the same Adam makes steps of the rate: in all lr Σ (1 + cos(πt/T))/2 = lr (T + 1)/2."""
-    plan = Downstream(Linear, steps=20, batch=2, learning_rate=1e-4)
+    plan = Downstream(Affine, steps=20, batch=2, learning_rate=1e-4)
     rows = {"x": jnp.ones((4, 1)), "label": jnp.zeros(4, jnp.int32)}
     bias = train(plan, jax.random.key(0), rows, jnp.ones(4), lambda r: r["x"], 2)["head"]["bias"]  # from 0
     assert np.asarray(bias) == pytest.approx(1e-4 * 21 / 2 * np.array([1, -1]), rel=0.01)
@@ -159,7 +159,7 @@ def test_the_learning_rate_falls_to_nothing_along_a_cosine():
 
 def test_weight_two_is_the_row_twice():
     """Rows that differ in label alone: the log-odds learned are those of the weights, whichever way they are given."""
-    plan = Downstream(Linear, steps=200, batch=32, learning_rate=0.05)
+    plan = Downstream(Affine, steps=200, batch=32, learning_rate=0.05)
     rows = {"x": jnp.ones((30, 1)), "label": (jnp.arange(30) % 2).astype(jnp.int32)}
     twice = take(rows, jnp.concatenate([jnp.arange(30), jnp.arange(1, 30, 2)]))
 
@@ -184,7 +184,7 @@ def test_weight_two_is_the_row_twice():
 def test_the_linear_probe_of_frozen_features():
     """Features computed once for all rows, or batch by batch, are the same training; learned ones beat pixels."""
     rows, test = digits(600)
-    linear = partial(Downstream, Linear, learning_rate=0.03)
+    linear = partial(Downstream, Affine, learning_rate=0.03)
     plain = probe(linear(steps=40), rows, test)
     once = probe(linear(steps=40, features=flat), rows, test)  # 1,200 rows < 40·64 drawn
     for sense in ("diet", "samples"):
@@ -253,7 +253,7 @@ def test_what_cannot_be_trained_is_said():
         probe(Downstream(WithStatistics, steps=1), rows, test)
     points = {"x": jnp.zeros((4, 2)), "label": jnp.zeros(4, jnp.int32)}
     with pytest.raises(GenlossError, match="augment"):
-        train(Downstream(Linear, augment=True), jax.random.key(0), points, jnp.ones(4), lambda r: r["x"], 2)
+        train(Downstream(Affine, augment=True), jax.random.key(0), points, jnp.ones(4), lambda r: r["x"], 2)
 
 
 class WithStatistics(nnx.Module):
@@ -261,7 +261,7 @@ class WithStatistics(nnx.Module):
 
     def __init__(self, inputs: Any, outputs: int, *, rngs: nnx.Rngs):
         self.norm = nnx.BatchNorm(1, rngs=rngs)
-        self.head = Linear(inputs, outputs, rngs=rngs)
+        self.head = Affine(inputs, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.head(self.norm(x))

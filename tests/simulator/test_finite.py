@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from generators import Categorical, Gaussian, Linear, Mixture, Ngram, Poisson
+from generators.nets.affine import Affine as Layer
 from generators.nets.captions import Captioner, TextTower
-from generators.nets.linear import Linear as Layer
 from generators.nets.masked import MaskedAutoencoder
 from generators.nets.mlp import MLP
 from simulator import Pool, Truth, View, probes

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-class Linear(nnx.Module):
+class Affine(nnx.Module):
     """`inputs -> outputs`, affine; every leading axis is a batch axis, and rows of more than one are flattened."""
 
     def __init__(self, inputs: int | tuple[int, ...], outputs: int, *, rngs: nnx.Rngs):
