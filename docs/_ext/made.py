@@ -133,7 +133,7 @@ def public(package: str) -> list[str]:
 def modules() -> list[str]:
     """The modules whose public functions and classes are documented where they are defined."""
     models = {name.lower() for name in public("generators")}
-    found = ["simulator.pool"]
+    found = ["simulator.abilities", "simulator.pool", "simulator.ring"]
     found += [f"generators.{name}" for name in within("generators") if name.replace("_", "") not in models]
     return found + [f"{room}.{name}" for room in ROOMS for name in within(room)]
 
