@@ -10,9 +10,8 @@ import jax
 def options() -> dict[str, Any]:
     """Compiler options of a program that is called from the host; inside another one the outer's hold.
 
-    On CPU, LLVM works at its level 2.  At level 3, XLA's own choice, it writes out every loop of up to 300
-    instructions, and so the rounds of each `jax.random` number, after they were widened to the processor's vectors:
-    programs compile twice as long (a sampler of 863 lines seven times) and run no faster.  Sums may be taken in another
-    order, which shows in last digits.
+    On CPU, LLVM works at its level 2.  At level 3, XLA's own choice, it writes out longer loops, and so the rounds of
+    each `jax.random` number: the programs of `digits` compile twice as long, a sampler of 863 lines seven times.  Some
+    distances differ in their last digits (`experiments/LOG.md`).
     """
     return {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else {}
