@@ -332,7 +332,7 @@ class Store:
             raise GenlossError(f"A fork may change the recipe only; this one changes {'; '.join(changed)}.")
         forked = getattr(chain, "chain", chain)
         recipe = spec.decode(about["run"]["chain"]["recipe"], trust)
-        if spec.override(forked, {"recipe": recipe}).merges != forked.merges:
+        if (spec.override(forked, {"recipe": recipe}).merging is None) != (forked.merging is None):
             raise GenlossError("One of the two recipes keeps cohorts as one; fork a run made with Cohort(merge=False).")
         self._check_whole(generation)
         run, fork = {**about["run"], "chain": new}, {"of": about["signature"], "generation": generation}

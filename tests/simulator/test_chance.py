@@ -272,4 +272,5 @@ def test_numbers_do_not_depend_on_how_a_program_is_compiled(draw):
     keys = jax.random.split(jax.random.key(0), 3)
     draws = jax.vmap(lambda key: draw(key, (37, 5)))
     piece = jax.jit(draws, compiler_options=compiling.options())
-    np.testing.assert_array_equal(piece(keys), jax.jit(lambda keys: draws(keys))(keys))
+    usual = jax.jit(lambda keys: draws(keys), compiler_options={"xla_backend_optimization_level": 3})
+    np.testing.assert_array_equal(piece(keys), usual(keys))
