@@ -106,7 +106,7 @@ def mixture_chain(bandwidth: float | jax.Array, rows: int) -> Chain:
         source=mad_mixture.chain.source,
         generator=KDE(2, bandwidth, size=rows),
         recipe=Replace(),
-        probes={"modes": mad_mixture.Modes()},
+        probes={"modes": mad_mixture.MixtureModes()},
         real=rows,
         rows=rows,
         held_out=1,
@@ -127,7 +127,7 @@ def test_modes_die_as_categories_do_and_variance_obeys_its_law():
 def test_modes_are_counted_where_rows_are():
     rows = np.array([[4, 4], [4.1, 4], [3.0, 4.0], [0.0, 0.16], [9.0, 9.0]], np.float32)
     view: Any = SimpleNamespace(params=KDEParams(jnp.asarray(rows) + 1e-4, jnp.ones(5)), generator=KDE(2, 0.5, size=5))
-    found = mad_mixture.Modes()(jax.random.key(0), view)
+    found = mad_mixture.MixtureModes()(jax.random.key(0), view)
     near = cdist(rows + 1e-4, np.asarray(mad_mixture.TRUTH.means))
     assert found["held"] == len(set(near.argmin(1)))
     assert found["captured"] == (near < 0.15).any(0).sum() == 1 and np.isclose(found["close"], 2 / 5)
@@ -136,7 +136,7 @@ def test_modes_are_counted_where_rows_are():
 
 def test_every_measures_at_its_generations_only():
     chain = mixture_chain(0.1, 50)
-    probes = {"always": mad_mixture.Modes(), "modes": mad_mixture.Every(mad_mixture.Modes(), 4)}
+    probes = {"always": mad_mixture.MixtureModes(), "modes": mad_mixture.Every(mad_mixture.MixtureModes(), 4)}
     found = simulate(dataclasses.replace(chain, probes=probes), jax.random.key(0), 9)
     measured = [0, 3, 7]
     for name, values in found["modes"].items():
