@@ -113,11 +113,17 @@ class Curate:
             kept = tilt * shown.sum()
         else:
             shuffle, choice = jax.random.split(key)
-            order = jnp.argsort(jnp.where(shown > 0, uniform(shuffle, shown.shape), jnp.inf))
-            group = jnp.zeros(shown.shape, jnp.int32).at[order].set(jnp.arange(pool.capacity) // self.best_of)
+            order = jnp.argsort(jnp.where(shown > 0, uniform(shuffle, shown.shape), jnp.inf))  # [capacity]
             noisy = jnp.where(shown > 0, log_odds - jnp.log(exponential(choice, shown.shape)), -jnp.inf)  # [capacity]
-            best = jax.ops.segment_max(noisy, group, pool.capacity)  # [groups]: Gumbel-max is a draw of the softmax
-            kept = shown * (noisy == best[group]) * jnp.isfinite(noisy)
+            groups = -(-pool.capacity // self.best_of)
+            slots = jnp.pad(order, (0, groups * self.best_of - pool.capacity), constant_values=pool.capacity)
+            slots = slots.reshape(groups, self.best_of)  # [groups, K], past the end where a group is not full
+            best = jnp.take(noisy, slots, mode="fill", fill_value=-jnp.inf).argmax(
+                1
+            )  # Gumbel-max: a draw of the softmax
+            # By its slot: floats may be computed twice, and then one is not always equal to itself.
+            chosen = jnp.zeros(pool.capacity, bool).at[slots[jnp.arange(groups), best]].set(True, mode="drop")
+            kept = shown * (chosen & jnp.isfinite(noisy))
         return pool.weight * pool.real + kept
 
     def check(self, chain: Sizes) -> None:

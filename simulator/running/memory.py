@@ -76,9 +76,10 @@ def _calls(drive: Any, state: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     _, diet, training = _told(drive.begin, state, t, now)
     yield drive.advance, (diet, training)
     params, _ = _told(drive.finish, training)
-    rows = _told(drive.speak, t, params)
+    given = None if drive.chain.given is None else _told(drive.told, t, state.key, diet)
+    rows = _told(drive.speak, t, params, given)
     whole = getattr(drive.chain.model, "portions", lambda n: 1)(drive.chain.rows) == 1
-    yield (drive.speak, (t, params)) if whole else (drive.portion, (t, i, params))
+    yield (drive.speak, (t, params, given)) if whole else (drive.portion, (t, i, params, given))
     lines = _told(drive.trace, t, params, diet, rows)
     yield drive.measure, (t, params, diet, rows, lines)
     yield drive.remember, (state, t, params, rows, lines)

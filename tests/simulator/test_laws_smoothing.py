@@ -136,6 +136,7 @@ def test_a_choice_of_two_tilts_by_bradley_and_terry(reward: Bump, strength: floa
     p = norm.pdf(x) / norm.pdf(x).sum()
     curated = theory.preferred(p, strength * -0.5 * reward.strength * (x - reward.centre) ** 2, 2)[1]
     assert np.isclose(curated.sum(), 1)
+    assert (np.asarray(found["fit.mass"][:, 1]) == 6).all()  # one of every pair, in every chain
     for i in (1, 2, 3):
         assert_mean(found[f"diet.m{i}"][:, 1], curated @ x**i)
 
