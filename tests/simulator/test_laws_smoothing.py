@@ -126,7 +126,7 @@ def diet(key: jax.Array, view: Any) -> dict[str, jax.Array]:
     return {f"m{i}": (w * x**i).sum() / w.sum() for i in (1, 2, 3)}
 
 
-@pytest.mark.slow  # unoptimised, of 20,000 diets one in some is empty: Curate asks whether a number equals itself
+@pytest.mark.quick("reward0-1.0")
 @pytest.mark.parametrize(("reward", "strength"), [(Bump(0.8, 1.2), 1.0), (Bump(2.5, -0.5), 0.4)])
 def test_a_choice_of_two_tilts_by_bradley_and_terry(reward: Bump, strength: float):
     recipe = Then(Replace(), Curate(reward, best_of=2, strength=strength))
