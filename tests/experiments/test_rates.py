@@ -9,6 +9,7 @@ import tiny_gaussian
 import tiny_vae
 
 from experiments.command import rates
+from generators import VAE
 
 
 def test_where_no_accelerator_was_measured_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -27,6 +28,7 @@ def test_the_time_elsewhere_is_the_work_over_the_rate_measured_there(monkeypatch
     (tmp_path / "H200-2026-12-01.json").write_text(json.dumps({"networks": {"DiT-B": net}}))
     (tmp_path / "H100-2026-12-01.json").write_text(json.dumps({"networks": {"error": "none"}}))
     model = tiny_vae.chain.generator
+    assert isinstance(model, VAE)
     layers = 2 * (74 * 24 + 24 * 8 + 14 * 24 + 24 * 64)
     work = model.steps * model.batch * (3 * layers - 2 * 74 * 24)
     assert rates.fit(tiny_vae.chain) == pytest.approx(work, rel=1e-6)
