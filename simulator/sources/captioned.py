@@ -11,22 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
-from simulator.pool import Rows, count
+from simulator.pool import Rows
 from simulator.sources import tables
 from simulator.sources.scenes import END, PAD, START, said
-from simulator.sources.split import Split, digests, refuse_leak, refuse_short, served
+from simulator.sources.split import Split, Stream, digests, refuse_leak
 from simulator.sources.text import UNKNOWN, split_words
-from simulator.types import Array, GenlossError, Key
+from simulator.types import Array, GenlossError
 
 _WORDS = ("<pad>", "<start>", "<end>", UNKNOWN)
 _TEXT = ("string", "large_string")  # kinds of a column
 
 
 @dataclass(frozen=True)
-class Captioned:
+class Captioned(Stream):
     """Pairs {"image": uint8 [h, w, c], "caption": int32 [length]} of images and what is said of them.
 
     `path` is a folder of images with a `metadata.jsonl` of rows {"file_name", "caption"} (or `metadata.csv`), as
@@ -72,24 +71,8 @@ class Captioned:
         return _read(self)[1]
 
     @property
-    def fingerprint(self) -> str:
-        """Checksum of the rows: other data at the same path is another run."""
-        return self.split.digest
-
-    @property
-    def size(self) -> int:
-        """Training pairs."""
-        return count(self.split.train)
-
-    def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
-        """Pairs skip..skip+n of the permutation that `key` opens."""
-        rows = self.split.test if held_out else self.split.train
-        return served(rows, jax.random.permutation(key, count(rows)), n, skip)
-
-    def check(self, n: int) -> None:
-        """Raises where a stream cannot serve n pairs."""
-        if not self.reuse:
-            refuse_short(n, self.size, f"{self.path} has {self.size} pairs to train on")
+    def supply(self) -> str:
+        return f"{self.path} has {self.size} pairs to train on"
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` (leaves [n, ...]) has the image of a held-out pair."""

@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.pool import Rows, count
+from simulator.pool import Rows
 from simulator.sources import tables
 from simulator.sources.images import Unreadable
-from simulator.sources.split import Split, digests, refuse_leak, refuse_short, served
+from simulator.sources.split import Split, Stream, digests, refuse_leak
 from simulator.types import Array, GenlossError, Key
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Stream):
     """Real rows `{"image": uint8 [h, w, c], "label": int32}` with a held-out split.
 
     A stream is one permutation of the train split, so generation 0 and all fresh batches are disjoint, and no row of
@@ -73,29 +73,15 @@ class Dataset:
         return _read(self.path, self.train, self.test, self.image, self.label, self.side)
 
     @property
-    def fingerprint(self) -> str:
-        """Checksum of the rows: other data at the same path is another run."""
-        return self.split.digest
+    def supply(self) -> str:
+        return f"the '{self.train}' split of {self.path} has {self.size}"
 
-    @property
-    def size(self) -> int:
-        return count(self.split.train)
-
-    def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
-        """Rows skip..skip+n of the permutation that `key` opens; held-out rows come from the test split alone.
-
-        The permutation of held-out rows is stratified: one row of each class comes first, then all in proportion.
-        """
-        rows = self.split.test if held_out else self.split.train
-        order = jax.random.permutation(key, count(rows))  # [size]
+    def permuted(self, key: Key, rows: Rows, held_out: bool) -> Array:
+        """Held-out rows are stratified: one row of each class comes first, then all in proportion."""
+        order = super().permuted(key, rows, held_out)  # [size]
         if held_out:
             order = order[_stratified(jnp.asarray(rows["label"])[order], len(self.split.classes))]
-        return served(rows, order, n, skip)
-
-    def check(self, n: int) -> None:
-        """Raises where a stream cannot serve n rows."""
-        if not self.reuse:
-            refuse_short(n, self.size, f"the '{self.train}' split of {self.path} has {self.size}")
+        return order
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` (leaves [n, ...]) is byte for byte a held-out row."""

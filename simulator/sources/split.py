@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -14,7 +15,7 @@ from jax.core import Tracer
 from simulator.abilities import Guarded
 from simulator.numerics.processes import whole
 from simulator.pool import Rows, count, take
-from simulator.types import Array, GenlossError, Source
+from simulator.types import Array, GenlossError, Key, Source
 
 
 class Split(NamedTuple):
@@ -34,6 +35,47 @@ class Splitting(Protocol):
     def split(self) -> Split: ...
 
 
+class Stream(abc.ABC):
+    """A source of finitely many rows, one of which is held out or eaten: a permutation, over and over if it may."""
+
+    reuse: bool  # start the permutation again when it runs out, instead of an error
+
+    @property
+    @abc.abstractmethod
+    def split(self) -> Split:
+        """The decoded rows on the host, read once per process."""
+
+    @property
+    @abc.abstractmethod
+    def supply(self) -> str:
+        """How much there is to eat, as a sentence ends."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Checksum of the rows: other data at the same path is another run."""
+        return self.split.digest
+
+    @property
+    def size(self) -> int:
+        """Rows to train on."""
+        return count(self.split.train)
+
+    def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
+        """Rows skip..skip+n of the permutation that `key` opens; held-out ones come from the test split alone."""
+        rows = self.split.test if held_out else self.split.train
+        index = (jnp.arange(n) + skip) % count(rows)  # [n]
+        return take(jax.tree.map(jnp.asarray, rows), self.permuted(key, rows, held_out)[index])
+
+    def permuted(self, key: Key, rows: Rows, held_out: bool) -> Array:
+        """The order [size] in which rows are served."""
+        return jax.random.permutation(key, count(rows))
+
+    def check(self, n: int) -> None:
+        """Raises where a stream cannot serve n rows."""
+        if not self.reuse:
+            refuse_short(n, self.size, self.supply)
+
+
 def split_of(source: Source) -> Split | None:
     """The rows of a source that shows them."""
     return source.split if isinstance(source, Splitting) and isinstance(source.split, Split) else None
@@ -49,17 +91,11 @@ def guard(source: Source, rows: Rows, which: Array | np.ndarray) -> None:
         source.guard(jax.tree.map(lambda a: whole(a)[picked], rows))
 
 
-def served(rows: Rows, order: Array, n: int, skip: Array | int) -> Rows:
-    """Rows skip..skip+n of a stream, the permutation `order` [size] of `rows` over and over."""
-    index = (jnp.arange(n) + skip) % count(rows)  # [n]
-    return take(jax.tree.map(jnp.asarray, rows), order[index])
-
-
-def refuse_short(n: int, size: int, has: str, mend: str = "") -> None:
+def refuse_short(n: int, size: int, has: str) -> None:
     """Raises where a stream of `size` rows, none of them twice, cannot serve n."""
     if n > size:
         raise GenlossError(
-            f"The chain asks for {n} real rows and {has}; lower `real`, `fresh` or the number of generations, {mend}or "
+            f"The chain asks for {n} real rows and {has}; lower `real`, `fresh` or the number of generations, or "
             "set `reuse`."
         )
 

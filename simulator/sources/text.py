@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jax
 import numpy as np
 
-from simulator.pool import Rows, count
-from simulator.sources.split import Split, refuse_leak, refuse_short, served
-from simulator.types import Array, GenlossError, Key
+from simulator.pool import Rows
+from simulator.sources.split import Split, Stream, refuse_leak
+from simulator.types import GenlossError
 
 UNKNOWN = "�"  # stands for every token beyond a text's vocabulary
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Stream):
     """Windows of a text as numbers of its tokens, int32 [n, length]; the last fifth of the text is held out.
 
     Windows do not overlap, and a stream is one permutation of those of the first four fifths, so generation 0 and all
@@ -61,25 +60,8 @@ class Text:
         return _read_text(self.path, self.length, self.level, self.vocabulary)[1]
 
     @property
-    def fingerprint(self) -> str:
-        """Checksum of the text: another text at the same path is another run."""
-        return self.split.digest
-
-    @property
-    def size(self) -> int:
-        """Training windows."""
-        return count(self.split.train)
-
-    def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
-        """Windows skip..skip+n of the permutation that `key` opens, [n, length] int32."""
-        rows = self.split.test if held_out else self.split.train
-        return served(rows, jax.random.permutation(key, count(rows)), n, skip)
-
-    def check(self, n: int) -> None:
-        """Raises where a stream cannot serve n windows."""
-        if not self.reuse:
-            has = f"{self.path} has {self.size} windows of {self.length} tokens"
-            refuse_short(n, self.size, has, "shorten `length`, ")
+    def supply(self) -> str:
+        return f"{self.path} has {self.size} windows of {self.length} tokens (a shorter `length` makes more)"
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` [n, length] is a held-out window and no training window reads the same."""
