@@ -237,7 +237,7 @@ class Drive:
         if self.layout is None:
             compiled = jax.jit(mapped, donate_argnums=given, compiler_options=compiling.options())
         else:
-            compiled = self.layout.jit(mapped, axes, given)
+            compiled = self.layout.jit(mapped, axes, given, compiling.options())
         grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
         return functools.partial(compiled, grid, self.keys)
 

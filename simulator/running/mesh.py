@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from simulator.numerics import compiling
 from simulator.types import Array, GenlossError
 
 WHOLE = PartitionSpec()  # the same on every device
@@ -77,11 +76,16 @@ class Layout:
         )
 
     def jit(
-        self, piece: Callable[..., Any], axes: Sequence[int | None], donated: Sequence[int] = ()
+        self,
+        piece: Callable[..., Any],
+        axes: Sequence[int | None],
+        donated: Sequence[int] = (),
+        options: dict[str, Any] | None = None,
     ) -> Callable[..., Any]:
         """A piece `(values, keys, *arguments)` of many chains, compiled so that each device does it for its own.
 
-        `axes` says of each further argument whether it has the axes of states (0) or is the same for all (None).
+        `axes` says of each further argument whether it has the axes of states (0) or is the same for all (None);
+        `options` are the compiler's.
         """
         layouts = (self.values, self.keys, *(WHOLE if axis is None else self.states for axis in axes))
         # Manual along "chain", where every device is alone; along "batch" the compiler divides what `spread` cuts.
@@ -94,7 +98,7 @@ class Layout:
             check_vma=False,  # nothing is summed over "chain"
         )
         results = NamedSharding(self.mesh, self.states)
-        compiled = jax.jit(local, out_shardings=results, donate_argnums=donated, compiler_options=compiling.options())
+        compiled = jax.jit(local, out_shardings=results, donate_argnums=donated, compiler_options=options)
         return lambda *arguments: compiled(*map(self._placed, layouts, arguments))
 
     def _placed(self, layout: PartitionSpec, tree: Any) -> Any:

@@ -26,7 +26,7 @@ from simulator.running.mesh import devices
 def start(devices: int, *command: str) -> subprocess.Popen[str]:
     """Python on so many simulated devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}:{SHARED}"}
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{SHARED}"}
     return subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )

@@ -52,24 +52,24 @@ def start(file: str, out: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def finish(file: str, out: Path, *more: str) -> float:
-    """Runs to the end; seconds from the first word of progress to the last generation."""
+def finish(file: str, out: Path, *more: str) -> tuple[float, float]:
+    """Runs to the end; seconds from the first word of progress to the first generation, and from there to the last."""
     process = start(file, out, *more)
     assert process.stdout is not None
     process.stdout.readline()
-    began = last = time.perf_counter()
+    began, done = time.perf_counter(), []
     said = ""
     for line in process.stdout:
         said += line
-        last = time.perf_counter() if " after " in line else last
+        done += [time.perf_counter()] * (" after " in line)
     assert process.wait() == 0, said
-    return last - began
+    return (done[0] - began, done[-1] - done[0]) if done else (0.0, 0.0)
 
 
 def kill_and_compare(file: str, folder: Path, kills: int, seed: int, *more: str) -> list[str]:
     """Kills runs at random moments until there were `kills`, resuming each; says when they fell."""
     finish(file, folder / "warm", *more)  # compiles
-    seconds = finish(file, folder / "whole", *more)
+    before, meanwhile = finish(file, folder / "whole", *more)
     whole = Store(folder / "whole")
     chance, moments, turn = random.Random(seed), [], 0
     while len(moments) < kills:
@@ -79,7 +79,12 @@ def kill_and_compare(file: str, folder: Path, kills: int, seed: int, *more: str)
             process = start(file, out, *more)
             assert process.stdout is not None
             process.stdout.readline()  # the folder's name: imports are over
-            time.sleep(chance.uniform(0.1, seconds))
+            if chance.random() < 0.5:
+                time.sleep(chance.uniform(0.1, before))
+            elif any(" after " in line for line in process.stdout):  # where none is left to do, this reads to the end
+                time.sleep(chance.uniform(0, meanwhile))
+            else:
+                process.wait()
             if process.poll() is not None:
                 assert process.returncode == 0, process.stdout.read()
                 break
