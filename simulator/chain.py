@@ -221,9 +221,7 @@ class Chain:
             shown = shown.replace(scores=jnp.where((state.t > 0) & shown.filled, found, 0.0))
         diet = shown.weighed(returned.weights(self.recipe, self.recipe(key_for(key, "eat"), state.t, shown), shown))
         most = self.reach.most
-        full = self.ring.capacity(
-            sys.maxsize
-        )  # not this pool's: what is eaten must not depend on the generations to come
+        full = self.ring.capacity(sys.maxsize)  # whatever the generations to come, on which no diet may depend
         return state, diet if most is None or 2 * most > full else diet.compact(most)
 
     def first(self, key: Key, state: State) -> Params:

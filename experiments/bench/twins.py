@@ -24,10 +24,9 @@ from generators.nets.unet import UNet
 
 def twin(network: DiT | UNet, shape: tuple[int, ...], classes: int | None) -> nn.Module:
     """`module(x, t, class_labels)` for x [n, c, h, w], with weights of its own."""
-    made = {DiT: Transformer, UNet: Convolutions}
-    if type(network) not in made:
-        raise NotImplementedError(f"there is no {type(network).__name__} in plain torch")
-    return made[type(network)](network, shape, classes)
+    if isinstance(network, DiT):
+        return Transformer(network, shape, classes)
+    return Convolutions(network, shape, classes)
 
 
 class Embedding(nn.Module):

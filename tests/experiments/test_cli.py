@@ -149,12 +149,13 @@ def test_ctrl_c_is_one_sentence_and_exit_code_130_at_any_instant(
         except BaseException:
             return
 
+    before = signal.getsignal(signal.SIGINT)
     for way in (press, swallowed):
         monkeypatch.setattr("experiments.command.listing.experiments", lambda way=way: way() or {})
         assert main(["list"]) == 130
         said = capsys.readouterr().err.strip()
         assert said.startswith("genloss: stopped") and len(said.splitlines()) == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
     late = "import atexit, os, signal, sys; from experiments.cli import main\nsys.argv[1:] = ['list']\ncode = main()\n"
     late += "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\nsys.exit(code)"

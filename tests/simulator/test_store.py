@@ -267,13 +267,13 @@ def test_a_run_in_use_is_refused(finished: tuple[Store, Record], tmp_path: Path)
         run_gaussian(Store(store.path))
 
 
-@pytest.mark.parametrize("step", [5, 3, 1])
-@pytest.mark.parametrize("harm", ["truncated", "flipped", "emptied", "no metadata"])
+@pytest.mark.parametrize(
+    ("harm", "step"),
+    [("truncated", 5), ("flipped", 5), ("flipped", 3), ("flipped", 1), ("emptied", 5), ("no metadata", 5)],
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     harm: str, step: int, finished: tuple[Store, Record], tmp_path: Path
 ):
-    if harm != "flipped" and step != 5:
-        pytest.skip("the harm is seen in the same way")
     store = copy_of(finished, tmp_path)
     damaged = store.path / "checkpoints" / str(step)
     if harm == "no metadata":
