@@ -96,7 +96,10 @@ def _parsers() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
 def _version() -> str:
     import importlib.metadata
 
-    return importlib.metadata.version("genloss")
+    try:
+        return importlib.metadata.version("genloss")
+    except importlib.metadata.PackageNotFoundError:  # run from its folder, as on a machine that can install nothing
+        return "not installed"
 
 
 def _guarded(work: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:

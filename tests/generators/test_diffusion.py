@@ -152,16 +152,39 @@ def test_samplers_do_to_a_gaussian_what_their_steps_say(name: str):
         assert_law(sample(jax.random.key(1), temperature, stop), *found)
 
 
+def tabled(c: Any, x0: tuple[Any, Any]) -> tuple[Any, Any, float]:
+    """(K, k, σ) of one step x' = K x + k + σ z, by the table of the sampler."""
+    P, q = x0
+    eye = np.eye(len(q))
+    return c.clean * P + c.keep * eye + c.eps * (eye - c.a * P) / c.s, (c.clean - c.eps * c.a / c.s) * q, c.fresh
+
+
+def columns(noise: Any, n: int, stop: float = 0.0) -> tuple[list[Steps], float]:
+    """The steps of a sampler one by one, in double precision, and the signal where they end."""
+    steps, last = noise.steps(n, stop)
+    return [Steps(*c) for c in zip(*(np.asarray(column, np.float64) for column in steps), strict=True)], last
+
+
 def walked(noise: Any, n: int, predict: Any, stop: float = 0.0) -> tuple[Any, Any]:
     """The same by the table of the sampler, at temperature 1."""
-    steps, last = noise.steps(n, stop)
+    steps, last = columns(noise, n, stop)
     mean, cov = np.zeros(2), np.eye(2)
-    for c in zip(*(np.asarray(column, np.float64) for column in steps), strict=True):
-        _, a, s, clean, keep, eps, fresh = c
-        P, q = predict(a, s)
-        K = clean * P + keep * np.eye(2) + eps * (np.eye(2) - a * P) / s
-        mean, cov = K @ mean + (clean - eps * a / s) * q, K @ cov @ K.T + fresh**2 * np.eye(2)
+    for c in steps:
+        K, k, fresh = tabled(c, predict(c.a, c.s))
+        mean, cov = K @ mean + k, K @ cov @ K.T + fresh**2 * np.eye(2)
     return mean / last, cov / last**2
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_each_step_of_a_table_is_the_formula_of_its_paper_to_a_millionth(name: str):
+    """Of what a network could tell: nothing of x, all of it, and a constant."""
+    noise, T = SAMPLERS[name], SAMPLERS[name].num_train_timesteps
+    steps, _ = columns(noise, 10)
+    for c, after in zip(steps, [*(c.t for c in steps[1:]), 0 if isinstance(noise, Flow) else -1], strict=True):
+        then = after / T if isinstance(noise, Flow) else after
+        for told in ((np.zeros((2, 2)), np.ones(2)), (np.eye(2), np.zeros(2))):
+            for found, formula in zip(tabled(c, told), moved(noise, c.t, then, told), strict=True):
+                assert np.allclose(found, formula, rtol=1e-6, atol=1e-6), (c.t, found, formula)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
