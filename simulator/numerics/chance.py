@@ -209,6 +209,7 @@ def multinomial(key: Key, n: Array | int, probs: Array) -> Array:
     """Counts of n independent draws from `probs` [size], float32 [size]; whole, and sum to n (up to 2^24).
 
     A binary tree of binomials, each level at once: log2(size) rounds whatever n is.  A share of 0 is never drawn.
+    At n = 2^24 rare cells have up to 1.6 % too much, at 2^22 3e-4: `jax.random.binomial` rejects in float32.
     """
     depth = max(1, math.ceil(math.log2(probs.shape[0])))
     mass = [jnp.pad(probs, (0, 2**depth - probs.shape[0]))]  # leaves of the tree
@@ -217,8 +218,11 @@ def multinomial(key: Key, n: Array | int, probs: Array) -> Array:
     counts = jnp.full(1, n, jnp.float32)
     for level, below in enumerate(mass[1:]):
         left, right = below[::2], below[1::2]  # [nodes]
-        share = jnp.where(left + right > 0, left / jnp.where(left + right > 0, left + right, 1.0), 0.5)
+        # The rarer side is drawn: a share near 1 has no digits left for what is rare.
+        rare, both = jnp.minimum(left, right), left + right
+        share = rare / jnp.where(both > 0, both, 1.0)
         drawn = jax.random.binomial(jax.random.fold_in(key, level), counts, share)  # [nodes]
-        drawn = jnp.where(right > 0, jnp.where(left > 0, drawn, 0.0), counts)
+        drawn = jnp.where(rare > 0, drawn, 0.0)
+        drawn = jnp.where(left <= right, drawn, counts - drawn)
         counts = jnp.stack([drawn, counts - drawn], -1).reshape(-1)
     return counts[: probs.shape[0]]
