@@ -126,6 +126,32 @@ class Ngram:
         context, token = self._contexts(rows)  # [n, drawn + 1], [n, drawn]
         return jnp.log(params.start)[context[:, 0]] + jnp.log(params.next)[context[:, :-1], token].sum(1)
 
+    def token_log_prob(self, params: NgramParams, rows: Array) -> Array:
+        """[n, length], in nats, of each token given those before it in the window; -inf for one that was lost."""
+        context, token = self._contexts(rows)  # [n, drawn + 1], [n, drawn]
+        first = [
+            jnp.take_along_axis(share, rows[:, i : i + 1], axis=1) for i, share in enumerate(self._firsts(params, rows))
+        ]  # [n, 1] each
+        return jnp.log(jnp.concatenate([*first, params.next[context[:, :-1], token]], axis=1))
+
+    def next_log_prob(self, params: NgramParams, rows: Array) -> Array:
+        """[n, length, vocabulary], in nats, of every token at each place given those before it in the window."""
+        first = [share[:, None] for share in self._firsts(params, rows)]  # [n, 1, vocabulary] each
+        return jnp.log(jnp.concatenate([*first, params.next[self._contexts(rows)[0][:, :-1]]], axis=1))
+
+    def _firsts(self, params: NgramParams, rows: Array) -> list[Array]:
+        """The probability of every token at each of the first order - 1 places, given those before, [n, vocabulary].
+
+        After what no window began with, as after any beginning.
+        """
+        found, prefix = [], jnp.zeros(rows.shape[0], jnp.int32)
+        for i in range(self.order - 1):
+            joint = params.start.reshape(self.vocabulary**i, self.vocabulary, -1).sum(2)  # [prefixes, vocabulary]
+            joint = jnp.where(joint.sum(1, keepdims=True) > 0, joint, joint.sum(0))
+            found.append((joint / joint.sum(1, keepdims=True))[prefix])
+            prefix = prefix * self.vocabulary + rows[:, i]
+        return found
+
     # Contexts as numbers.
 
     def _contexts(self, rows: Array) -> tuple[Array, Array]:

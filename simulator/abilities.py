@@ -108,6 +108,42 @@ class Spoken(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """Says how likely each token of a row is, given those before it in the row."""
+
+    def token_log_prob(self, params: Params, rows: Rows) -> Array:
+        """[n, length], in nats; 0 after the end of a text."""
+        ...
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """Says how likely every token is at each place of a row, given those before it in the row."""
+
+    def next_log_prob(self, params: Params, rows: Rows) -> Array:
+        """[n, length, vocabulary], in nats."""
+        ...
+
+
+@runtime_checkable
+class Hidden(Protocol):
+    """Has hidden states, from which the token of each place is foretold."""
+
+    def hidden(self, params: Params, rows: Rows) -> Array:
+        """[n, length, width]."""
+        ...
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """Knows where a text ends before its row does."""
+
+    def counted(self, rows: Rows) -> Array | None:
+        """Which tokens are part of the text, the one that ends it too, [n, length] bool; None where all are."""
+        ...
+
+
+@runtime_checkable
 class Merging(Protocol):
     """Can keep two rows as one, as cohorts of rows can that always weigh the same, and does where `merge` says so."""
 
@@ -181,6 +217,16 @@ class Skipping(Protocol):
 
 
 @runtime_checkable
+class Spelled(Protocol):
+    """Serves tokens that stand for bytes of text."""
+
+    @property
+    def token_bytes(self) -> Any:
+        """How many bytes of UTF-8 each token spells, [vocabulary] int32; 0 for what spells nothing."""
+        ...
+
+
+@runtime_checkable
 class Fingerprinted(Protocol):
     """Depends on files, of which this is a checksum."""
 
@@ -211,6 +257,13 @@ class Learning(Protocol):
 
 
 @runtime_checkable
+class LearningLast(Protocol):
+    """Learns from real rows before generation 0 by what others learned, such as its own feature space."""
+
+    def prepare_with(self, key: Key, source: Source, prepared: Mapping[Any, Any]) -> Any: ...
+
+
+@runtime_checkable
 class Ceilingless(Protocol):
     """Has parts ("": all of it) that mean nothing with real rows in place of samples."""
 
@@ -224,15 +277,25 @@ def follows(probes: Mapping[str, Probe]) -> int | None:
     return max((n for n in asked if n is not None), default=None)
 
 
-def students(probes: Mapping[str, Probe]) -> dict[Learning, str]:
+def students(probes: Mapping[str, Probe]) -> dict[Learning | LearningLast, str]:
     """What learns from real rows before generation 0: probes and their fields, with the place they were found."""
-    found: dict[Learning, str] = {}
+    found: dict[Learning | LearningLast, str] = {}
     for name, probe in probes.items():
         fields = dataclasses.fields(probe) if dataclasses.is_dataclass(probe) else ()
         for path, thing in ((name, probe), *((f"{name}.{f.name}", getattr(probe, f.name)) for f in fields)):
-            if isinstance(thing, Learning):
+            if isinstance(thing, Learning | LearningLast):
                 found.setdefault(thing, path)
     return found
+
+
+def taught(probes: Mapping[str, Probe], key: Key, source: Source) -> dict[Any, Any]:
+    """What each student learned; those that learn by what others have learned come last."""
+    learning = students(probes)
+    found: dict[Any, Any] = {one: one.prepare(key, source) for one in learning if isinstance(one, Learning)}
+    last: dict[Any, Any] = {
+        one: one.prepare_with(key, source, found) for one in learning if isinstance(one, LearningLast)
+    }
+    return {one: (last if one in last else found)[one] for one in learning}
 
 
 def has_ceiling(probes: Mapping[str, Probe], metric: str) -> bool:

@@ -131,7 +131,7 @@ class Chain:
         """What each of the probes' students learned, the same for all chains and generations, as the reference is."""
         with jax.ensure_compile_time_eval():
             key = jax.random.fold_in(jax.random.key(0), _STREAM - 1)
-            return {student: student.prepare(key, self.source) for student in abilities.students(self.probes)}
+            return abilities.taught(self.probes, key, self.source)
 
     @functools.cached_property
     def reach(self) -> Reach:

@@ -7,6 +7,7 @@ from simulator.probes.downstream import Downstream
 from simulator.probes.features import Learned, Pca, Stored
 from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.generative import Generative
+from simulator.probes.language import Reader, SequencePerplexity, TextLoss
 from simulator.probes.lineage import Lineage
 from simulator.probes.masked import Masked
 from simulator.probes.memorisation import DietEntropy, Memorisation
@@ -47,15 +48,18 @@ __all__ = [
     "Perplexity",
     "Points",
     "Rate",
+    "Reader",
     "ReferencePerplexity",
     "Regression",
     "Retrieval",
     "Risk",
     "Robustness",
+    "SequencePerplexity",
     "Spectrum",
     "Stored",
     "Tabular",
     "TextDiversity",
+    "TextLoss",
     "TrueLikelihood",
     "Vendi",
     "Wasserstein",

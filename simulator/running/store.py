@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulator.abilities import students
+from simulator.abilities import students, taught
 from simulator.checks import code
 from simulator.numerics.processes import alone, whole
 from simulator.running import disk, files, spec
@@ -144,8 +144,9 @@ class Store:
 
         def read(file: Path) -> dict[Any, Any]:
             stored, found = files.load_arrays(file, self.signature), {}
-            for student, name in students(chain.probes).items():
-                like = jax.eval_shape(lambda s=student: s.prepare(jax.random.key(0), chain.source))
+            names = students(chain.probes)
+            likes = jax.eval_shape(lambda: list(taught(chain.probes, jax.random.key(0), chain.source).values()))
+            for (student, name), like in zip(names.items(), likes, strict=True):
                 leaves = {str(i): stored[f"{name}/{i}"] for i in range(len(jax.tree.leaves(like)))}
                 found[student] = shaped(leaves, like)
             return found

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from simulator.abilities import students
+from simulator.abilities import taught
 from simulator.chain import Chain
 from simulator.recipe.combine import Select
 from simulator.running import spec
@@ -100,7 +100,7 @@ def _once(chain: Chain, measured: bool) -> Any:
     if not measured:
         return begun, params, info, synthetic
     if adopted(chain) is None:  # what probes learn is followed, not learned
-        adopt(chain, {student: student.prepare(key, chain.source) for student in students(chain.probes)})
+        adopt(chain, taught(chain.probes, key, chain.source))
     ancestors = chain.trace(key, state.t, params, diet, synthetic)
     return chain.measure(key, state.t, params, diet, synthetic, ancestors)
 

@@ -60,6 +60,18 @@ class Text(Stream):
         return _read_text(self.path, self.length, self.level, self.vocabulary)[1]
 
     @property
+    def token_bytes(self) -> np.ndarray:
+        """How many bytes each token spells, [vocabulary] int32: a word with the blank after it, the unknown one none.
+
+        Beyond a limited vocabulary text costs nats and spells nothing, so that less is not told as better.
+        """
+        if self.level == "byte":
+            return np.ones(256, np.int32)
+        blank = int(self.level == "word")
+        each = [0 if token == UNKNOWN else len(token.encode()) + blank for token in self.alphabet]
+        return np.array(each, np.int32)
+
+    @property
     def supply(self) -> str:
         return f"{self.path} has {self.size} windows of {self.length} tokens (a shorter `length` makes more)"
 
