@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from generators.poisson import Poisson as Poisson
     from generators.prompted import Prompted as Prompted
     from generators.society import Society as Society
+    from generators.transformer import Transformer as Transformer
     from generators.vae import VAE as VAE
     from generators.watermarked import Watermarked as Watermarked
 

@@ -69,8 +69,9 @@ class Trained(abc.ABC):
         raise GenlossError(f"{type(self).__name__} has no `losses`; give it the loss of each row of a batch.")
 
     def loss(self, key: Key, params: Params, rows: Rows) -> Array:
-        """What a step makes smaller, []: the objective's mean over a batch of rows."""
-        return self.objective(self, key, params, rows).mean()
+        """What a step makes smaller, []: the objective's mean over a batch of rows, or over what of it counts."""
+        losses, counted = self.objective(self, key, params, rows), self.counted(rows)
+        return losses.mean() if counted is None else (losses * counted).sum() / jnp.maximum(counted.sum(), 1)
 
     @abc.abstractmethod
     def init(self, key: Key) -> Params: ...
@@ -78,6 +79,19 @@ class Trained(abc.ABC):
     def closed_form(self, params: Params, pool: Pool) -> Params:
         """What is fitted in closed form, before the steps: nothing, unless a final class says otherwise."""
         return params
+
+    def counted(self, rows: Rows) -> Array | None:
+        """Which losses of a batch count, bool in the shape of `losses`; None: all."""
+        return None
+
+    def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """What is made of clipped gradients: Adam's steps."""
+        return optax.adam(rate)
+
+    @property
+    def still(self) -> tuple[str, ...]:
+        """Parts of the parameters, by name, that no step moves, and for which nothing is kept."""
+        return ()
 
     @property
     def calls(self) -> int:
@@ -92,20 +106,22 @@ class Trained(abc.ABC):
     def begin(self, key: Key, params: Params, pool: Pool) -> Training:
         params = self.closed_form(params, pool)
         start = params if self.finish.looks_back else None
-        return Training(params, params, self._optimizer().init(params), key, jnp.int32(0), jnp.float32(0), start)
+        state = self._optimizer().init(self._moving(params))
+        return Training(params, params, state, key, jnp.int32(0), jnp.float32(0), start)
 
     def advance(self, pool: Pool, training: Training) -> Training:
         """`chunk` optimizer steps."""
         chunk = min(self.chunk, self.steps)
         for_rows, for_loss = jax.random.split(jax.random.fold_in(training.key, training.call))
         index = draw(for_rows, pool.weight, (chunk, self.batch))  # [chunk, batch]
-        optimizer = self._optimizer()
+        optimizer, whole = self._optimizer(), lambda moved: self._whole(training.params, moved)
 
         def step(carry: tuple[Params, Params, Any], x: tuple[Array, Array]) -> tuple[Any, Array]:
             params, average, state = carry
             i, chosen = x
             rows = spread(take(pool.rows, chosen))  # leaves [batch, ...], in their storage type until here
-            loss, gradient = jax.value_and_grad(lambda p: self.loss(jax.random.fold_in(for_loss, i), p, rows))(params)
+            own = jax.random.fold_in(for_loss, i)
+            loss, gradient = jax.value_and_grad(lambda p: self.loss(own, whole(p), rows))(params)
             update, state = optimizer.update(gradient, state, params)
             params = optax.apply_updates(params, update)
             # The average forgets its start faster at first, so that short fits are not held back by it.
@@ -114,9 +130,10 @@ class Trained(abc.ABC):
             average = jax.tree.map(lambda a, p: rate * a + (1 - rate) * p, average, params)
             return (params, average, state), loss
 
-        carry = (training.params, training.average, training.optimizer)
+        carry = (self._moving(training.params), self._moving(training.average), training.optimizer)
         steps, unroll = (jnp.arange(chunk), index), 0 if self.unrolled else 1  # 0: no loop is left, of one step neither
         (params, average, state), losses = jax.lax.scan(step, carry, steps, unroll=unroll)
+        params, average = whole(params), whole(average)
         return Training(params, average, state, training.key, training.call + 1, losses.mean(), training.start)
 
     def fit(self, key: Key, params: Params, pool: Pool) -> tuple[Params, dict[str, Array]]:
@@ -127,4 +144,10 @@ class Trained(abc.ABC):
     def _optimizer(self) -> optax.GradientTransformation:
         warm = int(self.warmup * self.steps)
         rate = optax.schedules.warmup_cosine_decay_schedule(0.0, self.learning_rate, warm, self.steps)
-        return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))
+        return optax.chain(optax.clip_by_global_norm(self.clip), self.rule(rate))
+
+    def _moving(self, params: Params) -> Params:
+        return {name: part for name, part in params.items() if name not in self.still} if self.still else params
+
+    def _whole(self, params: Params, moved: Params) -> Params:
+        return {**params, **moved} if self.still else moved

@@ -110,7 +110,7 @@ class DecoderModule(nnx.Module):
 
     def __init__(self, net: Decoder, vocabulary: int, length: int, *, dtype: Any, rngs: nnx.Rngs):
         init = nnx.initializers.normal(0.02)
-        self.net, self.length, self.dtype = net, length, dtype
+        self.net, self.dtype = net, dtype
         self.embed_tokens = Table(vocabulary, net.width, rngs=rngs)
         if net.positions == "learned":
             self.embed_positions = Table(length, net.width, rngs=rngs)
@@ -139,9 +139,9 @@ class DecoderModule(nnx.Module):
         found = jnp.matmul(rows, table.astype(self.dtype), preferred_element_type=jnp.float32)
         return found.reshape(*hidden.shape[:-1], -1)
 
-    def empty(self, n: int) -> Cache:
-        """A cache of n rows that have no token yet."""
-        shape = (n, self.net.groups, self.length, self.net.channels)
+    def empty(self, n: int, length: int) -> Cache:
+        """A cache of n rows that have no token yet, with room for `length`."""
+        shape = (n, self.net.groups, length, self.net.channels)
         return tuple((jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.net.depth))
 
     def extended(self, tokens: Array, cache: Cache, at: Array | int) -> tuple[Array, Cache]:
@@ -162,7 +162,7 @@ class DecoderModule(nnx.Module):
         """tokens [n, t] at places [t] as the first layer reads them, [n, t, width]; and the turns of their heads."""
         x = self.embed_tokens(tokens)
         if self.net.positions == "learned":
-            x = x + self.embed_positions(places)
+            x = x + self.embed_positions(places)  # [n, t, width] + [t, width]
         return x.astype(self.dtype), turns(places, self.net.turned, self.net.theta)
 
 

@@ -43,7 +43,7 @@ def test_a_logit_depends_on_its_token_and_those_before_and_is_the_same_with_a_ca
 
     @jax.jit
     def both(tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        hidden, cache = net.extended(tokens[:, :4], net.empty(3), 0)
+        hidden, cache = net.extended(tokens[:, :4], net.empty(3, 7), 0)
         found = [hidden]
         for t in range(4, 6):
             hidden, cache = net.extended(tokens[:, t : t + 1], cache, t)

@@ -22,9 +22,11 @@ from generators import (
     Poisson,
     Prompted,
     Society,
+    Transformer,
 )
 from generators.linear import Linear
 from generators.logistic import Logistic
+from generators.nets.decoder import Decoder
 from generators.nets.denoiser import Denoiser
 from simulator import Dataset, Truth
 from simulator import recipe as recipes
@@ -43,6 +45,10 @@ CASES = {
     "poisson": (Poisson(2.0), Truth(Poisson(2.0))),
     "exponential": (Exponential(), Truth(Exponential())),
     "ngram": (Ngram(4, order=3, smoothing=0.1), Truth(Ngram(4, order=3, length=8))),
+    "transformer": (
+        Transformer(vocabulary=4, network=Decoder(width=8, depth=1, heads=2), steps=20, chunk=10, batch=16),
+        Truth(Ngram(4, order=2, length=5)),
+    ),
     "linear": (Linear(3, ridge=0.1), Truth(Linear(3))),
     "linear-least-norm": (Linear(20), Truth(Linear(20))),
     "logistic": (Logistic(3), Truth(Logistic(3))),
