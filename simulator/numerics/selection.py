@@ -109,15 +109,42 @@ def tree(weight: Array) -> Pair:
     mass of the left one is negative.
     """
     weight = jax.lax.stop_gradient(weight)
-    depth = (weight.shape[-1] - 1).bit_length()
+    depth = max((weight.shape[-1] - 1).bit_length(), 1)
     high = jnp.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, 2**depth - weight.shape[-1])])
-    low, levels = jnp.zeros_like(high), []
-    while high.shape[-1] > 1:
-        left, right = high[..., ::2], high[..., 1::2]
-        levels.append((jnp.where(right > 0, left, -left), low[..., ::2]))
-        high, low = _plus_exactly((left, low[..., ::2]), right, low[..., 1::2])
-    levels.append((high, low))
+    rows, levels = (high, jnp.zeros_like(high)), []
+    while rows[0].shape[-1] > _LOOPED:
+        nodes, rows = _halved(rows)
+        levels.append(nodes)
+    levels.append(_top(rows))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, -1), *reversed(levels))
+
+
+_LOOPED = 4096  # rows from which on the levels of a tree are a loop: each level written out compiles for 0.2 s
+
+
+def _halved(rows: Pair) -> tuple[Pair, Pair]:
+    """(nodes above, their masses) of pairs of neighbours [..., n]: [..., n / 2] each."""
+    (left, left_low), (right, right_low) = ([part[..., i::2] for part in rows] for i in (0, 1))
+    return (jnp.where(right > 0, left, -left), left_low), _plus_exactly((left, left_low), right, right_low)
+
+
+def _top(rows: Pair) -> Pair:
+    """`tree` of n = 2, 4, 8, ... rows [..., n], level by level in a loop that keeps what is left of them at the right.
+
+    Each level is written over the end of what the loop left before the last one.
+    """
+    n = rows[0].shape[-1]
+    before = [(0, 0)] * (rows[0].ndim - 1) + [(n // 2, 0)]
+
+    def level(i: Array, carry: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
+        found, rows = carry
+        nodes, rows = _halved(rows)  # [..., n / 2], of which the last n / 2^(i + 1) are nodes
+        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, n >> i, -1)  # noqa: E731
+        return jax.tree.map(put, found, nodes), jax.tree.map(lambda a: jnp.pad(a, before), rows)
+
+    found = jax.tree.map(lambda a: jnp.pad(a, before), rows)  # [..., 3 n / 2]
+    found, rows = jax.lax.fori_loop(0, n.bit_length() - 1, level, (found, rows))
+    return jax.tree.map(lambda a, b: jnp.concatenate([b[..., -1:], a[..., n // 2 + 1 :]], -1), found, rows)
 
 
 def locate(node: Callable[[Array], Pair], size: int, aim: Pair) -> Array:
