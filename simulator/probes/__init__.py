@@ -18,6 +18,8 @@ from simulator.probes.robustness import Robustness
 from simulator.probes.spectrum import Spectrum
 from simulator.probes.tabular import Regression, Tabular
 from simulator.probes.text import Compression, Perplexity, ReferencePerplexity, TextDiversity
+from simulator.probes.verbatim import Verbatim
+from simulator.probes.words import Lexicon
 
 __all__ = [
     "Captioning",
@@ -35,6 +37,7 @@ __all__ = [
     "Generative",
     "Kid",
     "Learned",
+    "Lexicon",
     "Likelihood",
     "Lineage",
     "LogDet",
@@ -62,5 +65,6 @@ __all__ = [
     "TextLoss",
     "TrueLikelihood",
     "Vendi",
+    "Verbatim",
     "Wasserstein",
 ]
