@@ -15,7 +15,19 @@ ROOMS = {
     "simulator": {"generators", "experiments"},
     "generators": {"experiments"},
 }
-LAZY = ("tyro", "datasets", "diffusers", "matplotlib", "sklearn", "orbax", "pandas", "pyarrow", "torch", "msgspec")
+LAZY = (
+    "tyro",
+    "datasets",
+    "diffusers",
+    "matplotlib",
+    "sklearn",
+    "orbax",
+    "pandas",
+    "pyarrow",
+    "torch",
+    "msgspec",
+    "tokenizers",
+)
 
 
 def imports(file: Path) -> set[str]:

@@ -17,7 +17,7 @@ from simulator.pool import Rows
 from simulator.sources import tables
 from simulator.sources.scenes import END, PAD, START, said
 from simulator.sources.split import Split, Stream, digests, refuse_leak
-from simulator.sources.text import UNKNOWN, split_words
+from simulator.sources.tokens import UNKNOWN, split_words
 from simulator.types import Array, GenlossError
 
 _WORDS = ("<pad>", "<start>", "<end>", UNKNOWN)

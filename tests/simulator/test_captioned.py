@@ -22,7 +22,7 @@ from simulator.probes.features import training
 from simulator.probes.paired import Captioning, Retrieval
 from simulator.sources.captioned import Captioned
 from simulator.sources.scenes import END, PAD, START, Scenes
-from simulator.sources.text import UNKNOWN
+from simulator.sources.tokens import UNKNOWN
 
 CHANCE = np.random.default_rng(0)
 SCENES = Scenes(Dataset.digits(), most=2, margin=0)

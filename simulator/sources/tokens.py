@@ -1,0 +1,124 @@
+"""Tokenizers: what the tokens of a text are, their numbers, and text again."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simulator.types import GenlossError
+
+UNKNOWN = "�"  # stands for every token beyond a text's vocabulary
+END = "<|endoftext|>"  # after every document
+ENDS = (END, "</s>", "<eos>", "<|end_of_text|>", "<|im_end|>")  # what stored tokenizers call it
+
+
+class Tokens(NamedTuple):
+    """A tokenizer."""
+
+    alphabet: tuple[str, ...]  # the tokens, by their numbers
+    eos: int | None  # the token that ends a document, where there is one
+    encode: Callable[[Sequence[Any]], list[np.ndarray]]  # documents -> their tokens, int32 [..] each
+    decode: Callable[[np.ndarray], str]  # tokens [n] -> text
+
+
+def split_words(text: str) -> list[str]:
+    """Runs of letters and digits, and single marks; white space is no word."""
+    return re.findall(r"\w+|[^\w\s]", text)
+
+
+def counted(units: Callable[[str], Iterable[str]], join: str, train: Sequence[str], held_out: Sequence[str],
+            vocabulary: int | None, ends: bool) -> Tokens:  # fmt: skip
+    """Tokens by frequency in the training documents, then by name; those beyond `vocabulary` are one, the last but for
+    the end."""
+    seen = Counter(token for text in train for token in units(text))
+    every = seen.keys() | {token for text in held_out for token in units(text)}
+    order = sorted(every, key=lambda token: (-seen[token], token))
+    if vocabulary is not None and vocabulary < len(order):
+        order = [*order[: vocabulary - 1], UNKNOWN]
+    number, last = {token: i for i, token in enumerate(order)}, len(order) - 1
+    encode = lambda text: np.array([number.get(token, last) for token in units(text)], np.int32)  # noqa: E731
+    alphabet = np.array([*order, END] if ends else order, object)
+    eos = len(order) if ends else None
+    return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), lambda row: join.join(alphabet[row]))
+
+
+def of_bytes(ends: bool) -> Tokens:
+    """The 256 bytes, and the end; bytes that are no UTF-8 are said as �."""
+    raw = lambda text: text if isinstance(text, bytes) else text.encode()  # noqa: E731
+    encode = lambda text: np.frombuffer(raw(text), np.uint8).astype(np.int32)  # noqa: E731
+    decode = lambda row: bytes(row[row < 256].astype(np.uint8)).decode("utf-8", "replace")  # noqa: E731
+    alphabet = (*map(chr, range(256)), *[END] * ends)
+    return Tokens(alphabet, 256 if ends else None, lambda texts: list(map(encode, texts)), decode)
+
+
+def learned(size: int, train: Sequence[str]) -> Tokens:
+    """Byte-level byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) of `size` tokens, learned from the
+    training documents alone; token 0 is the end."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[END],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(train, trainer)
+    return _of(tokenizer)
+
+
+def stored(file: str) -> Tokens:
+    """A tokenizer.json, or the one in a folder, as `tokenizers` writes it."""
+    from tokenizers import Tokenizer
+
+    path = Path(file).expanduser()
+    path = path / "tokenizer.json" if path.is_dir() else path
+    if not path.is_file():
+        raise GenlossError(
+            f"There is no tokenizer at {file}; give characters, bytes, words, bpe:4096 or such, or a tokenizer.json."
+        )
+    try:
+        return _of(Tokenizer.from_file(str(path)))
+    except Exception as error:  # `tokenizers` raises plain ones
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise GenlossError(
+            f"{file} is no tokenizer that `tokenizers` reads ({said[0]}); give a tokenizer.json."
+        ) from None
+
+
+def _of(tokenizer: Any) -> Tokens:
+    tokenizer.encode_special_tokens = True  # a text that names the end does not say it
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    size = tokenizer.get_vocab_size()
+    eos = next((number for name in ENDS if (number := tokenizer.token_to_id(name)) is not None), None)
+
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        for text, one in zip(texts, found, strict=True):
+            _check(text, one.offsets)
+        return [np.array(one.ids, np.int32) for one in found]
+
+    def decode(row: np.ndarray) -> str:
+        return tokenizer.decode(row.tolist(), skip_special_tokens=False)
+
+    return Tokens(tuple(tokenizer.id_to_token(i) or UNKNOWN for i in range(size)), eos, encode, decode)
+
+
+def _check(text: str, offsets: Sequence[tuple[int, int]]) -> None:
+    """Raises where characters of a text, other than white space, are in no token."""
+    at = 0
+    for start, stop in [*offsets, (len(text), len(text))]:
+        if lost := text[at:start].strip():
+            raise GenlossError(
+                f"The tokenizer has no token for {lost[:1]!r}, character {text.index(lost, at)} of a document; give "
+                "one that was made for such text."
+            )
+        at = max(at, stop)
