@@ -75,17 +75,22 @@ class View(NamedTuple):
     prepared: Mapping[Any, Any] = {}  # what probes and their feature spaces learned before generation 0, by themselves
 
     def embed(self, features: Callable[..., Array], rows: Rows) -> Array:
-        """Rows in a feature space, [n, d] float32; NaN for rows that are not finite, whatever the space makes.
+        """Rows in a feature space, [n, d] float32; NaN for rows that are not finite, whatever the space makes."""
+        return embedded(features, self.prepared, rows)
 
-        (A comparison inside of it, a rectifier's say, would make a number of what is none.)
-        """
-        found = features(rows, self.prepared[features]) if features in self.prepared else features(rows)
-        found = jnp.asarray(found, jnp.float32)  # [n, d]
-        for leaf in jax.tree.leaves(rows):
-            if jnp.issubdtype(leaf.dtype, jnp.floating):
-                whole = jnp.isfinite(leaf).all(tuple(range(1, leaf.ndim)))  # [n]
-                found = jnp.where(whole[:, None], found, jnp.nan)
-        return found
+
+def embedded(features: Callable[..., Array], prepared: Mapping[Any, Any], rows: Rows) -> Array:
+    """Rows in a feature space that may be among the prepared ones; NaN for rows that are not finite.
+
+    (A comparison inside of it, a rectifier's say, would make a number of what is none.)
+    """
+    found = features(rows, prepared[features]) if features in prepared else features(rows)
+    found = jnp.asarray(found, jnp.float32)  # [n, d]
+    for leaf in jax.tree.leaves(rows):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            whole = jnp.isfinite(leaf).all(tuple(range(1, leaf.ndim)))  # [n]
+            found = jnp.where(whole[:, None], found, jnp.nan)
+    return found
 
 
 Probe = Annotated[Callable[[Key, View], Any], "a probe, such as Moments() or a function (key, view) -> array"]

@@ -10,6 +10,7 @@ from simulator.probes.generative import Generative
 from simulator.probes.language import Reader, SequencePerplexity, TextLoss
 from simulator.probes.lineage import Lineage
 from simulator.probes.masked import Masked
+from simulator.probes.mauve import HashedNgrams, Mauve
 from simulator.probes.memorisation import DietEntropy, Memorisation
 from simulator.probes.paired import Captioning, Retrieval
 from simulator.probes.parameters import Categories, LogDet, LogRate, Moments, Rate, Risk, Wasserstein
@@ -35,6 +36,7 @@ __all__ = [
     "Fidelity",
     "Frechet",
     "Generative",
+    "HashedNgrams",
     "Kid",
     "Learned",
     "Lexicon",
@@ -44,6 +46,7 @@ __all__ = [
     "LogRate",
     "Manifold",
     "Masked",
+    "Mauve",
     "Memorisation",
     "Modes",
     "Moments",
