@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.checks.fields import Count, NonNegative, check
-from simulator.numerics.chance import normal, uniform
+from simulator.numerics.chance import normal, split, uniform
 from simulator.numerics.selection import draw, locate, nth, summed, tree
 from simulator.pool import Pool, Rows, count
 from simulator.types import Array, Key
@@ -52,23 +52,26 @@ class KDE:
         kept = jnp.where(filled, weight[index], 0.0)  # [size]
         if len(weight) <= self.size:
             return index, kept
-        high, low = tree(weight)
-        total = high[0]
-        start, step = jnp.arange(self.size) * (total / self.size), uniform(key, ()) * (total / self.size)
-        aim = start + step  # [size]: evenly spaced
-        drawn = locate(lambda i: (high[i], low[i]), len(weight), (aim, (start - aim) + step))  # [size]
-        few = there.sum() <= self.size
-        return jnp.where(few, index, drawn), jnp.where(few, kept, 1.0)
+
+        def resampled() -> tuple[Array, Array]:
+            high, low = tree(weight)
+            total = high[0]
+            start, step = jnp.arange(self.size) * (total / self.size), uniform(key, ()) * (total / self.size)
+            aim = start + step  # [size]: evenly spaced
+            drawn = locate(lambda i: (high[i], low[i]), len(weight), (aim, (start - aim) + step))  # [size]
+            return drawn, jnp.ones(self.size)
+
+        return jax.lax.cond(there.sum() <= self.size, lambda: (index, kept), resampled)
 
     def sample(self, key: Key, params: KDEParams, n: int) -> Array:
         """[n, d]."""
-        first, second = jax.random.split(key)
+        first, second = split(key)
         centre = params.rows[draw(first, params.weight, (n,))]  # [n, d]
         return centre + self.bandwidth * normal(second, (n, self.dim))
 
     def parents(self, key: Key, params: KDEParams, pool: Pool, rows: Rows, fit: Key, sample: Key) -> Array:
         """[n] int32: the slot whose row is the centre that each row was drawn about."""
-        centre = draw(jax.random.split(sample)[0], params.weight, (count(rows),))  # [n]
+        centre = draw(split(sample)[0], params.weight, (count(rows),))  # [n]
         return self._centres(fit, pool.weight)[0][centre]
 
     def log_prob(self, params: KDEParams, rows: Array) -> Array:

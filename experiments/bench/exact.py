@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,12 @@ import numpy as np
 
 from experiments.bench import compiled, say, seconds, table
 from experiments.published import he_golden, kazdan_discrete, kazdan_gaussian, kazdan_regression
+from generators.gaussian import Gaussian
 from generators.kde import KDE
+from generators.linear import Linear
 from simulator import Chain, Truth, simulate
 from simulator.numerics import chance
+from simulator.probes import Moments, Risk
 from simulator.recipe import Accumulate, Replace, Subsample, Then
 from simulator.types import Key, Recipe
 
@@ -89,6 +93,31 @@ def plain_density(n: int, bandwidth: float, seed: int) -> np.ndarray:
     return np.array(found)
 
 
+def plain_kernels(n: int, bandwidth: float, seed: int) -> np.ndarray:
+    """Spread of what kernel densities of all rows kept say, [iterations], by scikit-learn; one dimension."""
+    from sklearn.neighbors import KernelDensity
+
+    chance, found = np.random.default_rng(seed), []
+    rows = chance.normal(size=(n, 1))
+    for _ in range(ITERATIONS):
+        model = KernelDensity(bandwidth=bandwidth).fit(rows)
+        new = model.sample(n, random_state=int(chance.integers(2**31)))
+        found.append(new.std())
+        rows = np.concatenate([rows, new])
+    return np.array(found)
+
+
+def plain_line(n: int, fits: int, seed: int) -> np.ndarray:
+    """Variance of one chain that accumulates numbers, [fits]: the mean and spread of an array, and nothing else."""
+    chance, found = np.random.default_rng(seed), []
+    rows = chance.normal(size=n)
+    for _ in range(fits):
+        mean, spread = rows.mean(), rows.std()
+        found.append(spread**2)
+        rows = np.concatenate([rows, chance.normal(mean, spread, n)])
+    return np.array(found)
+
+
 def plain_fixation(size: int, n: int, seed: int) -> int:
     """Fits until one category is left."""
     chance, probs, fits = np.random.default_rng(seed), np.full(size, 1 / size), 0
@@ -106,6 +135,14 @@ def reference(job: Callable[[int], Any]) -> float:
         job(done)
         done += 1
     return (time.perf_counter() - started) / done
+
+
+def cpu(job: Callable[[], Any]) -> float:
+    """CPU seconds that a job takes, in all threads."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    jax.block_until_ready(job())
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 # The parts.
@@ -184,6 +221,71 @@ def rows() -> list[Row]:
         running = sum(seconds(program, 1) for program in programs)
         found.append(Row(f"the Gaussian grid row by row: {regime}", slow, SEEDS, running, compiling))
     return found
+
+
+def few() -> None:
+    """Twenty seeds of small chains, compiling and all, in CPU seconds."""
+    seeds, rows = 20, (100, 1000)
+    found = table(
+        f"{seeds} seeds, {ITERATIONS} fits: CPU seconds",
+        "chain", "n", "NumPy", "compile", "run", "times faster once compiled", "with compiling",
+    )  # fmt: skip
+    wins = 0
+    for chain, n, plain in small_chains(rows):
+        slow = seeds * min(cpu(functools.partial(plain, seed)) for seed in range(2))
+        keys, programs = jax.random.split(jax.random.key(0), seeds), []
+        work = jax.jit(lambda keys, c=chain: jax.lax.map(lambda key: simulate(c, key, ITERATIONS), keys))
+        compiling = cpu(lambda k=keys, w=work, p=programs: p.append(w.lower(k).compile()))
+        running = min(cpu(functools.partial(programs[0], keys)) for _ in range(2))
+        wins += slow > running + compiling
+        name = f"{type(chain.generator).__name__}, {_regime(chain.recipe)}"
+        times = (f"{slow / running:.2f}", f"{slow / (running + compiling):.2f}")
+        found.add_row(name, f"{n:,}", f"{slow:.2f}", f"{compiling:.2f}", f"{running:.2f}", *times)
+    say(found)
+    say(f"faster with compiling in {wins} of {len(found.rows)}")
+
+
+def small_chains(rows: tuple[int, ...]) -> list[tuple[Chain, int, Callable[[int], Any]]]:
+    """Chains, their rows a generation, and a seed of each in NumPy."""
+    found: list[tuple[Chain, int, Callable[[int], Any]]] = []
+    for n in rows:
+        sizes = {"real": n, "rows": n, "held_out": 0}
+        for regime in ("replace", "accumulate", "subsample"):
+            recipe = REGIMES.get(regime, Then(Accumulate(), Subsample(n)))
+            for model, probe, plain in (
+                (Gaussian(3), Moments(), plain_gaussian),
+                (Linear(10), Risk(), plain_regression),
+            ):
+                chain = Chain(source=Truth(model), generator=model, recipe=recipe, probes={"left": probe}, **sizes)
+                found.append((chain, n, functools.partial(plain, regime, model.dim, n)))
+        model = KDE(1, 0.1, size=n * ITERATIONS)
+        probes = {"spread": lambda key, view: view.synthetic.std()}
+        chain = Chain(source=Truth(KDE(1, 1.0, size=1)), generator=model, probes=probes, **sizes)
+        found.append((chain, n, functools.partial(plain_kernels, n, 0.1)))
+    return found
+
+
+def _regime(recipe: Recipe) -> str:
+    return "subsample" if isinstance(recipe, Then) else type(recipe).__name__.lower()
+
+
+def one() -> None:
+    """One chain of numbers that accumulates, at many sizes, in CPU seconds."""
+    model, most = Gaussian(1), 10_000_000
+    found = table("one chain that accumulates, d = 1: CPU seconds", "n", "fits", "NumPy", "here", "times faster")
+    for n in (100, 1000, 10_000, 100_000, 1_000_000):
+        for fits in (10, 100, 200, 400):
+            if n * fits > most:
+                continue
+            sizes = {"real": n, "rows": n, "held_out": 0}
+            chain = Chain(source=Truth(model), generator=model, probes={"left": Moments()}, **sizes)
+            work = functools.partial(simulate, chain, jax.random.key(0), fits)
+            jax.block_until_ready(work())
+            repeats = 3 if n * fits < most / 10 else 1
+            running = min(cpu(work) for _ in range(repeats))
+            slow = min(cpu(functools.partial(plain_line, n, fits, seed)) for seed in range(repeats))
+            found.add_row(f"{n:,}", str(fits), f"{slow:.4f}", f"{running:.4f}", f"{slow / running:.2f}")
+    say(found)
 
 
 def numbers() -> None:
@@ -267,7 +369,7 @@ def start() -> None:
 
 
 TABLE = {"gaussian": gaussian, "regression": regression, "rows": rows, "density": density, "fixation": fixation}
-SENTENCES = {"numbers": numbers, "golden": golden, "start": start}
+SENTENCES = {"few": few, "one": one, "numbers": numbers, "golden": golden, "start": start}
 PARTS: dict[str, Callable[[], None]] = {
     name: functools.partial(report, part) for name, part in TABLE.items()
 } | SENTENCES

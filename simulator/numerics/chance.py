@@ -59,11 +59,16 @@ def _fold_in(key: Key, data: Array) -> Key:
     return jax.random.wrap_key_data(jnp.stack([x, y]), impl="threefry2x32")
 
 
+def split(key: Key, n: int = 2) -> Key:
+    """`jax.random.split`, to the bit for Threefry keys, [n] keys: `fold_in` of 0, 1, ..."""
+    return jax.vmap(fold_in, (None, 0))(key, jnp.arange(n))
+
+
 @functools.partial(jax.jit, static_argnums=1)
 def words(key: Key, shape: tuple[int, ...]) -> Array:
     """Independent uniform words, uint32.  Fewer are the first of more: word i depends on key and i alone."""
     size = math.prod(shape)
-    x, y = _pairs(_raw(key), (size + 1) // 2)
+    x, y = _pairs(_raw(key), _whole((size + 1) // 2))
     return jnp.stack([x, y], -1).ravel()[:size].reshape(shape)
 
 
@@ -72,6 +77,15 @@ def pairs(key: Key, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Two independent words for each number, where 32 bits are too few."""
     x, y = _pairs(_raw(key), math.prod(shape))
     return x.reshape(shape), y.reshape(shape)
+
+
+def _whole(blocks: int) -> int:
+    """So many blocks, or as many more as fill the registers of a processor.
+
+    Those left over would be made one at a time, in a loop on whose sums LLVM's reduction of strength spends more than
+    all of the compiler on the rest of a chain.
+    """
+    return blocks if blocks < 16 else -(-blocks // 16) * 16
 
 
 def _pairs(raw: Array, size: int, lane: Array | int = 0, first: Array | int = 0) -> tuple[Array, Array]:
@@ -109,7 +123,7 @@ def exponentials(key: Key, size: int, block: int = 4096) -> Array:
 
     Where several things are computed of them the compiler otherwise draws them again for each.
     """
-    block = min(block, -(-size // 2))  # a loop of one turn is none
+    block = min(block, _whole(-(-size // 2)))  # a loop of one turn is none
     raw, turns = _raw(key), -(-size // block)
     made = jax.lax.map(lambda i: _exponential(*_pairs(raw, block, first=i * block)), jnp.arange(turns))
     return made.ravel()[:size]

@@ -30,14 +30,15 @@ def summed(
     whole = size // block
     if whole < 2:
         return each(weight, rows)
-    last = jnp.where(weight > 0, jnp.arange(1, size + 1), 0).max()  # []: rows up to the last that weighs something
+    there = (weight[: whole * block].reshape(whole, block) > 0).any(1)  # [whole]
+    last = jnp.where(there, jnp.arange(1, whole + 1), 0).max()  # []: blocks up to the last with a row that weighs
 
     def more(i: Array, total: Any) -> Any:
         part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * block, block), (weight, rows))
         return add(total, each(*part))
 
     rest = jax.tree.map(lambda a: a[whole * block :], (weight, rows))
-    return jax.lax.fori_loop(0, jnp.minimum(-(-last // block), whole), more, each(*rest))
+    return jax.lax.fori_loop(0, last, more, each(*rest))
 
 
 def choose(key: Array, weight: Array, n: Array | int) -> Array:
@@ -53,15 +54,16 @@ def choose(key: Array, weight: Array, n: Array | int) -> Array:
     order = jax.lax.bitcast_convert_type(jnp.where(weight > 0, wait, jnp.inf), jnp.int32)  # as floats >= 0 are ordered
     n = jnp.asarray(n, jnp.int32)
 
-    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = low + (high - low) // 2
-        enough = (order <= middle).sum() >= n
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+        there = (order <= middle).sum()
+        return jnp.where(there < n, middle + 1, jnp.where(there == n, middle, low)), jnp.where(there < n, high, middle)
 
-    # The n-th smallest by bisection of its 31 bits: sorting a table is a hundred times slower on CPU.
-    last = jax.lax.fori_loop(0, 31, halve, (jnp.int32(0), jnp.int32(2**31 - 1)))[0]
-    # Of equals those are taken that follow one of them drawn at random, the first after the last.
+    # A bound of the n smallest by bisection of 31 bits, until it holds just n or is the n-th smallest itself: sorting a
+    # table is a hundred times slower on CPU.
+    last = jax.lax.while_loop(lambda bounds: bounds[0] < bounds[1], halve, (jnp.int32(0), jnp.int32(2**31 - 1)))[0]
+    # Of those equal to it are taken that follow one of them drawn at random, the first after the last.
     tied, left = (order == last) & (weight > 0), n - (order < last).sum()
     equals = tied.sum()
     start = (uniform(fold_in(key, 1), ()) * equals).astype(jnp.int32)
@@ -78,7 +80,7 @@ def nth(mask: Array, rank: Array) -> Array:
     """
     bits = jnp.pad(mask, (0, -mask.shape[0] % 32)).reshape(-1, 32).astype(jnp.uint32)  # [words, 32]
     word = (bits << jnp.arange(32, dtype=jnp.uint32)).sum(1, dtype=jnp.uint32)  # [words]
-    running = jnp.cumsum(jax.lax.population_count(word).astype(jnp.int32))  # [words]
+    running = _running(jax.lax.population_count(word).astype(jnp.int32))  # [words]
     at = jnp.minimum(jnp.searchsorted(running, rank, side="right"), word.shape[0] - 1)  # whose word
     left = rank - jnp.where(at > 0, running[at - 1], 0)  # set bits before it in the word
     place = jnp.zeros(rank.shape, jnp.uint32)
@@ -86,6 +88,17 @@ def nth(mask: Array, rank: Array) -> Array:
         below = word[at] & ((jnp.uint32(1) << (place + step)) - 1)
         place = jnp.where(jax.lax.population_count(below).astype(jnp.int32) <= left, place + step, place)
     return jnp.where(rank < running[-1], at * 32 + place.astype(jnp.int32), mask.shape[0]).astype(jnp.int32)
+
+
+def _running(counts: Array) -> Array:
+    """Running sum of whole numbers [n], int32: a loop over log2(n) rounds, which `jnp.cumsum` writes out."""
+    n = counts.shape[0]
+
+    def add(i: Array, total: Array) -> Array:
+        before = jnp.concatenate([jnp.zeros_like(total), total])  # [2 n]
+        return total + jax.lax.dynamic_slice_in_dim(before, n - (1 << i), n)  # what ends 2^i places before
+
+    return jax.lax.fori_loop(0, (n - 1).bit_length(), add, counts)
 
 
 Pair = tuple[Array, Array]  # the unevaluated sum of a float and a much smaller one: 48 bits

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.checks.fields import Count, Range
-from simulator.numerics.chance import exponential, uniform
+from simulator.numerics.chance import exponential, split, uniform
 from simulator.numerics.schedule import Number, at, values_of
 from simulator.numerics.selection import choose
 from simulator.pool import Pool
@@ -112,7 +112,7 @@ class Curate:
             tilt = jax.nn.softmax(jnp.where(there, log_odds + masses, jnp.finfo(jnp.float32).min))  # sums to 1
             kept = tilt * shown.sum()
         else:
-            shuffle, choice = jax.random.split(key)
+            shuffle, choice = split(key)
             order = jnp.argsort(jnp.where(shown > 0, uniform(shuffle, shown.shape), jnp.inf))  # [capacity]
             noisy = jnp.where(shown > 0, log_odds - jnp.log(exponential(choice, shown.shape)), -jnp.inf)  # [capacity]
             groups = -(-pool.capacity // self.best_of)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from simulator.numerics.chance import fold_in
 from simulator.pool import Pool
 from simulator.recipe.contract import Sizes, check, forgets_real, horizon, most, wants_scores
 from simulator.types import Array, GenlossError, Key, Recipe
@@ -29,7 +29,7 @@ class Then:
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         unsound = jnp.isnan(pool.weight)  # [capacity]
         for i, recipe in enumerate(self.recipes):
-            pool = pool.weighed(recipe(jax.random.fold_in(key, i), t, pool))
+            pool = pool.weighed(recipe(fold_in(key, i), t, pool))
             unsound |= jnp.isnan(pool.weight)  # which a recipe after it might pass over
         return jnp.where(unsound, jnp.nan, pool.weight)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from simulator.checks.fields import Count, Range
+from simulator.numerics.chance import split
 from simulator.numerics.schedule import Number, at, values_of
 from simulator.numerics.selection import choose
 from simulator.pool import Pool
@@ -102,7 +102,7 @@ class Mix:
     window: Count = 1  # generations whose synthetic rows may be drawn
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        first, second = jax.random.split(key)
+        first, second = split(key)
         quota = jnp.where(t == 0, self.size, jnp.round(at(self.real, t) * self.size)).astype(jnp.int32)  # []
         real = pool.real & ((pool.birth == t) | (not self.fresh))  # [capacity]
         synthetic = pool.synthetic & (pool.age(t) < self.window)  # [capacity]

@@ -18,6 +18,7 @@ from simulator.abilities import Portioned, Stepped, Trained, fingerprint, has_ce
 from simulator.chain import Chain, with_info
 from simulator.checks import returned
 from simulator.numerics import compiling
+from simulator.numerics.chance import fold_in
 from simulator.numerics.processes import whole
 from simulator.running import memory, pieces, spec
 from simulator.running.files import joined, shaped
@@ -42,8 +43,7 @@ def simulate(chain: Chain, key: Key, generations: int) -> Record:
 
 def _scan(chain: Chain, key: Key, generations: int) -> Record:
     state = chain.init(key, generations)
-    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(generations))  # [generations]
-    return jax.lax.scan(lambda s, k: chain.step(k, s), state, keys)[1]
+    return jax.lax.scan(lambda s, t: chain.step(fold_in(key, t), s), state, jnp.arange(generations))[1]
 
 
 _simulate = functools.partial(jax.jit, static_argnums=(0, 2))(_scan)

@@ -17,6 +17,7 @@ import jax
 
 from simulator.abilities import Portioned, Trained
 from simulator.chain import Chain, key_for
+from simulator.numerics.chance import fold_in
 from simulator.pool import Pool
 from simulator.running import prepare
 from simulator.types import Array, Key, Params, Record, Rows, State
@@ -60,13 +61,13 @@ def serve(c: Chain, k: Key, stream: Each[Key], ts: Same[Array]) -> Rows | None:
 
 def scan(c: Chain, k: Key, state: Given[State], ts: Same[Array], fresh: Each[Any]) -> tuple[State, Record]:
     def step(state: State, x: tuple[Array, Any]) -> tuple[State, Record]:
-        return c.step(jax.random.fold_in(k, x[0]), state, x[1])
+        return c.step(fold_in(k, x[0]), state, x[1])
 
     return jax.lax.scan(step, state.replace(t=ts[0]), (ts, fresh))
 
 
 def begin(c: Chain, k: Key, state: Each[State], t: Same[Array], fresh: Each[Any]) -> tuple[State, Pool, Any]:
-    k = jax.random.fold_in(k, t)
+    k = fold_in(k, t)
     state, diet = c.eat(k, state.replace(t=t), fresh)
     assert isinstance(c.model, Trained)
     return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)
@@ -83,21 +84,21 @@ def finish(c: Chain, k: Key, training: Each[Any]) -> tuple[Params, dict[str, Arr
 
 
 def told(c: Chain, k: Key, t: Same[Array], stream: Each[Key], diet: Each[Pool]) -> Rows | None:
-    return c.told(jax.random.fold_in(k, t), stream, diet)
+    return c.told(fold_in(k, t), stream, diet)
 
 
 def speak(c: Chain, k: Key, t: Same[Array], params: Each[Params], given: Each[Rows | None]) -> Rows:
-    return c.speak(jax.random.fold_in(k, t), params, given)
+    return c.speak(fold_in(k, t), params, given)
 
 
 def portion(c: Chain, k: Key, t: Same[Array], i: Same[Array], params: Each[Params], given: Each[Rows | None]) -> Rows:
     assert isinstance(c.model, Portioned)
     more = () if given is None else (given,)
-    return c.model.portion(key_for(jax.random.fold_in(k, t), "sample"), params, c.rows, i, *more)
+    return c.model.portion(key_for(fold_in(k, t), "sample"), params, c.rows, i, *more)
 
 
 def trace(c: Chain, k: Key, t: Same[Array], params: Each[Params], diet: Each[Pool], rows: Each[Rows]) -> Array | None:
-    return c.trace(jax.random.fold_in(k, t), t, params, diet, rows)
+    return c.trace(fold_in(k, t), t, params, diet, rows)
 
 
 def measure(
@@ -109,7 +110,7 @@ def measure(
     rows: Each[Rows],
     ancestors: Each[Array | None],
 ) -> Record:
-    return c.measure(jax.random.fold_in(k, t), t, params, diet, rows, ancestors)
+    return c.measure(fold_in(k, t), t, params, diet, rows, ancestors)
 
 
 def remember(

@@ -94,6 +94,15 @@ def test_exponentials_made_block_by_block_are_those_made_at_once(size: int):
     assert np.array_equal(jax.vmap(lambda k: chance.exponentials(k, size, block=8))(keys), once)
 
 
+def test_keys_are_those_of_the_library():
+    folded = [jax.random.fold_in(KEY, i) for i in range(3)]
+    data = jax.random.key_data
+    for i, key in enumerate(folded):
+        assert np.array_equal(data(chance.fold_in(KEY, i)), data(key))
+    for n in (2, 3):
+        assert np.array_equal(data(chance.split(KEY, n)), data(jax.random.split(KEY, n)))
+
+
 @pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
 def test_keys_of_other_kinds_give_the_same_numbers_however_they_are_mapped(kind: str):
     keys = jax.vmap(lambda i: jax.random.key(i, impl=kind))(jnp.arange(3))
@@ -173,6 +182,17 @@ def test_bartlett_draws_a_scatter_that_knows_nothing_of_the_mean_beside_it():
         parts = (parts - parts.mean(0)) / parts.std(0)
         pairs = np.triu_indices(9, 1)
         assert_mean(parts[:, pairs[0]] * parts[:, pairs[1]], np.zeros(36))
+
+
+def test_chosen_are_those_that_wait_least():
+    weight = jnp.where(jnp.arange(70) % 7 == 0, 0.0, jnp.arange(70) / 30.0)  # 60 weigh something
+    some = jax.jit(lambda key, n: choose(key, weight, n))
+    for key in jax.random.split(KEY, 5):
+        waits = np.asarray(chance.exponential(chance.fold_in(key, 0), (70,)) / (weight / weight.max()))
+        order = np.argsort(np.where(weight > 0, waits, np.inf))
+        for n in (0, 1, 2, 30, 59, 60):
+            assert sorted(order[:n]) == np.flatnonzero(some(key, n)).tolist()
+        assert np.array_equal(some(key, 69), weight > 0)
 
 
 def test_rows_of_tiny_weight_are_chosen_as_rarely_as_they_weigh():
