@@ -22,7 +22,8 @@ import numpy as np
 from flax import nnx
 
 from generators.hub import layout
-from generators.hub.layout import CLASSES, FILE, OWN, VERSION, State
+from generators.hub.files import State, check_names, weights_of
+from generators.hub.layout import CLASSES, FILE, OWN, VERSION
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet, UNetModule
 from simulator.checks.foreign import read_json
@@ -59,7 +60,7 @@ def load(path: str, classes: int | None = None) -> Loaded:
     Offline (`HF_HUB_OFFLINE=1`) a hub id is looked up among what was downloaded before.
     """
     model, scheduler = layout.find(path)
-    state = {_renamed(name): leaf for name, leaf in layout.weights_of(model).items() if name not in UNUSED}
+    state = {_renamed(name): leaf for name, leaf in weights_of(model, FILE, "diffusers").items() if name not in UNUSED}
     network, shape, stored = layout.network_of(read_json(model / "config.json"), model, len(state))
     labelled = isinstance(network, DiT) or any(name.startswith("class_embedding.") for name in state)
     if classes is not None and stored is None and not labelled:
@@ -222,23 +223,7 @@ def _axes(kind: str, ndim: int) -> tuple[int, ...]:
 def _check(state: State, like: Params, where: str) -> None:
     """Raises where names or shapes of a state dict are not those of the parameters `like`."""
     wanted = {name: tuple(leaf.shape[i] for i in _axes(kind, len(leaf.shape))) for name, kind, leaf in _paths(like)}
-    absent, unasked = wanted.keys() - state.keys(), state.keys() - wanted.keys()
-    if absent:
-        raise GenlossError(
-            f"{where} lacks {len(absent)} of the network's {len(wanted)} weights, such as {min(absent)}; give the "
-            "weights and the configuration of one model."
-        )
-    if unasked:
-        raise GenlossError(
-            f"{where} has {len(unasked)} weights that the network has no place for, such as {min(unasked)}; give the "
-            "weights and the configuration of one model."
-        )
-    for name, shape in wanted.items():
-        if state[name].shape != shape:
-            raise GenlossError(
-                f"{name} is {list(state[name].shape)} in {where} and {list(shape)} in the network; give the weights "
-                "and the configuration of one model."
-            )
+    check_names(state, wanted, where)
 
 
 # Writing.

@@ -7,19 +7,15 @@ is built of them, and names in them are those of classes and files that are know
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from generators.hub.files import check_depth, check_number, folder_of, refuse_keys
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet
-from simulator.checks.foreign import file_in, is_file, is_folder, read_json, read_tensors, shown, typed
+from simulator.checks.foreign import is_file, is_folder, read_json, shown, typed
 from simulator.types import GenlossError
-
-State = dict[str, np.ndarray]  # a state dict: names and layouts are those of diffusers
 
 NETWORKS: dict[str, type[UNet] | type[DiT]] = {
     "UNet2DModel": UNet,
@@ -71,14 +67,13 @@ PARTS = [
     *(f"{part}diffusion_pytorch_model*.safetensors*" for part in ("", "unet/", "transformer/")),
 ]
 LIBRARIES = ("diffusers", "transformers")  # whose classes the parts of a pipeline are
-MOST = 2**20  # of anything that a config.json may ask for
 FILE = "diffusion_pytorch_model.safetensors"
 VERSION = "0.40.0"  # of diffusers, whose formats are written
 
 
 def find(path: str) -> tuple[Path, dict[str, Any] | None]:
     """(folder of the model, scheduler_config.json where there is one) in a folder of diffusers or of a hub id."""
-    folder = Path(path) if is_folder(path) else _download(path)
+    folder = folder_of(path, PARTS, "diffusers")
     index = read_json(folder / "model_index.json") if is_file(folder / "model_index.json") else {}
     found = [name for name in ("unet", "transformer") if name in index or is_file(folder / name / "config.json")]
     model, file = part(folder, found[0]) if found else folder, part(folder, "scheduler") / "scheduler_config.json"
@@ -88,21 +83,6 @@ def find(path: str) -> tuple[Path, dict[str, Any] | None]:
         if name in index:
             of_library(index[name], name, folder, ("diffusers",))
     return model, read_json(file) if is_file(file) else None
-
-
-def _download(name: str) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise GenlossError(f"There is no folder {name}; give one that diffusers wrote, or a hub id such as owner/name.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=PARTS, ignore_patterns=["*.fp16.*"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise GenlossError(
-            f"{name} is no folder, and the hub does not serve it ({type(error).__name__}); check the name, or give a "
-            "folder."
-        ) from None
 
 
 def part(folder: Path, name: str) -> Path:
@@ -140,11 +120,7 @@ def network_of(
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items() if not name.startswith("_")}
     given = {name: v for name, v in given.items() if name not in AVERAGED and (name not in ABSENT or v != ABSENT[name])}
     unknown = given.keys() - known - {table, "sample_size", "in_channels"}
-    if unknown:
-        names = ", ".join(f"{name} ({shown(given[name])})" for name in sorted(unknown)[:5])
-        raise GenlossError(
-            f"The config.json in {folder} has keys that are not supported: {names}; choose another model."
-        )
+    refuse_keys({name: given[name] for name in unknown}, folder)
     given = {**DEFAULTS[network], **given}
     size, channels, rows = given.pop("sample_size", None), given.pop("in_channels"), given.pop(table, None)
     if size is None or (isinstance(size, tuple) and len(size) != 2):
@@ -155,48 +131,13 @@ def network_of(
     for name, value in {**given, "sample_size": size, "in_channels": (channels,), table: labels}.items():
         for number in value if isinstance(value, tuple) else (value,):
             if name not in given or type(number) in (int, float):
-                _check_number(number, name, name not in given, folder)
+                least = 0 if type(number) is float or name == "downsample_padding" else 1
+                check_number(number, name, folder, least, whole=name not in given)
     layers = given.get("num_layers", 1) * given.get("layers_per_block", 1) * len(given.get("block_out_channels", "1"))
-    if layers > weights:
-        raise GenlossError(
-            f"The config.json in {folder} asks for {layers} layers, and {weights} weights are stored there; give the "
-            "weights and the configuration of one model."
-        )
+    check_depth(layers, weights, folder)
     outputs = given.pop("out_channels", None)
     if outputs is not None and outputs < channels:
         raise GenlossError(f"The model in {folder} makes {outputs} channels of {channels}; a denoiser makes them all.")
     built = network(**given, out_channels=None if outputs == channels else outputs)
     h, w = size if isinstance(size, tuple) else (size, size)
     return built, (h, w, channels), classes
-
-
-def _check_number(value: Any, name: str, whole: bool, folder: Path) -> None:
-    """Raises where a number is out of bounds, or none: before anything of that size is built."""
-    least = 0 if type(value) is float or name == "downsample_padding" else 1
-    if type(value) not in (int, *[float] * (not whole)) or not least <= value <= MOST:
-        raise GenlossError(
-            f"`{name}` is {shown(value)} in the config.json in {folder} and must be a number between {least} and "
-            f"{MOST}; write it again."
-        )
-
-
-def weights_of(folder: Path) -> State:
-    """All that the safetensors files of a model hold."""
-    if is_file(folder / FILE):
-        return read_tensors(folder / FILE)
-    index = folder / f"{FILE}.index.json"
-    if not is_file(index):
-        raise GenlossError(
-            f"There is no {FILE} in {folder}, and a pickle (.bin) is not opened; convert it once with diffusers, by "
-            "`from_pretrained(...).save_pretrained(...)`."
-        )
-    where = read_json(index).get("weight_map")
-    if not isinstance(where, dict):
-        raise GenlossError(f"{index} has no `weight_map`; download the model again.")
-    files = {name: file_in(folder, name, ".safetensors") for name in where.values() if isinstance(name, str)}
-    if len(files) < len(set(map(str, where.values()))):
-        raise GenlossError(f"{index} names files by what is no text; download the model again.")
-    state: State = {}
-    for name in sorted(files):
-        state |= read_tensors(files[name])
-    return state
