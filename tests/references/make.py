@@ -1,6 +1,6 @@
 """What other libraries say, stored so that tests need none of them: each file beside this one names its command.
 
-python tests/references/make.py schedulers denoisers inception fidelity cider
+python tests/references/make.py schedulers denoisers inception fidelity cider language
 """
 
 import importlib.metadata
@@ -110,6 +110,29 @@ def cider() -> tuple[Any, list[str]]:
     spoken, right = spoken_and_right()
     mean, each = Cider().compute_score(dict(enumerate(right)), {i: [text] for i, text in enumerate(spoken)})
     return {"mean": float(mean), "each": digits(each)}, ["pycocoevalcap"]
+
+
+def language() -> tuple[Any, list[str]]:
+    """Of each model of test_hub_transformers what transformers wrote, some logits and what is likeliest to follow."""
+    import torch
+    import transformers
+    from safetensors.torch import load_file, save_file
+    from test_hub_transformers import CONFIGS, TOKENS, theirs, told, weighted
+
+    found = {}
+    for name, (kind, config) in CONFIGS.items():
+        cls = getattr(transformers, kind)
+        with tempfile.TemporaryDirectory() as folder:
+            model = cls(cls.config_class(**config))
+            model.save_pretrained(folder)
+            written = json.loads((Path(folder) / "config.json").read_text())
+            file = Path(folder) / "model.safetensors"
+            shapes = {name: tuple(leaf.shape) for name, leaf in load_file(file).items()}
+            save_file({k: torch.from_numpy(leaf) for k, leaf in weighted(shapes).items()}, file, {"format": "pt"})
+            logits, text = theirs(torch, cls.from_pretrained(folder))
+        found[name] = {"config": written, "shapes": shapes, "logits": digits(told(logits))}
+        found[name]["text"] = text[:, TOKENS.shape[1] :].tolist()
+    return found, ["transformers", "torch"]
 
 
 def version(name: str) -> str:
