@@ -53,7 +53,7 @@ class Family(NamedTuple):
     left_out: Mapping[str, Any]  # what a key says that is left out
     fixed: Mapping[str, Any]  # what a key has to say
     fields: Mapping[str, Any]  # what all Decoders of this family are
-    transposed: bool = True  # matrices are stored outputs first
+    transposed: bool = True  # matrices of layers are stored outputs first, as that of the head is everywhere
     joined: int | None = None  # queries, keys and values are one: [3, heads, channels] is 0, [heads, 3, channels] is 1
 
 
@@ -311,7 +311,7 @@ class Place(NamedTuple):
     """Where a weight of transformers lies here."""
 
     leaves: list[int]  # numbers of the leaves, as `jax.tree.leaves` has them; three where queries, keys, values are one
-    kind: str  # kernel, scale, embedding or bias
+    transposed: bool  # stored outputs first
     layered: bool  # one for each layer, [depth, ...]
 
 
@@ -323,12 +323,16 @@ def places(family: Family, like: Params) -> dict[str, Place]:
         order = next((n for n, part in enumerate(PROJECTIONS) if module.endswith(part)), 0)
         name = f"{family.names[module]}.{'bias' if kind == 'bias' else 'weight'}"
         found.setdefault(name, []).append((order, i, kind))
-    return {name: Place([i for _, i, _ in sorted(own)], own[0][2], "{}" in name) for name, own in found.items()}
+    turned = lambda name, kind: kind == "kernel" and (family.transposed or "{}" not in name)  # noqa: E731
+    return {
+        name: Place([i for _, i, _ in sorted(own)], turned(name, own[0][2]), "{}" in name)
+        for name, own in found.items()
+    }
 
 
 def apart(stored: np.ndarray, place: Place, family: Family, heads: int) -> list[np.ndarray]:
     """The leaves of one stored weight."""
-    leaf = stored.T if place.kind == "kernel" and family.transposed else stored  # [inputs, outputs]
+    leaf = stored.T if place.transposed else stored  # [inputs, outputs]
     if len(place.leaves) == 1:
         return [leaf]
     *inputs, outputs = leaf.shape
@@ -346,4 +350,4 @@ def joined(leaves: list[np.ndarray], place: Place, family: Family, heads: int) -
         parts = np.stack([leaf.reshape(*leaf.shape[:-1], heads, -1) for leaf in leaves])  # [3, inputs, heads, channels]
         parts = np.moveaxis(parts, 0, (family.joined or 0) - 3)
         found = parts.reshape(*parts.shape[:-3], -1)
-    return found.T if place.kind == "kernel" and family.transposed else found
+    return found.T if place.transposed else found

@@ -187,7 +187,7 @@ def _wanted(family: Family, network: Decoder, like: Params) -> dict[str, tuple[i
     for name, place in places(family, like).items():
         *inputs, outputs = leaves[place.leaves[0]].shape[place.layered :]
         shape = (*inputs, outputs * len(place.leaves))
-        shape = shape[::-1] if place.kind == "kernel" and family.transposed else shape
+        shape = shape[::-1] if place.transposed else shape
         found |= {name.format(i): shape for i in (range(network.depth) if place.layered else [None])}
     return found
 
