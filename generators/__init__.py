@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from generators.categorical import Categorical as Categorical
     from generators.cohort import Cohort as Cohort
     from generators.diffusion import Diffusion as Diffusion
+    from generators.edited import Edited as Edited
     from generators.exponential import Exponential as Exponential
     from generators.gaussian import Gaussian as Gaussian
     from generators.kde import KDE as KDE

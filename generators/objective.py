@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import jax.numpy as jnp
 
-from simulator.checks.fields import BelowOne, check
+from simulator.checks.fields import BelowOne, Range, check
 from simulator.pool import Rows
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -52,3 +52,28 @@ class Truncated:
         most = jnp.maximum(n - jnp.round(self.share * n), 1)  # []: rows that are kept
         factor = (rank < most) * (n / most)  # [n]; a product, so that a loss that is NaN is not dropped in silence
         return losses * factor.reshape(-1, *[1] * (losses.ndim - 1))
+
+
+@dataclass(frozen=True)
+class TruncatedTokens:
+    """Cross-entropy of the tokens that a model is not sure of: TCE(p) = [p <= γ]·(-log p), p = exp(-loss) (ForTIFAI,
+    Zibakhsh Shabgahi et al. 2025, arXiv:2509.08972).
+
+    A model is surer of what it said than of real text; what it is sure of has no gradient, and what is rare weighs
+    more.  It is for losses of each token that are -log p in nats, as a `Transformer` gives them; of its mean all tokens
+    are counted, those left out with 0.  threshold=1 leaves out none.  The gradient in `threshold` is 0.
+    """
+
+    threshold: Annotated[float, Range(0, 1)] | Array = 0.9  # γ: tokens more probable than this are left out
+    of: Objective = Plain()  # the losses, one for each token
+
+    __post_init__ = check
+
+    def __call__(self, model: Any, key: Key, params: Params, rows: Rows) -> Array:
+        losses = self.of(model, key, params, rows)  # [n, length]
+        if losses.ndim != 2:
+            raise GenlossError(
+                f"TruncatedTokens leaves out tokens by their losses, [n, length], and {type(model).__name__} gives "
+                f"losses {list(losses.shape)}; choose a language model, or Truncated, which leaves out rows."
+            )
+        return losses * (jnp.exp(-losses) <= self.threshold)  # a product: a loss that is NaN is not left out in silence

@@ -141,12 +141,23 @@ class Transformer(Trained):
         """[n], in nats per row: of what temperature 1 says, nothing cut off."""
         return self.token_log_prob(params, rows).sum(1)
 
+    def hidden(self, params: Params, rows: Array) -> Array:
+        """The states that each token of a row is foretold from, having read those before it, [n, length, width]."""
+        return self._read(self.merged(params), rows)
+
+    def next_log_prob(self, params: Params, rows: Array) -> Array:
+        """[n, length, vocabulary], in nats, of every token at each place given those before it in the row."""
+        net = self.merged(params)
+        return jax.nn.log_softmax(self._logits(net, self._read(net, rows)))
+
+    def _read(self, net: Any, rows: Array) -> Array:
+        return net.hidden(self._begun(rows)[:, :-1])
+
     def _told(self, params: Params, rows: Array, last: int | None = None) -> Array:
         """log p of the `last` tokens of rows, [n, last]."""
         net = self.merged(params)
-        before = jnp.concatenate([self._begun(rows[:, :0]), rows[:, :-1]], 1)  # [n, length]
         cut = 0 if last is None else rows.shape[1] - last
-        logits = self._logits(net, net.hidden(before)[:, cut:])  # [n, last, vocabulary]
+        logits = self._logits(net, self._read(net, rows)[:, cut:])  # [n, last, vocabulary]
         own = rows[:, cut:, None] == jnp.arange(self.vocabulary)  # as a sum: a gather has a scatter for its gradient
         found = jnp.where(own, logits, 0.0).sum(-1) - jax.nn.logsumexp(logits, -1)  # [n, last]
         text = self._text(rows)

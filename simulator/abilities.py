@@ -136,10 +136,11 @@ class Hidden(Protocol):
 
 @runtime_checkable
 class Ending(Protocol):
-    """Knows where a text ends before its row does."""
+    """Knows texts that end before their rows do."""
 
-    def counted(self, rows: Rows) -> Array | None:
-        """Which tokens are part of the text, the one that ends it too, [n, length] bool; None where all are."""
+    @property
+    def eos(self) -> int | None:
+        """The token that ends a text; None where rows have no padding."""
         ...
 
 

@@ -229,5 +229,6 @@ def likeliest(model: Foretelling, params: Params, rows: Array) -> Array:
 
 def counted(model: Generator, rows: Array) -> Array:
     """Which tokens are part of a text, up to the one that ends it, [n, length] bool; all where no end is known."""
-    there = model.counted(rows) if isinstance(model, Ending) else None
-    return jnp.ones(rows.shape, bool) if there is None else there
+    eos = model.eos if isinstance(model, Ending) else None
+    ended = jnp.zeros(rows.shape, bool) if eos is None else rows == eos
+    return jnp.cumsum(ended, axis=1) - ended == 0

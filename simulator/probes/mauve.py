@@ -95,7 +95,7 @@ class Mauve:
     def _centres(self, x: Any) -> np.ndarray:
         from sklearn.cluster import KMeans
 
-        each = (KMeans(self.clusters, n_init=1, random_state=seed) for seed in range(self.clusterings))
+        each = (KMeans(self.clusters, n_init="auto", random_state=seed) for seed in range(self.clusterings))
         return np.stack([means.fit(np.asarray(x)).cluster_centers_ for means in each]).astype(np.float32)
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:

@@ -84,12 +84,23 @@ class DropSuspects:
 
 @dataclass(frozen=True)
 class ReweighSuspects:
-    """Rows weigh 1 - their probability of being synthetic, as a `Detector` or a function `rows -> [n]` gives it."""
+    """Rows weigh (1 - p)^power, p their probability of being synthetic as a `Detector` or a function `rows -> [n]`
+    gives it.
+
+    With a detector of text, `Detector(features=HashedNgrams())`, it is the importance sampling of Drayson et al. 2025
+    (arXiv:2502.15654), whose published code draws in proportion to it.
+
+    >>> ReweighSuspects(lambda rows: (rows[:, 0] - 1) / 4, power=2.0)(key, 1, pool).tolist()
+    [1.0, 0.5625, 0.25, 0.0625, 0.0]
+    """
 
     suspect: Suspect = Detector()
+    power: Annotated[Number, Range(0)] = 1.0  # how far it goes: 0 leaves all weights as they are
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        return pool.weight * (1 - jnp.clip(_suspicion(self.suspect, key, pool), 0, 1))
+        trust = 1 - jnp.clip(_suspicion(self.suspect, key, pool), 0, 1)  # [capacity]
+        power, some = at(self.power, t), jnp.where(trust > 0, trust, 1.0)  # gradients pass both branches
+        return pool.weight * jnp.where(trust > 0, some**power, power == 0)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,14 @@ class Text(Stream):
         return _read(self).tokens.eos if self.documents == "apart" else None
 
     @property
+    def token_bytes(self) -> np.ndarray:
+        """How many bytes each token spells, [tokens] int32: a word with the blank after it, the unknown one none.
+
+        Beyond a limited vocabulary text costs nats and spells nothing, so that less is not told as better.
+        """
+        return np.array(_read(self).tokens.spelled, np.int32)
+
+    @property
     def supply(self) -> str:
         return f"{self.path} has {self.size} windows of {self.length} tokens (a shorter `length` makes more)"
 

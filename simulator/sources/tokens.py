@@ -24,6 +24,7 @@ class Tokens(NamedTuple):
     eos: int | None  # the token that ends a document, where there is one
     encode: Callable[[Sequence[Any]], list[np.ndarray]]  # documents -> their tokens, int32 [..] each
     decode: Callable[[np.ndarray], str]  # tokens [n] -> text
+    spelled: tuple[int, ...]  # how many bytes of UTF-8 each token stands for; 0: it spells nothing
 
 
 def split_words(text: str) -> list[str]:
@@ -44,7 +45,9 @@ def counted(units: Callable[[str], Iterable[str]], join: str, train: Sequence[st
     encode = lambda text: np.array([number.get(token, last) for token in units(text)], np.int32)  # noqa: E731
     alphabet = np.array([*order, END] if ends else order, object)
     eos = len(order) if ends else None
-    return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), lambda row: join.join(alphabet[row]))
+    spelled = tuple(0 if token in (UNKNOWN, END) else len((token + join).encode()) for token in alphabet)
+    decode = lambda row: join.join(alphabet[row])  # noqa: E731
+    return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), decode, spelled)
 
 
 def of_bytes(ends: bool) -> Tokens:
@@ -53,7 +56,8 @@ def of_bytes(ends: bool) -> Tokens:
     encode = lambda text: np.frombuffer(raw(text), np.uint8).astype(np.int32)  # noqa: E731
     decode = lambda row: bytes(row[row < 256].astype(np.uint8)).decode("utf-8", "replace")  # noqa: E731
     alphabet = (*map(chr, range(256)), *[END] * ends)
-    return Tokens(alphabet, 256 if ends else None, lambda texts: list(map(encode, texts)), decode)
+    eos, spelled = (256, (*[1] * 256, 0)) if ends else (None, (1,) * 256)
+    return Tokens(alphabet, eos, lambda texts: list(map(encode, texts)), decode, spelled)
 
 
 def learned(size: int, train: Sequence[str]) -> Tokens:
@@ -109,7 +113,18 @@ def _of(tokenizer: Any) -> Tokens:
     def decode(row: np.ndarray) -> str:
         return tokenizer.decode(row.tolist(), skip_special_tokens=False)
 
-    return Tokens(tuple(tokenizer.id_to_token(i) or UNKNOWN for i in range(size)), eos, encode, decode)
+    alphabet = tuple(tokenizer.id_to_token(i) or UNKNOWN for i in range(size))
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    by_bytes = "ByteLevel" in str(tokenizer.decoder)  # whose tokens are spelled with a letter for each byte
+    spelled = tuple(0 if i in special else _bytes(token, by_bytes) for i, token in enumerate(alphabet))
+    return Tokens(alphabet, eos, encode, decode, spelled)
+
+
+def _bytes(token: str, by_bytes: bool) -> int:
+    """How many bytes a token of a stored tokenizer stands for: ▁ is a blank, and <0x0A> is a byte."""
+    if by_bytes:
+        return len(token)
+    return 1 if re.fullmatch(r"<0x[0-9A-F]{2}>", token) else len(token.replace("▁", " ").encode())
 
 
 def _check(text: str, offsets: Sequence[tuple[int, int]]) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import assert_mean
 
-from generators import VAE
+from generators import VAE, Transformer
 from generators.finish import Average, Extrapolate, Merge
-from generators.objective import Plain, Truncated
+from generators.nets.decoder import gpt2
+from generators.objective import Plain, Truncated, TruncatedTokens
 from generators.train import Trained
 from simulator import GenlossError, Pool
 
@@ -154,3 +155,43 @@ def test_the_start_is_kept_for_a_finish_that_looks_back_and_for_no_other():
 
 def test_default_arguments_are_what_was_before():
     assert VAE().objective == Plain() and VAE().finish == Average()
+
+
+TOKENS = jax.random.randint(KEY, (6, 5), 0, 4)
+WRITER = Transformer(vocabulary=4, length=5, network=gpt2(width=8, depth=1, heads=2), steps=4, chunk=2, batch=6, eos=2)
+
+
+def test_tokens_that_a_model_is_sure_of_have_no_gradient():
+    """Truncated cross-entropy, and its slope in each logit: p - [token] where p(token) <= γ, and 0 elsewhere."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Table(Middle):
+        def losses(self, key: Any, params: Any, rows: jax.Array) -> jax.Array:
+            return -jnp.take_along_axis(jax.nn.log_softmax(params), rows[..., None], 2)[..., 0]
+
+    logits = 3 * jax.random.normal(jax.random.key(1), (6, 5, 4))
+    share = np.asarray(jax.nn.softmax(logits))
+    own = np.take_along_axis(share, np.asarray(TOKENS)[..., None], 2)[..., 0]  # [6, 5]
+    for threshold in (0.3, 0.8):
+        model = Table(objective=TruncatedTokens(threshold))
+        loss, slope = jax.value_and_grad(lambda p, m=model: m.loss(KEY, p, TOKENS))(logits)
+        kept = own <= threshold
+        assert 3 < kept.sum() < 30 and float(loss) == pytest.approx(-np.log(own[kept]).sum() / 30, rel=1e-5)
+        expected = (share - np.eye(4)[np.asarray(TOKENS)]) * kept[..., None] / 30
+        assert np.allclose(slope, expected, atol=1e-6)
+
+
+def test_a_threshold_of_one_is_the_plain_loss_to_the_bit_and_thresholds_are_swept():
+    params = jax.jit(WRITER.init)(KEY)
+
+    def loss(threshold: Any) -> Any:
+        return replace(WRITER, objective=TruncatedTokens(threshold)).loss(KEY, params, TOKENS)
+
+    found = jax.jit(lambda values: (WRITER.loss(KEY, params, TOKENS), jax.vmap(loss)(values)))(jnp.array([1, 0.25, 0]))
+    plain, swept = found
+    assert float(swept[0]) == float(plain) and 0 == float(swept[2]) < float(swept[1]) < float(plain)
+    with pytest.raises(GenlossError, match="Truncated, which leaves out rows"):
+        replace(TINY, objective=TruncatedTokens()).fit(KEY, TINY.init(KEY), Pool.of(IMAGES))
+
+
+IMAGES = {"image": jnp.zeros((7, 2, 2, 1), jnp.uint8), "label": jnp.arange(7) % 2}

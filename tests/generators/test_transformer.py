@@ -80,6 +80,21 @@ def test_log_prob_is_the_law_of_all_rows(params: Any):
     assert np.allclose(np.exp(blocks), law(TINY, params), rtol=1e-4)
 
 
+def test_every_token_is_foretold_from_the_states_of_those_before(params: Any):
+    rows = jnp.asarray(EVERY)
+    own, following, hidden = jax.jit(
+        lambda p: (TINY.token_log_prob(p, rows), TINY.next_log_prob(p, rows), TINY.hidden(p, rows))
+    )(params)
+    following, hidden = np.asarray(following), np.asarray(hidden)
+    assert np.allclose(np.exp(following).sum(2), 1, atol=1e-5) and hidden.shape == (64, 3, 8)
+    assert np.allclose(np.take_along_axis(following, EVERY[..., None], 2)[..., 0], own, atol=1e-5)
+    for i in range(3):  # of rows that begin alike, the same, and of others another
+        known = (EVERY[:, :i] * 4 ** np.arange(i)).sum(1)
+        for value in np.unique(known):
+            assert np.ptp(hidden[known == value, i], axis=0).max() < 1e-5
+        assert len(np.unique(hidden[:, i].round(4), axis=0)) == 4**i
+
+
 def test_a_row_is_the_same_beside_any_others(params: Any):
     model = dataclasses.replace(TINY, temperature=0.9)
     whole = jax.jit(model.sample, static_argnums=2)(KEY, params, 30)

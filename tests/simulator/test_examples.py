@@ -25,7 +25,7 @@ FILES = {
     "simulator.recipe.combine": 2,
     "simulator.recipe.contamination": 1,
     "simulator.recipe.likely": 1,
-    "simulator.recipe.suspects": 2,
+    "simulator.recipe.suspects": 3,
 }
 
 

@@ -13,6 +13,7 @@ from simulator import GenlossError, Pool, Truth, View
 from simulator.probes.fidelity import Frechet, frechet
 from simulator.probes.language import Reader, SequencePerplexity, TextLoss, counted, deciles, histogram, mean_loss
 from simulator.sources.text import Text
+from simulator.sources.tokens import UNKNOWN
 
 CHANCE = np.random.default_rng(0)
 ENGLISH = Text(length=20)
@@ -63,13 +64,10 @@ class Held(NamedTuple):
     """A model whose every text ends at the first blank, and that tells tokens by a table."""
 
     table: Any  # [V]
-    generator: Any = None
+    eos: int = 0
 
     def token_log_prob(self, params: Any, rows: Any) -> Any:
-        return jnp.where(self.counted(rows), self.table[rows], 0.0)
-
-    def counted(self, rows: Any) -> Any:
-        return jnp.cumsum(rows == 0, axis=1) - (rows == 0) == 0
+        return self.table[rows]
 
 
 def test_losses_by_token_byte_and_decile_against_loops():
@@ -108,14 +106,17 @@ def test_losses_by_token_byte_and_decile_against_loops():
     assert np.allclose(even["decile"], np.log(LETTERS), rtol=1e-4) and not np.asarray(even["lost"]).any()
 
 
-@pytest.mark.parametrize("level, vocabulary", [("character", None), ("byte", None), ("word", None), ("word", 300)])
-def test_tokens_spell_the_bytes_of_their_text(level: Any, vocabulary: Any):
-    text = Text(length=30, level=level, vocabulary=vocabulary)
-    rows = text.draw(jax.random.key(3), 40, held_out=True)
-    each = np.asarray(text.token_bytes)[np.asarray(rows)].sum()
-    words = " ".join(text.decode(rows)) + " " if level == "word" else "".join(text.decode(rows))
-    said = len(words.replace("� ", "").encode()) if level == "word" else np.asarray(rows).size if level == "byte" else 0
-    assert each == (said or len(words.encode()))
+@pytest.mark.parametrize("units", ["characters", "bytes", "words", "bpe:400"])
+def test_tokens_spell_the_bytes_of_their_text(units: str, tmp_path: Any):
+    file = tmp_path / "text.txt"
+    file.write_text("Ein Bär, zwei Bären – und 3 Äpfel? Nöö! " * 60)
+    text = Text(str(file), length=30, tokenizer=units)
+    rows = np.asarray(text.split.train)
+    said = text.decode(rows.reshape(1, -1))[0].rstrip(UNKNOWN) + " " * (units == "words")
+    cut = np.asarray(text.token_bytes)[rows].sum() - len(said.encode())  # of a letter that the last token parts
+    assert 0 <= cut < 3 * (units in ("bytes", "bpe:400")) + 1 and len(said.encode()) > 1.05 * len(said) > 1000
+    few = Text(str(file), length=30, tokenizer="words", vocabulary=5)
+    assert few.token_bytes[-1] == 0 < min(few.token_bytes[:-1])
 
 
 def test_what_follows_the_end_of_a_text_is_not_counted():

@@ -50,7 +50,7 @@ def test_the_area_against_the_formula_in_double_precision():
 
 def test_clusters_are_those_of_the_nearest_centre():
     x = CHANCE.normal(size=(300, 4)).astype(np.float32)
-    means = [KMeans(7, n_init=1, random_state=seed).fit(x) for seed in range(3)]
+    means = [KMeans(7, n_init="auto", random_state=seed).fit(x) for seed in range(3)]
     found = members(jnp.asarray(x), jnp.asarray(np.stack([m.cluster_centers_ for m in means]), jnp.float32))
     assert np.array_equal(found.argmax(2), [m.predict(x) for m in means]) and (np.asarray(found).sum(2) == 1).all()
 
@@ -120,7 +120,7 @@ def test_clusters_are_learned_in_a_space_that_is_learned_first():
     assert list(found) == [PROBES["plain"], states, READER]
     key = jax.random.fold_in(jax.random.key(0), 2**32 - 2)  # of what probes learn
     x = READER(TEXT.draw(key, 400), found[READER])
-    expected = KMeans(8, n_init=1, random_state=1).fit(np.asarray(x)).cluster_centers_
+    expected = KMeans(8, n_init="auto", random_state=1).fit(np.asarray(x)).cluster_centers_
     assert np.allclose(found[states][1], expected, atol=1e-4)
 
 

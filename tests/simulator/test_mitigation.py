@@ -11,8 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from simulator import Dataset, GenlossError, Pool
 from simulator.numerics.selection import choose
 from simulator.probes.detection import radial
+from simulator.probes.mauve import HashedNgrams
 from simulator.probes.memorisation import entropy
 from simulator.recipe.suspects import Detector, DropSuspects, FarthestPoints, ReweighSuspects
+from simulator.sources.text import Text
 
 CHANCE = np.random.default_rng(0)
 REAL, BLURRED = 300, 200
@@ -83,6 +85,28 @@ def test_suspects_weigh_what_they_are_likely_to_be():
     assert share < 0.1 < BLURRED / (REAL + BLURRED)
     known = ReweighSuspects(lambda rows: jnp.where(rows["label"] < 5, 1.0, 0.25))(KEY, jnp.int32(1), pool)
     assert np.allclose(known, np.where(pool.rows["label"] < 5, 0, 0.75) * np.asarray(pool.weight))
+
+
+def test_a_power_of_trust_is_what_suspects_weigh():
+    pool, score = points(20), lambda rows: jnp.clip(rows[:, 0], 0, 1)
+    trust = 1 - np.clip(np.asarray(pool.rows[:, 0]), 0, 1)
+    assert (trust == 0).any() and ((trust > 0) & (trust < 1)).any()
+    for power in (0.0, 1.0, 10.0):
+        found = ReweighSuspects(score, power)(KEY, jnp.int32(1), pool)
+        assert np.allclose(found, trust**power, rtol=1e-5)
+    slope = jax.grad(lambda power: ReweighSuspects(score, power)(KEY, jnp.int32(1), pool).sum())(2.0)
+    safe = np.where(trust > 0, trust, 1)
+    assert float(slope) == pytest.approx(float((safe**2 * np.log(safe)).sum()), rel=1e-4)
+
+
+def test_a_detector_tells_text_from_letters_without_an_order():
+    text = Text(length=48).split.train
+    real, shuffled = text[:300], CHANCE.permuted(text[300:600], axis=1)
+    pool = Pool.of(jnp.asarray(np.concatenate([real, shuffled]))).replace(origin=jnp.repeat(jnp.arange(2), 300))
+    found = np.asarray(jax.jit(Detector(known=0.5, features=HashedNgrams(2, 128)))(KEY, pool))
+    assert ((found > 0.5) == np.asarray(pool.synthetic)).mean() > 0.8
+    with pytest.raises(GenlossError, match="give other features"):
+        Detector()(KEY, pool)
 
 
 def test_farthest_points_by_hand():
