@@ -17,13 +17,14 @@ from experiments.bench import (
     diffusion,
     digits,
     exact,
+    language,
     measures,
     onsets,
     say,
     synthesize,
 )
 
-FILES = (core, digits, exact, measures, classifiers, diffusion, contamination, synthesize, onsets)
+FILES = (core, digits, exact, measures, classifiers, diffusion, language, contamination, synthesize, onsets)
 USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +13,9 @@ from test_decoding import reference
 
 from generators import Transformer
 from generators.nets.decoder import gpt2
-from simulator import GenlossError, Pool
+from simulator import Chain, GenlossError, Pool, run
+from simulator.sources.given import Prompts
+from simulator.sources.text import Text
 
 KEY = jax.random.key(0)
 TINY = Transformer(
@@ -226,3 +229,38 @@ def test_rows_that_are_no_windows_of_its_tokens_are_refused(params: Any):
         open_ended.init(KEY)
     with pytest.raises(GenlossError, match="can be given the first tokens"):
         TINY.sample(KEY, params, 3, jnp.zeros((2, 1), jnp.int32))
+
+
+def spoken(key: Any, view: Any) -> jax.Array:
+    return view.synthetic
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("doing", ["fit", "sampling"])
+def test_a_chain_that_is_stopped_and_goes_on_says_the_same_text(doing: str, tmp_path: Path):
+    """Of documents kept apart, each generation going on with first tokens of its diet; by adapters, from the base."""
+    (tmp_path / "text.txt").write_text("\n\n".join(f"{a} and {b}" for a in "abcde" for b in "xyzuvw"))
+    text = Text(str(tmp_path / "text.txt"), length=9, documents="apart")
+    model = Transformer(
+        vocabulary=len(text.alphabet), eos=text.eos, network=gpt2(8, 1, 2), adapters=2, steps=4, chunk=2, batch=8,
+        sample_batch=8,
+    )  # fmt: skip
+    chain = Chain(
+        source=text, generator=model, given=Prompts(2), start="base", probes={"said": spoken},
+        real=24, rows=20, held_out=5,
+    )  # fmt: skip
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.done == 1 and (doing == "fit") == (progress.part < 1) and progress.part >= 0.5:
+            raise Stopped
+
+    whole = run(chain, KEY, 3)
+    with pytest.raises(Stopped):
+        run(chain, KEY, 3, tmp_path / "run", report=stop)
+    again = run(chain, KEY, 3, tmp_path / "run")
+    assert np.array_equal(whole["said"], again["said"])
+    firsts = {tuple(row) for row in np.asarray(text.split.train)[:, :2].tolist()}
+    assert {tuple(row) for row in whole["said"][..., :2].reshape(-1, 2).tolist()} <= firsts
