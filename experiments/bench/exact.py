@@ -236,7 +236,9 @@ def few() -> None:
         keys, programs = jax.random.split(jax.random.key(0), seeds), []
         work = jax.jit(lambda keys, c=chain: jax.lax.map(lambda key: simulate(c, key, ITERATIONS), keys))
         compiling = cpu(lambda k=keys, w=work, p=programs: p.append(w.lower(k).compile()))
-        running = min(cpu(functools.partial(programs[0], keys)) for _ in range(2))
+        running = cpu(functools.partial(programs[0], keys))
+        if running < 1:
+            running = min(running, cpu(functools.partial(programs[0], keys)))
         wins += slow > running + compiling
         name = f"{type(chain.generator).__name__}, {_regime(chain.recipe)}"
         times = (f"{slow / running:.2f}", f"{slow / (running + compiling):.2f}")

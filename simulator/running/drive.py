@@ -53,20 +53,20 @@ def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: in
     """`simulate` for every value of `grid` and every key, as one program; leaves are [grid, keys, generations, ...].
 
     `grid` is an array or a pytree of arrays [grid, ...]; `make(value)` returns the chain at one value, which may sit
-    anywhere no shape depends on.  All values see the same keys: common random numbers.  The devices of a mesh
-    (`simulator.running.mesh.devices`) share the keys, or else the values.
+    anywhere no shape depends on.  All values see the same keys: common random numbers.  The same `make` is compiled
+    once.  The devices of a mesh (`simulator.running.mesh.devices`) share the keys, or else the values.
     """
     grid = jax.tree.map(jnp.asarray, grid)
-    for i in range(jax.tree.leaves(grid)[0].shape[0]):
+    settings = jax.tree.leaves(grid)[0].shape[0]
+    for i in range(settings):
         make(jax.tree.map(lambda a, i=i: a[i], grid))  # inside the program, values are not there to be checked
+    work = functools.partial(_ensemble, make, generations)
+    return (work if mesh is None else Layout.of(mesh, settings, keys.shape[0]).jit(work, ()))(grid, keys)
 
-    def one(value: Any, key: Key) -> Record:
-        return _scan(make(value), key, generations)
 
-    mapped = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
-    if mesh is None:
-        return jax.jit(mapped)(grid, keys)
-    return Layout.of(mesh, jax.tree.leaves(grid)[0].shape[0], keys.shape[0]).jit(mapped, ())(grid, keys)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _ensemble(make: Callable[[Any], Chain], generations: int, grid: Any, keys: Key) -> Record:
+    return jax.vmap(lambda value: jax.vmap(lambda key: _scan(make(value), key, generations))(keys))(grid)
 
 
 @dataclass

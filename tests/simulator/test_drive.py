@@ -66,11 +66,17 @@ def last_bias(key: jax.Array, view: Any) -> jax.Array:
 
 
 def test_ensemble_is_simulate_at_every_value_and_key():
+    made: list[Any] = []
+
     def make(index: Any) -> Chain:
+        made.append(index)
         return gaussian_chain(recipe=Select((Replace(), Accumulate()), index))
 
     keys = jax.random.split(jax.random.key(0), 3)
     found = ensemble(make, jnp.arange(2), keys, 5)
+    traced = len(made)
+    ensemble(make, jnp.arange(2), keys, 5)
+    assert len(made) - traced == 2 < traced, "a second call builds each chain to check it, and compiles nothing"
     assert found["moments.cov"].shape == (2, 3, 5, 1, 1)
     for i in range(2):
         for j in range(3):
