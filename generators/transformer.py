@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.core import Tracer
 
 from generators.decoding import drawn, is_number, penalised, searched, shares
 from generators.nets.decoder import Decoder
@@ -87,7 +88,7 @@ class Transformer(Trained):
         """The same model for windows as long as these."""
         if isinstance(rows, dict) or rows.ndim != 2 or not jnp.issubdtype(rows.dtype, jnp.integer):
             raise GenlossError("A Transformer needs windows of tokens, int32 [n, length]; give it a source of texts.")
-        if (top := int(rows.max())) >= self.vocabulary:
+        if not isinstance(rows, Tracer) and (top := int(rows.max())) >= self.vocabulary:
             raise GenlossError(
                 f"A Transformer of {self.vocabulary} tokens was shown token {top}; raise `vocabulary` (that of a Text "
                 "is len(text.alphabet))."

@@ -225,6 +225,8 @@ def test_rows_that_are_no_windows_of_its_tokens_are_refused(params: Any):
             open_ended.shaped(rows)
     with pytest.raises(GenlossError, match="leave `length` open"):
         TINY.shaped(ROWS[:, :2])
+    # Rows of a compiled program have a shape and no values.
+    assert jax.eval_shape(lambda rows: open_ended.shaped(rows).log_prob(params, rows), ROWS).shape == (40,)
     with pytest.raises(GenlossError, match="no length"):
         open_ended.init(KEY)
     with pytest.raises(GenlossError, match="can be given the first tokens"):
