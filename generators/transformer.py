@@ -18,6 +18,7 @@ from generators.nets.decoder import Decoder
 from generators.train import Trained
 from simulator.checks.fields import BelowOne, Count, NonNegative, Positive, Share, Whole
 from simulator.numerics.chance import fold_in, normal
+from simulator.numerics.processes import whole
 from simulator.pool import Rows
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -88,7 +89,7 @@ class Transformer(Trained):
         """The same model for windows as long as these."""
         if isinstance(rows, dict) or rows.ndim != 2 or not jnp.issubdtype(rows.dtype, jnp.integer):
             raise GenlossError("A Transformer needs windows of tokens, int32 [n, length]; give it a source of texts.")
-        if not isinstance(rows, Tracer) and (top := int(rows.max())) >= self.vocabulary:
+        if not isinstance(rows, Tracer) and (top := int(whole(rows).max())) >= self.vocabulary:
             raise GenlossError(
                 f"A Transformer of {self.vocabulary} tokens was shown token {top}; raise `vocabulary` (that of a Text "
                 "is len(text.alphabet))."

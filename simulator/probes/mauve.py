@@ -101,7 +101,7 @@ class Mauve:
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         centres = view.prepared[self]  # [S, k, d]
         # The reference is a constant of the program: the barrier keeps the compiler from computing with it.
-        real = jax.lax.optimization_barrier(view.embed(self.features, view.reference))  # [m, d]
+        real = view.embed(self.features, jax.lax.optimization_barrier(view.reference))  # [m, d]
         said = view.embed(self.features, view.synthetic)  # [n, d]
         p, q = (members(x, centres) for x in (real, said))  # [S, m, k], [S, n, k]
         each = mauve(p.mean(1), q.mean(1), self.scale)  # [S]

@@ -155,6 +155,9 @@ def test_single_perplexities_and_their_histogram_against_numpy():
     same = what(jax.random.key(0), view_of(SAID, SAID, prepared=prepared))
     assert 0 < float(same["common"]) <= 0.05 and 0 < float(same["strange"]) <= 0.05
     assert float(same["low"]) < float(same["median"]) < float(same["high"])
+    none = jax.tree.map(lambda a: a.at[0].set(jnp.nan), FITTED)
+    wrong = what(jax.random.key(0), view_of(SAID, SAID, prepared={what.reader: none}))
+    assert all(np.isnan(value).all() for name, value in wrong.items() if not name.endswith("rows"))
     assert float(histogram(mean_loss(jnp.zeros((3, 2)), jnp.ones((3, 2), bool)))[0]) == pytest.approx(1)
 
 
