@@ -101,7 +101,7 @@ def plain_kernels(n: int, bandwidth: float, seed: int) -> np.ndarray:
     rows = chance.normal(size=(n, 1))
     for _ in range(ITERATIONS):
         model = KernelDensity(bandwidth=bandwidth).fit(rows)
-        new = model.sample(n, random_state=int(chance.integers(2**31)))
+        new = np.asarray(model.sample(n, random_state=int(chance.integers(2**31))))
         found.append(new.std())
         rows = np.concatenate([rows, new])
     return np.array(found)
@@ -251,7 +251,7 @@ def small_chains(rows: tuple[int, ...]) -> list[tuple[Chain, int, Callable[[int]
     """Chains, their rows a generation, and a seed of each in NumPy."""
     found: list[tuple[Chain, int, Callable[[int], Any]]] = []
     for n in rows:
-        sizes = {"real": n, "rows": n, "held_out": 0}
+        sizes: dict[str, Any] = {"real": n, "rows": n, "held_out": 0}
         for regime in ("replace", "accumulate", "subsample"):
             recipe = REGIMES.get(regime, Then(Accumulate(), Subsample(n)))
             for model, probe, plain in (
@@ -279,7 +279,7 @@ def one() -> None:
         for fits in (10, 100, 200, 400):
             if n * fits > most:
                 continue
-            sizes = {"real": n, "rows": n, "held_out": 0}
+            sizes: dict[str, Any] = {"real": n, "rows": n, "held_out": 0}
             chain = Chain(source=Truth(model), generator=model, probes={"left": Moments()}, **sizes)
             work = functools.partial(simulate, chain, jax.random.key(0), fits)
             jax.block_until_ready(work())
