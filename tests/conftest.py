@@ -7,16 +7,19 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 # A pool of threads for each worker would be more threads than cores; and batched decompositions of matrices that run
 # side by side in one pool have been seen to wait for each other for ever (jax 0.10).
-# Programs are compiled without optimisation, since most run for less time than that takes; what XLA_FLAGS says besides
+# Programs are compiled without optimisation and in one piece, since most run for less time than that takes; and by the
+# older emitter of fused loops where there is one (jax 0.10), which takes half the time.  What XLA_FLAGS says besides
 # comes later and holds.
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 " + os.environ.get(
-    "XLA_FLAGS", ""
-)
+OLDER = version("jaxlib").startswith("0.10.")
+FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+EMITTER = "--xla_cpu_use_fusion_emitters=false" if OLDER else ""
+os.environ["XLA_FLAGS"] = " ".join([FLAGS, EMITTER, os.environ.get("XLA_FLAGS", "")])
 
 import jax
 import numpy as np
