@@ -11,10 +11,13 @@ from conftest import assert_mean
 from scipy import stats
 
 from simulator.numerics import chance, compiling, selection
-from simulator.numerics.selection import choose, draw, nth, summed
+from simulator.numerics.selection import summed
 from simulator.pool import Pool
 
 KEY = jax.random.key(3)
+choose = jax.jit(selection.choose, static_argnums=2)
+draw = jax.jit(selection.draw, static_argnums=2)
+nth = jax.jit(selection.nth)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,8 @@ def test_numbers_do_not_depend_on_how_they_are_drawn():
         lambda k: chance.chi_square(k, jnp.arange(1, 9)),
         lambda k: chance.multinomial(k, 30, jnp.full(6, 1 / 6)),
     ):
-        alone = jnp.stack([drawn(k) for k in keys])
+        one = jax.jit(drawn)
+        alone = jnp.stack([one(k) for k in keys])
         assert np.allclose(jax.jit(jax.vmap(drawn))(keys), alone, rtol=1e-6)
         assert np.allclose(jax.lax.map(drawn, keys), alone, rtol=1e-6)
         assert not np.allclose(alone[0], alone[1])
@@ -198,7 +202,7 @@ def test_chosen_are_those_that_wait_least():
 def test_rows_of_tiny_weight_are_chosen_as_rarely_as_they_weigh():
     """Among rows a billion times heavier none is expected; waits of 23 bits would be 0 for eight of them."""
     weight = jnp.where(jnp.arange(2**16) % 1024 == 0, 1.0, 1e-9)  # 64 heavy rows
-    count = jax.jit(lambda k: (choose(k, weight, 32) & (weight < 1)).sum())
+    count = jax.jit(lambda k: (choose(k, weight, 32) & (weight < 1)).sum(), compiler_options=compiling.options())
     assert sum(int(count(k)) for k in jax.random.split(KEY, 1000)) <= 2  # 0.05 expected
 
 
@@ -217,7 +221,8 @@ def test_of_rows_that_wait_equally_long_none_is_favoured(monkeypatch: pytest.Mon
     monkeypatch.setattr(selection, "exponentials", lambda key, size: jnp.ones(size))
     weight = jnp.where(jnp.arange(90) % 9 < 7, 2.0, 0.0)  # 70 rows
     for n in (1, 20, 69):
-        found = np.asarray(jax.vmap(lambda k, n=n: choose(k, weight, n))(jax.random.split(KEY, 20_000)))
+        chosen = jax.jit(jax.vmap(lambda k, n=n: selection.choose(k, weight, n)))
+        found = np.asarray(chosen(jax.random.split(KEY, 20_000)))
         assert (found.sum(1) == n).all() and not found[:, np.asarray(weight) == 0].any()
         assert_mean(found[:, np.asarray(weight) > 0], np.full(70, n / 70))
 
@@ -228,7 +233,8 @@ def test_rare_rows_are_drawn_as_often_as_they_weigh(size: int):
     weight = np.ones(size)
     rare = np.arange(1, 2001, 2)  # each beside a common one
     weight[rare] = 1e-8 * size
-    some = jax.jit(lambda k: jnp.zeros(size).at[draw(k, jnp.asarray(weight, jnp.float32), (2**20,))].add(1))
+    mass = jnp.asarray(weight, jnp.float32)
+    some = jax.jit(lambda k: jnp.zeros(size).at[draw(k, mass, (2**20,))].add(1), compiler_options=compiling.options())
     count = np.sum([some(k) for k in jax.random.split(KEY, 16)], 0)[rare]
     mean = 16 * 2**20 * weight[rare] / weight.sum()  # 0.17 of each
     assert abs(count.sum() - mean.sum()) < 5 * np.sqrt(mean.sum())
