@@ -16,10 +16,11 @@ from typing import Any
 # Programs are compiled without optimisation and in one piece, since most run for less time than that takes; and by the
 # older emitter of fused loops where there is one (jax 0.10), which takes half the time.  What XLA_FLAGS says besides
 # comes later and holds.
-OLDER = version("jaxlib").startswith("0.10.")
-FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
-EMITTER = "--xla_cpu_use_fusion_emitters=false" if OLDER else ""
-os.environ["XLA_FLAGS"] = " ".join([FLAGS, EMITTER, os.environ.get("XLA_FLAGS", "")])
+os.environ["XLA_FLAGS"] = (
+    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
+    + ("--xla_cpu_use_fusion_emitters=false " if version("jaxlib").startswith("0.10.") else "")
+    + os.environ.get("XLA_FLAGS", "")
+)
 
 import jax
 import numpy as np
@@ -30,6 +31,9 @@ from simulator import Chain, Truth
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / "tests" / "shared"  # files of chains that tests run as a user would
+
+# Options of `jax.jit` where many numbers are drawn or bits are compared: programs as those of a run are for users.
+OPTIMISED = {"xla_backend_optimization_level": 2}
 
 # Compiled programs are shared between workers, the processes that tests start, and the next run.
 CACHE = ROOT / ".pytest_cache" / "xla"

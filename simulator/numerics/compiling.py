@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import jax
+
+LEVEL = "xla_backend_optimization_level"
 
 
 def options() -> dict[str, Any]:
@@ -12,6 +15,7 @@ def options() -> dict[str, Any]:
 
     On CPU, LLVM works at its level 2.  At level 3, XLA's own choice, it writes out longer loops, and so the rounds of
     each `jax.random` number: the programs of `digits` compile twice as long, a sampler of 863 lines seven times.  Some
-    distances differ in their last digits (`experiments/LOG.md`).
+    distances differ in their last digits (`experiments/LOG.md`).  A level that the variable `XLA_FLAGS` names holds.
     """
-    return {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else {}
+    named = LEVEL in os.environ.get("XLA_FLAGS", "")
+    return {LEVEL: 2} if jax.default_backend() == "cpu" and not named else {}
