@@ -374,7 +374,15 @@ def test_sweeps_and_the_plain_run_have_folders_of_their_own():
 
 
 def test_a_run_that_failed_at_once_holds_no_claim(capsys: pytest.CaptureFixture[str]):
-    assert main(["run", VAE, "--generator.learning_rate", "1e18", "--generator.clip", "1e30", "--out", "x"]) == 2
+    Path("mute.py").write_text(
+        "from dataclasses import dataclass\nimport jax.numpy as jnp\nfrom tiny_gaussian import chain as base\n"
+        "from generators import Gaussian\nfrom simulator.running import spec\n"
+        "@dataclass(frozen=True)\nclass Mute(Gaussian):\n    def sample(self, key, params, n):\n"
+        "        return jnp.full((n, 2), jnp.nan)\n"
+        "chain = spec.override(base, {'generator': Mute(2)})\n"
+    )
+    assert main(["run", "mute.py", "--out", "x"]) == 2
+    assert "rows that are NaN at generation 0" in capsys.readouterr().err
     with warnings.catch_warnings(action="always"):  # as a command line has it: said, not raised
         assert main(["run", GAUSSIAN, "--generations", "1", "--out", "x"]) == 0
     assert "ceiling.json is not used (it is of another run)" in capsys.readouterr().err

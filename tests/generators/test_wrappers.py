@@ -54,8 +54,8 @@ def test_kde_keeps_each_row_once_where_it_can_and_in_proportion_where_not():
     weight = np.linspace(0, 3, 64) ** 2
     pool = Pool.of(rows).weighed(jnp.asarray(weight))
     model = KDE(1, 1.0, size=20)
-    keys = jax.random.split(jax.random.key(0), 20_000)
-    kept = jax.vmap(lambda key: model.fit(key, model.init(key), pool)[0].rows[:, 0])(keys)  # [keys, size]
+    keys = jax.random.split(jax.random.key(0), 5000)
+    kept = jax.jit(jax.vmap(lambda key: model.fit(key, model.init(key), pool)[0].rows[:, 0]))(keys)  # [keys, size]
     counts = (np.asarray(kept)[:, :, None] == np.arange(64)).sum(1)  # [keys, 64]
     expected = 20 * weight / weight.sum()
     assert not counts[:, 0].any()
@@ -96,6 +96,7 @@ def test_mixture_reaches_the_likelihood_of_scikit_learn():
     assert np.allclose(model.log_prob(truth, rows), reference.score_samples(np.asarray(rows)), atol=1e-4)
 
 
+@pytest.mark.quick("2-4-7")
 @pytest.mark.parametrize(("dim", "components", "steps"), [(1, 3, 1), (2, 4, 7), (3, 2, 30)])
 def test_mixture_has_the_moments_of_its_rows(dim: int, components: int, steps: int):
     rows, weight = np.asarray(points(2, 80, dim), np.float64), np.arange(80) % 5 / 2
@@ -129,14 +130,14 @@ def test_mixture_samples_what_its_density_says():
     params = MixtureParams(
         jnp.array([0.25, 0.75]), jnp.array([[-3.0, 0.0], [2.0, 1.0]]), jnp.array([[[1.0, 0.8], [0.8, 1.0]]] * 2)
     )
-    x = np.asarray(Mixture(2, 2).sample(jax.random.key(0), params, 40_000), np.float64)
+    x = np.asarray(jax.jit(Mixture(2, 2).sample, static_argnums=2)(jax.random.key(0), params, 40_000), np.float64)
     mean = np.array([0.25 * -3 + 0.75 * 2, 0.75])
     assert_mean(x, mean)
     between = 0.25 * 0.75 * 5 * 1
     assert_mean((x[:, 0] - mean[0]) * (x[:, 1] - mean[1]), 0.8 + between)
     # The integral of the density is 1: E over a wide uniform of density times volume.
     square = jax.random.uniform(jax.random.key(1), (100_000, 2), minval=-9.0, maxval=9.0)
-    assert_mean(18.0**2 * np.exp(np.asarray(Mixture(2, 2).log_prob(params, square))), 1.0)
+    assert_mean(18.0**2 * np.exp(np.asarray(jax.jit(Mixture(2, 2).log_prob)(params, square))), 1.0)
 
 
 def test_mixture_survives_fewer_rows_than_components():
@@ -189,6 +190,7 @@ def test_a_class_that_is_lost_stays_lost():
     assert not (model.sample(jax.random.key(0), params, 500)["label"] == 1).any()
 
 
+@pytest.mark.quick("3-8")
 @pytest.mark.parametrize(("classes", "n"), [(3, 8), (5, 20)])
 def test_labels_drift_as_genes_do(classes: int, n: int):
     """Wright-Fisher: E[1 - Σ share²] = (1 - 1/K)(1 - 1/n)^t."""
@@ -198,7 +200,7 @@ def test_labels_drift_as_genes_do(classes: int, n: int):
 
     model = PerClass(Gaussian(1), classes)
     chain = Chain(source=Truth(model), generator=model, recipe=Replace(), probes={"variety": variety}, real=n, rows=n)
-    found = chains(chain, 8, 8000)["variety"]
+    found = chains(chain, 8, 3000)["variety"]
     assert_mean(found, (1 - 1 / classes) * (1 - 1 / n) ** np.arange(1, 9))
 
 
@@ -232,7 +234,7 @@ def test_members_eat_all_or_their_own_part():
 def test_members_write_in_turn(members: int, n: int):
     society = Society(Gaussian(1), members)
     params = GaussianParams(100 * jnp.arange(float(members))[:, None], jnp.ones((members, 1, 1)))
-    rows = np.asarray(society.sample(jax.random.key(0), params, n))
+    rows = np.asarray(jax.jit(society.sample, static_argnums=2)(jax.random.key(0), params, n))
     writer = np.round(rows[:, 0] / 100).astype(int)
     assert rows.shape == (n, 1) and len(set(rows[:, 0])) == n
     assert np.array_equal(writer, np.sort(np.arange(n) % members))
@@ -244,6 +246,7 @@ def statistics(key: jax.Array, view: Any) -> dict[str, jax.Array]:
     return {"variance": view.params.cov[:, 0, 0].mean(), "error": (view.params.mean[:, 0] ** 2).mean()}
 
 
+@pytest.mark.quick("3-9")
 @pytest.mark.parametrize(("members", "n"), [(3, 9), (2, 7)])
 def test_a_society_that_shares_its_diet_is_one_gaussian(members: int, n: int):
     chain = Chain(
@@ -254,10 +257,11 @@ def test_a_society_that_shares_its_diet_is_one_gaussian(members: int, n: int):
         real=n,
         rows=n,
     )
-    found = chains(chain, 6, 8000)
+    found = chains(chain, 6, 3000)
     assert_mean(found["statistics.variance"], theory.replace_variance(n, 6))
 
 
+@pytest.mark.quick("2-4")
 @pytest.mark.parametrize(("members", "each"), [(2, 4), (3, 6)])
 def test_a_society_that_divides_its_diet(members: int, each: int):
     """Each of M members eats k rows, k/M of every writer.  With V = E[m_i²] and R = E[m_i m_j] (derived):
@@ -271,7 +275,7 @@ def test_a_society_that_divides_its_diet(members: int, each: int):
         real=members * each,
         rows=members * each,
     )
-    found = chains(chain, 8, 8000)
+    found = chains(chain, 8, 3000)
     errors, between = [1 / each], 0.0
     for _ in range(7):
         shared = (errors[-1] + (members - 1) * between) / members
@@ -290,7 +294,7 @@ def test_wrappers_nest():
     truth = Truth(PerClass(Mixture(2, 2), 2))  # any truth that writes such rows
     chain = Chain(source=truth, generator=model, probes={"finite": total}, real=24, rows=24)
     assert chain.model == model
-    assert np.isfinite(simulate(chain, jax.random.key(0), 3)["finite"]).all()
+    assert np.isfinite(jax.jit(lambda key: simulate(chain, key, 3))(jax.random.key(0))["finite"]).all()
 
 
 @pytest.mark.parametrize(

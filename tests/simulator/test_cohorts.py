@@ -14,7 +14,7 @@ from simulator import Chain, GenlossError, Pool, Truth, run, simulate, theory
 from simulator.probes import Categories, LogDet, Moments, Rate, Risk
 from simulator.recipe import Accumulate, Decay, Replace, Reweigh, Then, Window
 
-CHAINS = 10_000
+CHAINS = 3000
 every_generator = pytest.mark.parametrize(
     "generator", [Gaussian(3), Linear(3), Categorical(4), Poisson(3.0)], ids=lambda g: type(g).__name__
 )

@@ -14,7 +14,7 @@ from generators.logistic import Logistic, LogisticParams
 from simulator import Chain, GenlossError, Pool, Recipe, Truth, ensemble, simulate, theory
 from simulator.recipe import Accumulate, Augment, Decay, Mix, Replace, Reweigh, Subsample, Then, Verify, Window
 
-CHAINS = 4000
+CHAINS = 2000
 
 
 def excess(key: jax.Array, view: Any) -> jax.Array:

@@ -47,7 +47,7 @@ def kde_chain(n: int, bandwidth: float, **fields: Any) -> Chain:
 @pytest.mark.quick("12-0.25")
 @pytest.mark.parametrize(("n", "bandwidth"), [(7, 0.6), (12, 0.25)])
 def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):
-    found = run(kde_chain(n, bandwidth), 6, 6000)
+    found = run(kde_chain(n, bandwidth), 6, 3000)
     assert_mean(found["kernels.second"], theory.smoothed_second_moment(bandwidth, 6))
     assert_mean(found["kernels.variance"], theory.smoothed_variance(n, bandwidth, 6))
     assert_mean(found["kernels.density"], theory.smoothed_density(np.asarray(POINTS[:, 0]), bandwidth, 6))
@@ -59,7 +59,7 @@ def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):
 )
 def test_fresh_rows_bound_the_smoothing(n: int, bandwidth: float, share: float):
     chain = kde_chain(n, bandwidth, recipe=Mix(real=share, size=n, fresh=True), fresh=round(share * n))
-    found = run(chain, 6, 6000)
+    found = run(chain, 6, 3000)
     assert_mean(found["kernels.second"], theory.smoothed_second_moment(bandwidth, 6, share))
     assert_mean(found["kernels.density"], theory.smoothed_density(np.asarray(POINTS[:, 0]), bandwidth, 6, share))
 
@@ -93,7 +93,7 @@ def test_mixture_moves_as_a_gaussian_with_its_floor(k: int, n: int, floor: float
         real=n,
         rows=n,
     )
-    found = run(chain, 5, 6000)
+    found = run(chain, 5, 3000)
     assert_mean(found["total.second"], theory.smoothed_second_moment(floor**0.5, 5))
     assert_mean(found["total.variance"], theory.smoothed_variance(n, floor**0.5, 5))
 
@@ -131,7 +131,7 @@ def diet(key: jax.Array, view: Any) -> dict[str, jax.Array]:
 def test_a_choice_of_two_tilts_by_bradley_and_terry(reward: Bump, strength: float):
     recipe = Then(Replace(), Curate(reward, best_of=2, strength=strength))
     chain = Chain(source=Truth(Gaussian(1)), generator=Still(1), recipe=recipe, probes={"diet": diet}, real=12, rows=12)
-    found = run(chain, 2, 20_000)
+    found = run(chain, 2, 5000)
     x = np.linspace(-8, 8, 801)
     p = norm.pdf(x) / norm.pdf(x).sum()
     curated = theory.preferred(p, strength * -0.5 * reward.strength * (x - reward.centre) ** 2, 2)[1]
@@ -144,7 +144,7 @@ def test_a_choice_of_two_tilts_by_bradley_and_terry(reward: Bump, strength: floa
 @pytest.mark.quick("0.7-1.5")
 @pytest.mark.parametrize(("strength", "centre"), [(0.7, 1.5), (0.3, -2.0)])
 def test_best_of_many_is_a_gaussian_again(strength: float, centre: float):  # many rows, as the law has no n
-    chain = gaussian_chain(recipe=Then(Replace(), Curate(Bump(strength, centre), None)), real=20_000, rows=20_000)
+    chain = gaussian_chain(recipe=Then(Replace(), Curate(Bump(strength, centre), None)), real=5000, rows=5000)
     found = run(chain, 4, 64)
     variance, mean = theory.tilted_gaussian(strength, centre, 4)
     assert_mean(found["moments.cov"][..., 0, 0], variance)
@@ -194,7 +194,7 @@ def test_truncation_is_a_sampling_bias(cut: float):
         real=20,
         rows=20,
     )
-    found = run(chain, 6, 20_000)
+    found = run(chain, 6, 5000)
     variance, error = theory.biased_variance(20, theory.truncation_factor(cut), 6)
     assert_mean(found["moments.cov"][..., 0, 0], variance)
     assert_mean(found["moments.mean"][..., 0] ** 2, error)
@@ -209,7 +209,7 @@ def nearness(rows: jax.Array) -> jax.Array:
 def test_verification_by_distance_truncates(cut: float):
     recipe = Then(Replace(), Verify(nearness, -cut))
     chain = Chain(source=Truth(Gaussian(1)), generator=Still(1), recipe=recipe, probes={"diet": diet}, real=30, rows=30)
-    assert_mean(run(chain, 2, 20_000)["diet.m2"][:, 1], theory.truncation_factor(cut))
+    assert_mean(run(chain, 2, 5000)["diet.m2"][:, 1], theory.truncation_factor(cut))
 
 
 # Weighing fresh real rows against samples.
@@ -253,7 +253,7 @@ def golden_chain(model: Gaussian, n: int, m: int, share: float) -> Chain:
 @pytest.mark.parametrize(("n", "m", "share"), [(6, 15, 0.7), (12, 5, 0.2)])
 @pytest.mark.parametrize("model", [Located(1), Gaussian(1), Blend(1)], ids=lambda model: type(model).__name__)
 def test_mean_error_of_weighed_fresh_rows_follows_its_law(model: Gaussian, n: int, m: int, share: float):
-    mean = run(golden_chain(model, n, m, share), 12, 6000)["moments.mean"][..., 0]
+    mean = run(golden_chain(model, n, m, share), 12, 3000)["moments.mean"][..., 0]
     pooled = type(model) is Gaussian
     assert_mean(mean**2, theory.weighted_mean_error(n, m, share, 12, pooled=pooled))
 
@@ -261,7 +261,7 @@ def test_mean_error_of_weighed_fresh_rows_follows_its_law(model: Gaussian, n: in
 @pytest.mark.quick("2-12-20-0.4")
 @pytest.mark.parametrize(("dim", "n", "m", "share"), [(2, 12, 20, 0.4), (3, 15, 12, 0.7)])
 def test_covariance_loss_of_weighed_fresh_rows_follows_its_law(dim: int, n: int, m: int, share: float):
-    cov = run(golden_chain(Blend(dim), n, m, share), 8, 8000)["moments.cov"]
+    cov = run(golden_chain(Blend(dim), n, m, share), 8, 3000)["moments.cov"]
     loss = ((np.asarray(cov) - np.eye(dim)) ** 2).sum((-1, -2))
     assert_mean(loss, theory.weighted_covariance_loss(n, m, share, 8, dim))
 
@@ -289,14 +289,14 @@ def test_golden_share_is_the_best():  # the figures of arXiv:2502.18049
 def test_samples_that_grow_fast_enough_keep_variance(first: int, last: int):
     sizes = [first, *(int(np.round(first + (last - first) * t / 10)) for t in range(1, 9))]
     recipe = Then(Replace(), Subsample(schedule("linear", first, last, 10)))
-    found = run(gaussian_chain(recipe=recipe, real=first, rows=max(sizes)), 9, 20_000)
+    found = run(gaussian_chain(recipe=recipe, real=first, rows=max(sizes)), 9, 5000)
     assert_mean(found["moments.cov"][..., 0, 0], theory.growing_variance(sizes))
 
 
 @pytest.mark.quick("2-9")
 @pytest.mark.parametrize(("dim", "n"), [(2, 9), (4, 20)])
 def test_the_determinant_falls_as_wisharts_do(dim: int, n: int):
-    cov = np.asarray(run(gaussian_chain(dim=dim, recipe=Replace(), real=n, rows=n), 6, 10_000)["moments.cov"])
+    cov = np.asarray(run(gaussian_chain(dim=dim, recipe=Replace(), real=n, rows=n), 6, 4000)["moments.cov"])
     assert_mean(np.linalg.slogdet(cov.astype(np.float64))[1], theory.replace_log_determinant(n, dim, 6))
     assert_mean(np.linalg.det(cov.astype(np.float64))[:, :3], theory.replace_determinant(n, dim, 3))
     assert_mean(np.trace(cov, axis1=-2, axis2=-1) / dim, theory.replace_variance(n, 6))
