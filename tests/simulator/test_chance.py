@@ -190,7 +190,7 @@ def test_bartlett_draws_a_scatter_that_knows_nothing_of_the_mean_beside_it():
 
 def test_chosen_are_those_that_wait_least():
     weight = jnp.where(jnp.arange(70) % 7 == 0, 0.0, jnp.arange(70) / 30.0)  # 60 weigh something
-    some = jax.jit(lambda key, n: choose(key, weight, n))
+    some = jax.jit(lambda key, n: selection.choose(key, weight, n))
     for key in jax.random.split(KEY, 5):
         waits = np.asarray(chance.exponential(chance.fold_in(key, 0), (70,)) / (weight / weight.max()))
         order = np.argsort(np.where(weight > 0, waits, np.inf))
