@@ -228,6 +228,13 @@ class Spelled(Protocol):
 
 
 @runtime_checkable
+class Written(Protocol):
+    """Serves rows that can be read as text."""
+
+    def decode(self, rows: Rows) -> list[str]: ...
+
+
+@runtime_checkable
 class Fingerprinted(Protocol):
     """Depends on files, of which this is a checksum."""
 

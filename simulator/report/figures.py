@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simulator.probes.language import PER_DOUBLING
 from simulator.report.names import in_figure
 from simulator.sources.images import decode
 
@@ -165,6 +166,39 @@ def diets(records: Any) -> Figure | None:
         frameon=False, fontsize=9,
     )  # fmt: skip
     return figure
+
+
+def perplexities(records: Any, most: int = 6) -> list[Figure]:
+    """Histograms of single samples' perplexity (`SequencePerplexity`), one figure a probe: a row for every setting, a
+    column for some generations, the first of them as a line in the others; mean over replicates.
+    """
+    from matplotlib.figure import Figure
+
+    parts = records["metric"].str.extract(r"^(.+)\.histogram\.(\d+)$")  # probe, bin
+    found = []
+    for probe in parts[0].dropna().unique():
+        rows = records.assign(bin=parts[1].astype(float))[parts[0] == probe]
+        settings, known = list(dict.fromkeys(rows["setting"])), sorted(rows["generation"].unique())
+        some = [known[round(i)] for i in np.linspace(0, len(known) - 1, min(most, len(known)))]
+        table = rows.pivot_table(index=["setting", "generation"], columns="bin", values="value")  # mean over replicates
+        edges = 2 ** (np.arange(table.shape[1] + 1) / PER_DOUBLING)
+        used = np.flatnonzero((table.to_numpy() > 0).any(axis=0))
+        figure = Figure(figsize=(2.1 * len(some) + 0.7, 1.7 * len(settings) + 0.8), layout="constrained")
+        panels = figure.subplots(len(settings), len(some), squeeze=False, sharex=True, sharey=True)
+        for line, setting in zip(panels, settings, strict=True):
+            for panel, t in zip(line, some, strict=True):
+                panel.stairs(table.loc[(setting, t)], edges, fill=True, color=COLOURS[1], alpha=0.7)
+                panel.stairs(table.loc[(setting, some[0])], edges, color="0.2", lw=1)
+                panel.set_title(f"generation {t}", fontsize=9)
+                panel.spines[["top", "right"]].set_visible(False)
+                panel.tick_params(labelsize=8)
+            line[0].set_ylabel(in_figure(setting), fontsize=9)
+        panels[0, 0].set_xscale("log")
+        if len(used):
+            panels[0, 0].set_xlim(edges[used[0]] / 1.2, edges[used[-1] + 1] * 1.2)
+        figure.supxlabel(f"{in_figure(probe)}: perplexity of a sample (line: generation {some[0]})", fontsize=9)
+        found.append(figure)
+    return found
 
 
 def gallery(pictures: Mapping[int, bytes], settings: Sequence[str]) -> Figure:

@@ -28,3 +28,8 @@ def in_figure(name: Any, most: int = 80) -> str:
 def in_page(name: Any) -> str:
     """Text for HTML."""
     return html.escape(plain(name))
+
+
+def in_pre(text: str, most: int = 2_000) -> str:
+    """Text of several lines for a <pre> of HTML."""
+    return "\n".join(map(in_page, text[:most].split("\n"))) + "…" * (len(text) > most)

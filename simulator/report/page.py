@@ -11,7 +11,7 @@ from typing import Any
 
 from simulator.analysis import collapse
 from simulator.report import figures
-from simulator.report.names import in_page
+from simulator.report.names import in_page, in_pre
 from simulator.running.store import Store
 from simulator.theory import Overlay, kept, sentences
 
@@ -37,6 +37,8 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
     if pictures := {t: file.read_bytes() for t, file in _spread(store.pictures()).items()}:
         lines = settings if about["run"]["sweep"] else [str(r) for r in range(about["run"]["replicates"] or 1)]
         parts["samples"] = figures.gallery(pictures, lines)
+    for i, figure in enumerate(figures.perplexities(records)):
+        parts["perplexities" if i == 0 else f"perplexities-{i + 1}"] = figure
     body = []
     for name, figure in parts.items():
         if figure is None:
@@ -47,11 +49,15 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
         body.append(f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
         if name == "decay":
             body.append("".join(f"<p>theory, {in_page(line)}</p>" for line in sentences(laws)))
+    if texts := _spread(store.texts()):
+        lines = settings if about["run"]["sweep"] else [str(r) for r in range(about["run"]["replicates"] or 1)]
+        body.append(_side_by_side(texts, lines))
     title = in_page(store.path.name)
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
 td,th{{padding:.15rem .8rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}
-pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>
+td.text{{text-align:left;vertical-align:top;max-width:18rem}}
+td pre{{white-space:pre-wrap;padding:.3rem}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>
 <h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records, laws)}{_onsets(records, known)}
 <h2>configuration</h2><pre>{html.escape(json.dumps(about, indent=1))}</pre></html>"""
     return store.write("report/index.html", page.encode())
@@ -96,8 +102,19 @@ def _onsets(records: Any, metrics: list[str]) -> str:
     return f"<h2>apart from '{against}' from which generation on</h2><p>{said}</p>{_html(found, na_rep='not')}"
 
 
-def _spread(found: dict[int, Path], most: int = 4) -> dict[int, Path]:
-    """At most four of the pictures, from the first to the last."""
+def _side_by_side(texts: Mapping[int, list[list[str]]], lines: list[str]) -> str:
+    """What generations say: a column each, a row for every setting."""
+    head = "".join(f"<th>generation {t}</th>" for t in texts)
+    rows = []
+    for i, name in enumerate(lines):
+        said = ("".join(f"<pre>{in_pre(text)}</pre>" for text in dict(enumerate(t)).get(i, ())) for t in texts.values())
+        cells = "".join(f'<td class="text">{cell}</td>' for cell in said)
+        rows.append(f"<tr><td>{in_page(name)}</td>{cells}</tr>")
+    return f"<h2>texts</h2><table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _spread(found: dict[int, Any], most: int = 4) -> dict[int, Any]:
+    """At most four of what generations have, from the first to the last."""
     keys = sorted(found)
     chosen = sorted({keys[round(i * (len(keys) - 1) / (most - 1))] for i in range(most)}) if keys else []
     return {t: found[t] for t in chosen}

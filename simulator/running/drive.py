@@ -286,7 +286,7 @@ class Drive:
                     lambda: store.write_records(joined(chunks, self.axes), self.settings, self.axes),
                     now=done >= self.generations,
                 )
-                store.picture(done - 1, rows[-1][0], self.axes)
+                store.picture(done - 1, rows[-1][0], self.axes, self.chain.source)
                 clock.lap("save")
             tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
         return _first(joined(chunks, self.axes), self.generations, self.axes)

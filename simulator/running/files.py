@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +212,25 @@ def _same_contents(found: str, contents: str) -> None:
 def reason(error: Exception) -> str:
     """The first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def dump_texts(decode: Callable[[Any], list[str]], rows: np.ndarray, axes: int, most: int = 4) -> bytes:
+    """The first texts of rows [*axes, n, length]: of every setting (its first replicate), or of every replicate.
+
+    A line of JSON each, {"line": setting or replicate, "text"}.
+    """
+    lines = rows[:, 0] if axes == 2 else rows if axes else rows[None]  # [lines, n, length]
+    said = [{"line": i, "text": text} for i, line in enumerate(lines) for text in decode(line[:most])]
+    return "".join(json.dumps(one) + "\n" for one in said).encode()
+
+
+def load_texts(file: Path) -> list[list[str]]:
+    """The texts of each line, as `dump_texts` writes them."""
+    found: list[list[str]] = []
+    for raw in file.read_bytes().splitlines():
+        one = json.loads(raw)
+        if not (isinstance(one, dict) and isinstance(one.get("text"), str) and one.get("line") in range(10_000)):
+            raise ValueError("it holds something else than texts")
+        found.extend([] for _ in range(one["line"] + 1 - len(found)))
+        found[one["line"]].append(one["text"])
+    return found

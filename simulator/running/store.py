@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulator.abilities import students, taught
+from simulator.abilities import Written, students, taught
 from simulator.checks import code
 from simulator.numerics.processes import alone, whole
 from simulator.running import disk, files, spec
@@ -41,7 +41,7 @@ class Store:
     ceiling.json       what probes say of real rows
     fit.npz            the fit in flight, where it takes longer than a minute
     records.parquet    setting, replicate, generation, metric, value
-    samples/T.png      what generation T says
+    samples/T.png      what generation T says; of texts, samples/T.jsonl
     theory.json        the laws that are drawn beside what was measured (`simulator.theory.keep`)
     report/            figures and a page
 
@@ -129,6 +129,12 @@ class Store:
         found = by_generation((self.path / "samples").glob("*.png"), ".png")
         return {t: file for t, file in found.items() if _is_picture(file)}
 
+    def texts(self) -> dict[int, list[list[str]]]:
+        """Generation -> some texts of each setting (or replicate), from samples/T.jsonl."""
+        there = by_generation((self.path / "samples").glob("*.jsonl"), ".jsonl")
+        found = {t: self._read(f"samples/{t}.jsonl", files.load_texts) for t in sorted(there)}
+        return {t: texts for t, texts in found.items() if texts}
+
     def ceiling(self) -> dict[str, float]:
         """ceiling.json: what the probes say of real rows, by metric; empty where it was not measured."""
         return self._ceiling() or {}
@@ -173,7 +179,9 @@ class Store:
         except GenlossError:
             raise
         except Exception as error:
-            warnings.warn(f"{file} is not used ({files.reason(error)}); {_INSTEAD[name]}.", stacklevel=3)
+            warnings.warn(
+                f"{file} is not used ({files.reason(error)}); {_INSTEAD.get(name, 'it is left out')}.", stacklevel=3
+            )
             return None
 
     # Writing.
@@ -315,10 +323,12 @@ class Store:
         means = {name: float(leaf.mean()) for name, leaf in flat.items() if leaf.ndim == np.ndim(record.t)}
         self.write("ceiling.json", files.dump_ceiling(self.signature, means))
 
-    def picture(self, t: int, rows: Any, axes: int) -> None:
-        """samples/T.png, where rows are images: a line of them for every setting (or replicate)."""
+    def picture(self, t: int, rows: Any, axes: int, source: Any) -> None:
+        """samples/T.png, where rows are images: a line of them for every setting (or replicate); T.jsonl of texts."""
         if isinstance(rows, dict) and "image" in rows:
             self.write(f"samples/{t}.png", images.sheet(np.asarray(rows["image"]), axes))
+        elif isinstance(source, Written) and not isinstance(rows, dict):
+            self.write(f"samples/{t}.jsonl", files.dump_texts(source.decode, np.asarray(rows), axes))
 
     def fork(self, generation: int, path: str | os.PathLike[str], chain: Any, trust: code.Trust = False) -> Store:
         """A new run folder that shares this run's generations 0..generation and goes on with another recipe.
@@ -345,9 +355,10 @@ class Store:
         about = {**about, "run": run, "signature": spec.signature(run), "generations": generation + 1, "fork": fork}
         with disk.new_folder(other.path) as folder:
             self._checkpoints.copy(generation, folder)
-            for step, picture in self.pictures().items():
+            of_texts = {t: self.path / "samples" / f"{t}.jsonl" for t in self.texts()}
+            for step, sample in (*self.pictures().items(), *of_texts.items()):
                 if step <= generation:
-                    disk.write(folder, f"samples/{step}.png", picture.read_bytes())
+                    disk.write(folder, f"samples/{sample.name}", sample.read_bytes())
             disk.write(folder, "chain.json", json.dumps(about, indent=1).encode())
         return other
 

@@ -1,5 +1,6 @@
 """What is shown of a run: which metrics, and pictures of the right size."""
 
+import html
 import io
 import json
 from pathlib import Path
@@ -14,12 +15,15 @@ from PIL import Image
 from rich.console import Console
 
 from experiments.command.summary import print_table
-from simulator import GenlossError, Store, Sweep, run, theory
-from simulator.probes import LogDet, Moments
+from generators import Ngram
+from simulator import Chain, GenlossError, Store, Sweep, run, theory
+from simulator.probes import LogDet, Moments, Reader, SequencePerplexity
 from simulator.recipe import Accumulate, Replace, Select
 from simulator.report import figures, page
 from simulator.report.page import summary
+from simulator.running import files
 from simulator.sources.images import sheet
+from simulator.sources.text import Text
 
 
 def records(metrics: list[str], generations: int = 3) -> pandas.DataFrame:
@@ -224,3 +228,49 @@ def test_a_picture_beyond_all_bounds_is_not_decoded(monkeypatch: pytest.MonkeyPa
 def test_measures_are_single_numbers():
     known = ["fit.mass", "diet.real", "modes.class.3", "fidelity.kid", "fidelity.kid_error", "fidelity.rows", "mine"]
     assert figures.single(known) == ["fidelity.kid", "mine"]
+
+
+def test_perplexities_are_drawn_for_every_setting_beside_those_of_the_first_generation():
+    data = records([f"seq.histogram.{i}" for i in range(8)] + ["seq.median"], generations=9)
+    data["value"] = [
+        (t + len(s)) * (m == "seq.histogram.3") for s, t, m in data[["setting", "generation", "metric"]].to_numpy()
+    ]
+    (figure,) = figures.perplexities(data)
+    assert len(figure.axes) == 2 * 6 and figures.perplexities(records(["mine"])) == []
+    panel = figure.axes[5]  # of the last generation
+    own, first = (getattr(patch, "get_data")() for patch in panel.patches)  # noqa: B009
+    assert own.values.tolist() == [0, 0, 0, 9, 0, 0, 0, 0] and first.values.max() == 1
+    assert own.edges[3:5] == pytest.approx([2**0.75, 2]) and panel.get_xscale() == "log"
+
+
+def test_texts_are_kept_and_shown_side_by_side(tmp_path: Path):
+    file = tmp_path / "text.txt"
+    file.write_text("<b>a & b</b>\n" * 200)
+    text = Text(str(file), length=20)
+    reader = Reader(Ngram(len(text.alphabet), smoothing=0.1))
+    probes = {"seq": SequencePerplexity(reader)}
+    chain = Chain(source=text, generator=Ngram(len(text.alphabet)), probes=probes, real=50, rows=30, held_out=20)
+    store = Store(tmp_path / "run")
+    run(chain, jax.random.key(0), 2, store=store, replicates=2)
+    found = store.texts()
+    assert list(found) == [0, 1] and [len(line) for line in found[1]] == [4, 4] and found[0] != found[1]
+    assert all(len(said) == 20 and set(said) <= set(text.alphabet) for line in found[0] for said in line)
+    shown = page.write(store).read_text()
+    for t in (0, 1):
+        assert f"<th>generation {t}</th>" in shown
+        for said in found[t][1]:
+            assert f"<pre>{html.escape(said)}</pre>" in shown and ("<" not in said or f"<pre>{said}</pre>" not in shown)
+    assert (tmp_path / "run" / "report" / "perplexities.svg").exists()
+    for raw in (b"[]\n", b"{", b'{"line": -1, "text": ""}\n', b'{"line": 0, "text": 1}\n'):
+        (tmp_path / "run" / "samples" / "0.jsonl").write_bytes(raw)
+        with pytest.warns(UserWarning, match="it is left out"):
+            assert list(store.texts()) == [1]
+
+
+@pytest.mark.parametrize("axes", [0, 1, 2])
+def test_the_first_texts_of_every_setting_come_back(axes: int, tmp_path: Path):
+    rows = np.arange(2 * 3 * 6 * 2).reshape(2, 3, 6, 2)  # [settings, replicates, rows, length]
+    decode = lambda rows: [f"{row.tolist()}\n" for row in rows]  # noqa: E731
+    (tmp_path / "0.jsonl").write_bytes(files.dump_texts(decode, rows[(0,) * (2 - axes)], axes))
+    lines = {0: rows[:1, 0], 1: rows[0], 2: rows[:, 0]}[axes]
+    assert files.load_texts(tmp_path / "0.jsonl") == [decode(line[:4]) for line in lines]
