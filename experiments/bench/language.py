@@ -125,12 +125,12 @@ def ensemble() -> None:
     pool, keys = Pool.of(jnp.asarray(noise())), jax.random.split(jax.random.key(0), MODELS)
     model = dataclasses.replace(MODEL, chunk=10)
 
-    def work(keys: jax.Array) -> Callable[[], Any]:
-        begun = jax.jit(jax.vmap(lambda key: model.begin(key, model.init(key), pool)))(keys)
-        advance = jax.jit(jax.vmap(lambda begun: model.advance(pool, begun))).lower(begun).compile()
-        return lambda: advance(begun)
+    def work(keys: jax.Array, lift: Callable[..., Any]) -> Callable[[], Any]:
+        begun = jax.jit(lift(lambda key: model.begin(key, model.init(key), pool)))(keys)
+        advance = jax.jit(lift(lambda begun: model.advance(pool, begun))).lower(begun).compile()
+        return lambda: jax.block_until_ready(advance(begun))
 
-    one, many = work(keys[:1]), work(keys)
+    one, many = work(keys[0], lambda f: f), work(keys, jax.vmap)
     works = {"one model, one after the other": lambda: [one() for _ in range(MODELS)], f"{MODELS} in one program": many}
     compared("many models", "steps of all", MODELS * model.chunk, works)
 
