@@ -32,8 +32,9 @@ Given = Annotated[Callable[[Key, int, Pool, Rows], Rows], "a function of what is
 
 @dataclass(frozen=True)
 class Prompts:
-    """Part of other rows: of rows drawn from the diet, by weight and with replacement, or of the first real rows, in
-    their order and over again where there are too few.
+    """Part of other rows: of rows drawn from the diet, by weight and with replacement, or from what of it is synthetic
+    (at generation 0 nothing is, and all are drawn from); or of the first real rows, in their order and over again where
+    there are too few.
 
     With the labels of real rows the labels of all generations stay theirs, so that no class is lost by chance; with the
     first tokens of real texts each generation goes on with the same texts (Shumailov et al. 2024,
@@ -41,15 +42,18 @@ class Prompts:
     """
 
     part: str | Count = "label"  # of a row: a name in it, or how many of its first tokens
-    of: Literal["diet", "real"] = "diet"
+    of: Literal["diet", "real", "synthetic"] = "diet"
 
     __post_init__ = check
 
     def __call__(self, key: Key, n: int, diet: Pool, real: Rows) -> Rows:
         """{part: leaves [n, ...]}, or tokens [n, part]."""
-        if self.of == "diet":
-            return self._cut(take(diet.rows, draw(key, diet.weight, (n,))))
-        return self._cut(take(real, jnp.arange(n) % count(real)))
+        if self.of == "real":
+            return self._cut(take(real, jnp.arange(n) % count(real)))
+        weight, own = diet.weight, diet.weight * diet.synthetic  # [capacity] each
+        if self.of == "synthetic":
+            weight = jnp.where(own.sum() > 0, own, weight)
+        return self._cut(take(diet.rows, draw(key, weight, (n,))))
 
     def _cut(self, rows: Rows) -> Rows:
         if isinstance(self.part, str):

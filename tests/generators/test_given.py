@@ -114,6 +114,15 @@ def test_prompts_are_parts_of_the_diet_by_weight_or_of_real_rows_in_order(of: An
         assert_mean(first[:, 0] == 8, 0.75)
 
 
+def test_prompts_of_what_is_synthetic_are_of_all_where_nothing_is():
+    pool = Pool.of(POINTS).weighed(jnp.array([4.0, 1.0, 0.0, 1.0, 0.0, 3.0]))
+    mixed = pool.replace(origin=jnp.array([0, 0, 1, 1, 1, 1]))
+    told = lambda pool: np.asarray(Prompts("label", "synthetic")(KEY, 2000, pool, IMAGES)["label"])  # noqa: E731
+    assert_mean(told(mixed) == 0, 0.25)  # of the fourth and the sixth row, whose labels are 0 and 2
+    assert set(told(mixed)) == {0, 2}
+    assert_mean(np.stack([told(pool) == label for label in (0, 1)], 1), np.array([5 / 9, 1 / 9]))
+
+
 def test_who_cannot_be_told_says_so():
     assert completes(Watermarked(TINY)) and completes(Society(Ngram(3), 2)) and not completes(Diffusion(shape=(2,)))
     for model in (Gaussian(2), Mixture(2, 3), Prompted(TINY), Society(Gaussian(2)), Watermarked(Gaussian(2))):
