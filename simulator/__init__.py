@@ -3,7 +3,8 @@
 from simulator.chain import Chain
 from simulator.numerics.schedule import Schedule, schedule
 from simulator.pool import Pool
-from simulator.running.drive import Progress, ensemble, run, simulate
+from simulator.running.drive import Progress, run
+from simulator.running.scan import ensemble, simulate
 from simulator.running.store import Store
 from simulator.running.sweep import Sweep
 from simulator.sources.dataset import Dataset

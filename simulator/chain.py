@@ -154,21 +154,28 @@ class Chain:
 
     # The loop.
 
-    def init(self, key: Key, generations: int) -> State:
-        """The state before the first fit, with room in the pool for what `generations` fits can use."""
+    def init(self, key: Key, generations: int, params: Params | None = None) -> State:
+        """The state before the first fit, with room in the pool for what `generations` fits can use.
+
+        `params` are those that the chain starts with, where these have been made.
+        """
         if generations < 1:
             raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
         self._check_supply(generations)
-        stream, rows, params = self.opened(key, self.real)
+        stream, rows = self.opened(key, self.real)
+        params = self.new(params_key(stream)) if params is None else params
         self._check_rows(rows, params)
         pool = Pool.of(rows, self.ring.capacity(generations), self.follows)
         return State(jnp.int32(0), params, pool, stream)
 
-    def opened(self, key: Key, n: int) -> tuple[Key, Rows, Params]:
-        """The stream of real rows that a root key opens, its first n, and the parameters it starts with."""
-        stream = fold_in(key, _STREAM)
-        rows = jax.tree.map(_strong, self.source.draw(stream, n))
-        return stream, rows, jax.tree.map(_strong, self.model.init(_params_key(stream)))
+    def opened(self, key: Key, n: int) -> tuple[Key, Rows]:
+        """The stream of real rows that a root key opens, and its first n."""
+        stream = stream_key(key)
+        return stream, jax.tree.map(_strong, self.source.draw(stream, n))
+
+    def new(self, key: Key) -> Params:
+        """New parameters."""
+        return jax.tree.map(_strong, self.model.init(key))
 
     def _check_rows(self, rows: Rows, params: Params) -> None:
         written = jax.eval_shape(lambda p: self.model.sample(jax.random.key(0), p, self.real), params)
@@ -228,7 +235,7 @@ class Chain:
         """The parameters a fit begins at."""
         if self.start == "previous":
             return state.params
-        return self.model.init(_params_key(state.key) if self.start == "base" else key_for(key, "init"))
+        return self.model.init(params_key(state.key) if self.start == "base" else key_for(key, "init"))
 
     def told(self, key: Key, stream: Key, diet: Pool) -> Rows | None:
         """What of each row is given before a generation speaks, leaves [rows, ...]; None where nothing is."""
@@ -292,7 +299,13 @@ def key_for(key: Key, what: str) -> Key:
     return fold_in(key, _KEYS.index(what))
 
 
-def _params_key(stream: Key) -> Key:
+def stream_key(key: Key) -> Key:
+    """The key of a chain's stream of real rows, from its root key."""
+    return fold_in(key, _STREAM)
+
+
+def params_key(stream: Key) -> Key:
+    """The key of the parameters that a chain starts with, from that of its stream."""
     return fold_in(stream, _STREAM)
 
 

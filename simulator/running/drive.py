@@ -1,4 +1,4 @@
-"""Driving a chain: as one scan, as an ensemble, or from the host with a checkpoint per generation."""
+"""Driving a chain, or a sweep of chains, from the host, with a checkpoint per generation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from simulator.abilities import Portioned, Stepped, Trained, fingerprint, has_ce
 from simulator.chain import Chain, with_info
 from simulator.checks import returned
 from simulator.numerics import compiling
-from simulator.numerics.chance import fold_in
 from simulator.numerics.processes import whole
-from simulator.running import memory, pieces, spec
+from simulator.running import ahead, memory, pieces, spec
 from simulator.running.files import joined, shaped
 from simulator.running.mesh import Layout
 from simulator.running.pacing import Clock, Pace
@@ -29,44 +28,6 @@ from simulator.running.store import Store
 from simulator.running.sweep import Sweep
 from simulator.sources.split import guard
 from simulator.types import Array, GenlossError, Key, Record, State
-
-
-def simulate(chain: Chain, key: Key, generations: int) -> Record:
-    """All generations as one compiled `lax.scan`; leaves of the record are [generations, ...].
-
-    May itself be vmapped over `key`.  The same chain object is compiled once for every number of generations.  Inside
-    one program nothing can be raised: a weight that is negative, infinite or NaN shows as a `fit.mass` of NaN, an empty
-    diet as one of 0, rows or a loss that are NaN as NaN in what is measured of them, where `run` would stop.
-    """
-    return _simulate(chain, key, generations)
-
-
-def _scan(chain: Chain, key: Key, generations: int) -> Record:
-    state = chain.init(key, generations)
-    return jax.lax.scan(lambda s, t: chain.step(fold_in(key, t), s), state, jnp.arange(generations))[1]
-
-
-_simulate = functools.partial(jax.jit, static_argnums=(0, 2))(_scan)
-
-
-def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: int, mesh: Mesh | None = None) -> Record:
-    """`simulate` for every value of `grid` and every key, as one program; leaves are [grid, keys, generations, ...].
-
-    `grid` is an array or a pytree of arrays [grid, ...]; `make(value)` returns the chain at one value, which may sit
-    anywhere no shape depends on.  All values see the same keys: common random numbers.  The same `make` is compiled
-    once.  The devices of a mesh (`simulator.running.mesh.devices`) share the keys, or else the values.
-    """
-    grid = jax.tree.map(jnp.asarray, grid)
-    settings = jax.tree.leaves(grid)[0].shape[0]
-    for i in range(settings):
-        make(jax.tree.map(lambda a, i=i: a[i], grid))  # inside the program, values are not there to be checked
-    work = functools.partial(_ensemble, make, generations)
-    return (work if mesh is None else Layout.of(mesh, settings, keys.shape[0]).jit(work, ()))(grid, keys)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _ensemble(make: Callable[[Any], Chain], generations: int, grid: Any, keys: Key) -> Record:
-    return jax.vmap(lambda value: jax.vmap(lambda key: _scan(make(value), key, generations))(keys))(grid)
 
 
 @dataclass
@@ -201,7 +162,9 @@ class Drive:
         self.generations = generations
         self.trained = self.chain.model if isinstance(self.chain.model, Trained) else None
         self.pace = Pace()  # of writing records.parquet
+        self.compiled: Callable[[], Any] = lambda: None  # waits for what is being compiled
 
+        self.new = self.lift(pieces.new)
         self.init = self.lift(pieces.init, generations=generations)
         self.serve = self.lift(pieces.serve)
         self.scan = self.lift(pieces.scan)
@@ -216,7 +179,7 @@ class Drive:
         self.remember = self.lift(pieces.remember)
         self.restore = self.lift(pieces.restore)
         self.block = self.lift(pieces.block)
-        self.perfect = self.lift(pieces.perfect)
+        self.perfect = self.lift(pieces.perfect, capacity=self.chain.ring.capacity(generations))
 
     def lift(self, piece: Callable[..., Any], **fixed: Any) -> Callable[..., Any]:
         """A piece as a compiled function, under its own name, of arguments with the axes that it declares."""
@@ -241,21 +204,33 @@ class Drive:
         grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
         return functools.partial(compiled, grid, self.keys)
 
+    def start(self) -> State:
+        """The states before the first fit."""
+        return self.init(self.new(jnp.int32(-1)))
+
+    def first(self, state: State, t: Array) -> Any:
+        """The parameters that fit t begins at."""
+        if self.chain.start == "previous":
+            return state.params
+        return self.new(t if self.chain.start == "scratch" else jnp.int32(-1))
+
     # The loop.
 
     def go(
         self, store: Store | None, every: int, save_seconds: float, report: Callable[[Progress], None] | None
     ) -> Record:
         tell = report or (lambda progress: None)
-        state = self.init()
+        if self.trained and self.layout is None and jax.default_backend() == "cpu":  # elsewhere `fits` compiles
+            self.compiled = ahead.compiling(self)
+        state = self.start()
         chunks, state = self.resume(store, state)
         guard(self.chain.source, state.pool.rows, state.pool.real)
         if self.layout is None and jax.default_backend() != "cpu":
             memory.fits(self, state)
         done = sum(self.length(chunk) for chunk in chunks)
         if store is not None:
-            if not store.has_ceiling():
-                self.measure_ceiling(store, state)
+            if done:
+                self.measure_ceiling(store)
             if done < self.generations:
                 store.begin(done)
                 store.drop_fit(but=done)
@@ -289,11 +264,15 @@ class Drive:
                 store.picture(done - 1, rows[-1][0], self.axes, self.chain.source)
                 clock.lap("save")
             tell(Progress(done, self.generations, chunk, seconds=clock.seconds))
+            if store is not None:
+                self.measure_ceiling(store)
         return _first(joined(chunks, self.axes), self.generations, self.axes)
 
-    def measure_ceiling(self, store: Store, state: State | None = None) -> None:
-        """ceiling.json, from real rows in place of samples."""
-        found = self.measure(jnp.int32(0), *self.perfect((state or self.init()).pool))
+    def measure_ceiling(self, store: Store) -> None:
+        """ceiling.json, from real rows in place of samples, unless it is there."""
+        if store.has_ceiling():
+            return
+        found = self.measure(jnp.int32(0), self.new(jnp.int32(-1)), *self.perfect())
         store.write_ceiling(found, functools.partial(has_ceiling, self.chain.probes))
 
     def train(
@@ -312,7 +291,7 @@ class Drive:
         calls = model.calls
         for i, t in enumerate(ts):
             now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
-            state, diet, training = self.begin(state, t, now)
+            state, diet, training = self.begin(state, t, now, self.first(state, t))
             first, training = (store and store.fit(int(t), training)) or (0, training)
             started = time.perf_counter()
             for call in range(first, calls):
@@ -329,6 +308,7 @@ class Drive:
                     )
                 )
             params, info = clock.lap("train", self.finish(training))
+            self.compiled()
             given = None if self.chain.given is None else self.told(t, state.key, diet)
             rows = clock.lap("sample", self.say(t, params, given, tell))
             ancestors = self.trace(t, params, diet, rows)

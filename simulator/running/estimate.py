@@ -32,7 +32,7 @@ def estimate(
     number = (replicates or 1) * (len(chain.values) if isinstance(chain, Sweep) else 1)
     memory.check(chain.chain if isinstance(chain, Sweep) else chain, generations, number, mesh.size if mesh else 1)
     drive = Drive(chain, key, generations, replicates, mesh)
-    state = drive.init()
+    state = drive.start()
     chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
     pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
@@ -83,7 +83,7 @@ def _training(
     fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
 
     def called(drive: Drive) -> tuple[float, int, int | None]:
-        _, diet, training = drive.begin(jax.tree.map(jnp.copy, state), jnp.int32(0), fresh)
+        _, diet, training = drive.begin(jax.tree.map(jnp.copy, state), jnp.int32(0), fresh, state.params)
         taken = None
         if drive.layout is None:
             advance: Any = drive.advance

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from simulator.chain import Chain
+from simulator.running.ahead import calls
 from simulator.types import GenlossError, State
 
 MOST = 2**31 - 1  # generations and slots are counted in 32 bits
@@ -52,7 +51,7 @@ def fits(drive: Any, state: State) -> None:
     are compiled by this, and not again when they are called.
     """
     held, there = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), _memory()
-    for piece, arguments in _calls(drive, jax.eval_shape(lambda: state)):
+    for piece, arguments in calls(drive, jax.eval_shape(lambda: state)):
         program = piece.func.lower(*piece.args, *arguments).compile()
         own = any(isinstance(argument, State) for argument in arguments)  # then it is counted among the arguments
         need = taken(program) + (0 if own else held)
@@ -61,33 +60,6 @@ def fits(drive: Any, state: State) -> None:
                 f"A generation needs {need / 1e9:,.1f} GB to {piece.func.__name__}, and the device gives "
                 f"{there / 1e9:,.1f} GB; lower the batch, the sample_batch, the rows or the number of chains."
             )
-
-
-def _calls(drive: Any, state: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Each piece of a generation and the shapes of its arguments, from those of a state."""
-    ts = jnp.arange(1)
-    fresh = _told(drive.serve, state.key, ts)
-    if drive.trained is None:
-        yield drive.scan, (state, ts, fresh)
-        return
-    now, i = jax.eval_shape(lambda a: jax.tree.map(lambda b: jnp.take(b, 0, axis=drive.axes), a), fresh), jnp.int32(0)
-    t = ts[0]
-    yield drive.begin, (state, t, now)
-    _, diet, training = _told(drive.begin, state, t, now)
-    yield drive.advance, (diet, training)
-    params, _ = _told(drive.finish, training)
-    given = None if drive.chain.given is None else _told(drive.told, t, state.key, diet)
-    rows = _told(drive.speak, t, params, given)
-    whole = getattr(drive.chain.model, "portions", lambda n: 1)(drive.chain.rows) == 1
-    yield (drive.speak, (t, params, given)) if whole else (drive.portion, (t, i, params, given))
-    lines = _told(drive.trace, t, params, diet, rows)
-    yield drive.measure, (t, params, diet, rows, lines)
-    yield drive.remember, (state, t, params, rows, lines)
-
-
-def _told(piece: Any, *arguments: Any) -> Any:
-    """The shapes of what a piece gives."""
-    return piece.func.eval_shape(*piece.args, *arguments)
 
 
 def taken(program: Any) -> int:

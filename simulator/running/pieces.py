@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import jax
+import jax.numpy as jnp
 
 from simulator.abilities import Portioned, Trained
-from simulator.chain import Chain, key_for
+from simulator.chain import Chain, key_for, params_key, stream_key
 from simulator.numerics.chance import fold_in
 from simulator.pool import Pool
 from simulator.running import prepare
@@ -50,8 +51,14 @@ def axes(piece: Callable[..., Any]) -> list[Axis]:
     return found
 
 
-def init(c: Chain, k: Key, *, generations: int) -> State:
-    return c.init(k, generations)
+def new(c: Chain, k: Key, t: Same[Array]) -> Params:
+    """New parameters: those of fit t or, for t = -1, those that the chain starts with."""
+    first, later = params_key(stream_key(k)), key_for(fold_in(k, t), "init")
+    return c.new(jnp.where(t < 0, first, later))
+
+
+def init(c: Chain, k: Key, params: Each[Params], *, generations: int) -> State:
+    return c.init(k, generations, params)
 
 
 def serve(c: Chain, k: Key, stream: Each[Key], ts: Same[Array]) -> Rows | None:
@@ -66,11 +73,13 @@ def scan(c: Chain, k: Key, state: Given[State], ts: Same[Array], fresh: Each[Any
     return jax.lax.scan(step, state.replace(t=ts[0]), (ts, fresh))
 
 
-def begin(c: Chain, k: Key, state: Each[State], t: Same[Array], fresh: Each[Any]) -> tuple[State, Pool, Any]:
+def begin(
+    c: Chain, k: Key, state: Each[State], t: Same[Array], fresh: Each[Any], first: Each[Params]
+) -> tuple[State, Pool, Any]:
     k = fold_in(k, t)
     state, diet = c.eat(k, state.replace(t=t), fresh)
     assert isinstance(c.model, Trained)
-    return state, diet, c.model.begin(key_for(k, "fit"), c.first(k, state), diet)
+    return state, diet, c.model.begin(key_for(k, "fit"), first, diet)
 
 
 def advance(c: Chain, k: Key, diet: Each[Pool], training: Given[Any]) -> Any:
@@ -142,5 +151,5 @@ def block(c: Chain, k: Key, state: Each[State], t: Same[Array]) -> tuple[Rows, A
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), kept(state.pool))
 
 
-def perfect(c: Chain, k: Key, pool: Each[Pool]) -> tuple[Params, Pool, Rows, Array | None]:
-    return prepare.perfect(c, k, pool.capacity)
+def perfect(c: Chain, k: Key, *, capacity: int) -> tuple[Pool, Rows, Array | None]:
+    return prepare.perfect(c, k, capacity)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from simulator.abilities import Finite, Reusable
 from simulator.chain import Chain
 from simulator.pool import Pool, Rows, roots, take
-from simulator.types import Array, Key, Params
+from simulator.types import Array, Key
 
 
 def adopt(chain: Chain, prepared: dict[Any, Any]) -> None:
@@ -22,15 +22,15 @@ def adopted(chain: Chain) -> dict[Any, Any] | None:
     return vars(chain).get("prepared")
 
 
-def perfect(chain: Chain, key: Key, capacity: int) -> tuple[Params, Pool, Rows, Array | None]:
-    """(parameters, diet, sample, its ancestors) of a perfect generator, to be measured as the ceiling: real rows.
+def perfect(chain: Chain, key: Key, capacity: int) -> tuple[Pool, Rows, Array | None]:
+    """(diet, sample, its ancestors) of a perfect generator, to be measured as the ceiling: real rows.
 
     Sample and diet are disjoint where the source has enough rows.
     """
     n, source = chain.real + chain.rows, chain.source
     if isinstance(source, Finite) and not (isinstance(source, Reusable) and source.reuse):
         n = min(n, source.size)
-    _, rows, params = chain.opened(key, n)
+    _, rows = chain.opened(key, n)
     diet = Pool.of(take(rows, jnp.arange(chain.real)), capacity, chain.follows)
     last = jnp.arange(max(0, n - chain.rows), n)
-    return params, diet, take(rows, last), None if chain.follows is None else roots(last, last, chain.follows)
+    return diet, take(rows, last), None if chain.follows is None else roots(last, last, chain.follows)

@@ -17,7 +17,7 @@ def test_a_piece_that_does_not_fit_is_named_and_what_is_compiled_for_the_check_i
     """The compiler's need of every piece is asked for, the largest included; a run then compiles none of them again."""
     chain = dataclasses.replace(tiny_vae.chain, probes={"mean": mean}, fresh=0)
     drive = Drive(chain, jax.random.key(0), 2, 2)
-    state = drive.init()
+    state = drive.start()
     needs: list[int] = []
     monkeypatch.setattr(memory, "taken", lambda program, taken=memory.taken: needs.append(taken(program)) or needs[-1])
     memory.fits(drive, state)
