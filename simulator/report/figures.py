@@ -76,11 +76,11 @@ def decay(
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     settings = list(dict.fromkeys(records["setting"]))
     named: dict[str, Any] = {}  # label -> handle
+    found = dict(iter(records[records["metric"].isin(metrics)].groupby(["metric", "setting"], sort=False)))
     for panel, metric in zip(panels, metrics, strict=False):
         for i, setting in enumerate(settings):
             turn, colour = i // len(COLOURS) % len(MARKERS), COLOURS[i % len(COLOURS)]
-            chosen = records[(records["metric"] == metric) & (records["setting"] == setting)]
-            values = chosen.pivot(index="generation", columns="replicate", values="value")
+            values = found[metric, setting].pivot(index="generation", columns="replicate", values="value")
             mean = values.mean(axis=1)
             mark = {"marker": MARKERS[turn], "ms": 2.5 if turn == 0 else 5, "ls": "-" if turn == 0 else "-."}
             panel.plot(values.index, mean, color=colour, lw=1.8, label=in_figure(setting), **mark)
@@ -222,7 +222,11 @@ def gallery(pictures: Mapping[int, bytes], settings: Sequence[str]) -> Figure:
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    """The figure as "png" or "svg"."""
+    """The figure as "png" or "svg".  What is where in it is settled once, by the first that is made."""
+    if (layout := figure.get_layout_engine()) is not None:
+        figure.set_dpi(dpi)
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     sink = io.BytesIO()
     figure.savefig(sink, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
     return sink.getvalue()
