@@ -158,7 +158,7 @@ def test_the_ceiling_is_measured_on_real_rows_that_are_not_in_its_diet(tmp_path:
     run(chain, jax.random.key(0), 1, tmp_path / "truth")
     assert Store(tmp_path / "truth").ceiling()["p.of the diet"] == 0
     digits = Chain(source=Dataset.digits(), generator=Gaussian(2), real=700, rows=700)
-    _, diet, sample, _ = perfect(digits, jax.random.key(0), 700)
+    diet, sample, _ = perfect(digits, jax.random.key(0), 700)
     rows = [np.asarray(a["image"]).reshape(700, -1) for a in (diet.rows, sample)]
     assert len(np.unique(np.concatenate(rows), axis=0)) == 1400  # disjoint slices of one permutation
 
