@@ -7,7 +7,7 @@ from simulator.probes.downstream import Downstream
 from simulator.probes.features import Learned, Pca, Stored
 from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.generative import Generative
-from simulator.probes.language import Reader, SequencePerplexity, TextLoss
+from simulator.probes.language import FreshPerplexity, Reader, SequencePerplexity, TextLoss
 from simulator.probes.lineage import Lineage
 from simulator.probes.masked import Masked
 from simulator.probes.mauve import HashedNgrams, Mauve
@@ -35,6 +35,7 @@ __all__ = [
     "ExactWasserstein",
     "Fidelity",
     "Frechet",
+    "FreshPerplexity",
     "Generative",
     "HashedNgrams",
     "Kid",

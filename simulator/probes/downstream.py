@@ -31,7 +31,7 @@ class Downstream:
 
     `network(inputs, classes, rngs=...)` builds a flax.nnx module from rows [n, *inputs] to logits [n, classes]; inputs
     is the shape of an image, (h, w, c), or, of `features` and points, the length of a vector.  With frozen features
-    and a linear network it is the linear probe.
+    and a linear network it is the linear probe; texts {"x": tokens, "label"} are read by `features=HashedNgrams()`.
 
     For each of the senses s, diet and samples (calibration: expected calibration error, 15 equal bins of confidence,
     Guo et al. 2017, arXiv:1706.04599, eq. 3):

@@ -69,19 +69,61 @@ class TextLoss:
         # The reference is a constant of the program: the barrier keeps the compiler from computing with it.
         rows = jax.lax.optimization_barrier(windows(view.reference))  # [m, length]
         loss, there = losses(model, view.params, rows)  # [m, length], [m, length]
-        possible = there & (loss < jnp.inf)
-        total = loss.sum(where=there)
-        found: dict[str, Any] = {
-            "perplexity": jnp.exp(total / there.sum()),
-            "finite": jnp.exp(loss.sum(where=possible) / possible.sum()),
-            "possible": possible.sum() / there.sum(),
+        found = {
+            **foretold(model, view.params, rows, loss, there),
             **by_decile(loss, rows, there, known["counts"]),
         }
         if "bytes" in known:
-            found["bits_per_byte"] = total / np.log(2) / known["bytes"][rows].sum(where=there)
-        if isinstance(model, Foretelling):
-            found["accuracy"] = (likeliest(model, view.params, rows) == rows).sum(where=there) / there.sum()
+            found["bits_per_byte"] = loss.sum(where=there) / np.log(2) / known["bytes"][rows].sum(where=there)
         return {**where_number(found, loss), "rows": len(rows)}
+
+
+@dataclass(frozen=True)
+class FreshPerplexity:
+    """How well a new language model foretells held-out real text that learned from what was said alone.
+
+    What a generation does to those who learn from it: the classification accuracy score of Ravuri & Vinyals 2019
+    (arXiv:1905.10887) with a language model in place of a classifier.  Its budget is that of its own fit, and it need
+    not be the chain's model.  The measures are those of `TextLoss`.
+
+    perplexity | of held-out tokens under the new model | >= 1, may be inf | lower is better | a fit
+    finite | the same over the tokens that are possible at all | >= 1 | lower is better | a fit
+    possible | share of held-out tokens with a probability above 0 | [0, 1] | higher is more diverse | a fit
+    accuracy | share of held-out tokens that it holds likeliest | [0, 1] | higher is better | a fit, O(tokens · V)
+    rows | samples that it learns from | rows | neither | O(1)
+    reference_rows | held-out windows used | rows | neither | O(1)
+    """
+
+    model: Generator  # foretells tokens
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not isinstance(self.model, Telling):
+            raise GenlossError(
+                f"{type(self.model).__name__} has no token_log_prob; give FreshPerplexity another model."
+            )
+
+    def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        for_init, for_fit = jax.random.split(key)
+        real, said = jax.lax.optimization_barrier(windows(view.reference)), windows(view.synthetic)
+        model = shaped(self.model, real)
+        params = model.fit(for_fit, model.init(for_init), Pool.of(said))[0]
+        loss, there = losses(model, params, real)  # [m, length], [m, length]
+        found = foretold(model, params, real, loss, there)
+        return {**where_number(found, loss), "rows": len(said), "reference_rows": len(real)}
+
+
+def foretold(model: Generator, params: Params, rows: Array, loss: Array, there: Array) -> dict[str, Array]:
+    """Perplexity, possible tokens and accuracy, from the losses of those tokens [n, length] that are there."""
+    possible = there & (loss < jnp.inf)
+    found = {
+        "perplexity": jnp.exp(loss.sum(where=there) / there.sum()),
+        "finite": jnp.exp(loss.sum(where=possible) / possible.sum()),
+        "possible": possible.sum() / there.sum(),
+    }
+    if isinstance(model, Foretelling):
+        found["accuracy"] = (likeliest(model, params, rows) == rows).sum(where=there) / there.sum()
+    return found
 
 
 def by_decile(loss: Array, rows: Array, there: Array, counts: Array) -> dict[str, Array]:

@@ -161,7 +161,8 @@ class Compression:
 
 
 def windows(rows: Rows) -> Array:
-    """Rows of text, [n, length]; anything else is refused."""
+    """Rows of text, [n, length], or the x of rows {"x", "label"}; anything else is refused."""
+    rows = rows["x"] if isinstance(rows, dict) and "x" in rows else rows
     if isinstance(rows, dict) or rows.ndim != 2 or not jnp.issubdtype(rows.dtype, jnp.integer):
         raise GenlossError("This probe needs windows of tokens, [n, length] int32; give the chain a source of text.")
     return rows

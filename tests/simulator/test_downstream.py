@@ -13,6 +13,7 @@ import pytest
 from conftest import assert_mean
 from flax import nnx
 from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.neural_network import MLPClassifier
 
@@ -27,6 +28,8 @@ from simulator.probes import Downstream
 from simulator.probes.classifier import augmented, train
 from simulator.probes.downstream import calibration, scores
 from simulator.probes.features import Learned, flat
+from simulator.probes.mauve import HashedNgrams
+from simulator.sources.text import Text
 
 CHANCE = np.random.default_rng(0)
 DOWNSTREAM = Downstream(partial(MLP, hidden=(64,)))
@@ -43,6 +46,23 @@ def probe(what: Any, synthetic: Any, reference: Any, diet: Pool | None = None, *
         return what(jax.random.key(0), View(jnp.int32(0), None, diet, synthetic, reference, Gaussian(2), **learned))
 
     return measured(diet or Pool.of(synthetic), synthetic)
+
+
+def test_labelled_texts_are_told_apart_by_their_ngrams():
+    """Windows of English are of class 0, letters in another order of class 1; samples have any label."""
+    windows = Text(length=40).split.train[:900]
+    x = np.concatenate([windows[:450], CHANCE.permuted(windows[450:], axis=1)])
+    order, label = CHANCE.permutation(900), np.repeat([0, 1], 450)
+    rows = {"x": jnp.asarray(x[order]), "label": jnp.asarray(label[order])}
+    learned, test = take(rows, jnp.arange(600)), take(rows, jnp.arange(600, 900))
+    space = HashedNgrams(2, 128)
+    what = Downstream(Affine, features=space, steps=200, learning_rate=0.05)
+    mixed = {**learned, "label": jnp.asarray(CHANCE.permutation(learned["label"]))}
+    found = probe(what, mixed, test, Pool.of(learned))
+    reference = LogisticRegression(C=100.0).fit(np.asarray(space(learned)), learned["label"])
+    expected = reference.score(np.asarray(space(test)), test["label"])
+    assert float(found["diet"]["accuracy"]) > expected - 0.04 > 0.7
+    assert abs(float(found["samples"]["accuracy"]) - 0.5) < 5 * 0.5 / np.sqrt(300)
 
 
 def test_classifiers_are_as_good_as_scikit_learns():

@@ -138,7 +138,7 @@ CASES: dict[str, Any] = {
 }
 KEY = jax.random.key(0)
 LONG = {"Masked", "Retrieval", "Captioning"}  # which compile for long
-NO_FLOATS = {"TextDiversity", "Compression", "Lexicon", "Verbatim"}  # of tokens
+NO_FLOATS = {"TextDiversity", "Compression", "Lexicon", "Verbatim", "FreshPerplexity"}  # of tokens
 BY_A_READER = {"SequencePerplexity"}  # whose numbers are the reader's: with its own test
 WEIGHTS = {"Diet", "Lineage"}  # of what rows weigh, which is never NaN (`Chain` refuses it)
 SPACES = {"Pca", "Learned", "Stored", "Reader", "HashedNgrams"}

@@ -11,7 +11,16 @@ import pytest
 from generators import Gaussian, Ngram
 from simulator import GenlossError, Pool, Truth, View
 from simulator.probes.fidelity import Frechet, frechet
-from simulator.probes.language import Reader, SequencePerplexity, TextLoss, counted, deciles, histogram, mean_loss
+from simulator.probes.language import (
+    FreshPerplexity,
+    Reader,
+    SequencePerplexity,
+    TextLoss,
+    counted,
+    deciles,
+    histogram,
+    mean_loss,
+)
 from simulator.sources.text import Text
 from simulator.sources.tokens import UNKNOWN
 
@@ -182,10 +191,23 @@ def test_a_reader_is_fitted_once_and_is_a_space_for_distances():
     assert float(found["frechet"]) == pytest.approx(float(frechet(jnp.asarray(theirs), jnp.asarray(ours))), rel=1e-3)
 
 
+def test_a_new_model_learns_from_what_was_said_alone():
+    """The perplexity of held-out text under one fitted by hand, and that samples of few letters teach less."""
+    plain = Ngram(LETTERS, smoothing=0.1, length=20)
+    what = FreshPerplexity(Ngram(LETTERS, smoothing=0.1))
+    measure = jax.jit(lambda rows: what(jax.random.key(0), view_of(rows, REAL, None)))
+    found, few = measure(SAID), measure(SAID // 2 * 2)
+    fitted = plain.fit(jax.random.key(9), plain.init(jax.random.key(0)), Pool.of(jnp.asarray(SAID)))[0]
+    each = np.asarray(plain.token_log_prob(fitted, jnp.asarray(REAL)))
+    assert float(found["finite"]) == pytest.approx(np.exp(-each[np.isfinite(each)].mean()), rel=1e-4)
+    assert float(few["finite"]) > 1.5 * float(found["finite"]) and float(few["accuracy"]) < float(found["accuracy"])
+
+
 @pytest.mark.parametrize(
     "build",
     [
         partial(Reader, Gaussian(2)),
+        partial(FreshPerplexity, Gaussian(2)),
         partial(Reader, MODEL, rows=-1),
         partial(TextLoss, 0),
         lambda: TextLoss().prepare(jax.random.key(0), Truth(Gaussian(2))),
