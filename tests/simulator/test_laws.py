@@ -9,7 +9,7 @@ from conftest import assert_mean, gaussian_chain
 from simulator import Chain, ensemble, schedule, simulate, theory
 from simulator.recipe import Accumulate, Mix, Replace, Reweigh, Subsample, Then, Window
 
-CHAINS = 5000
+CHAINS = 10_000
 
 
 def run(chain: Chain, generations: int, chains: int = CHAINS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -47,7 +47,7 @@ def kde_chain(n: int, bandwidth: float, **fields: Any) -> Chain:
 @pytest.mark.quick("12-0.25")
 @pytest.mark.parametrize(("n", "bandwidth"), [(7, 0.6), (12, 0.25)])
 def test_kernels_alone_smooth_without_end(n: int, bandwidth: float):
-    found = run(kde_chain(n, bandwidth), 6, 3000)
+    found = run(kde_chain(n, bandwidth), 6, 6000)
     assert_mean(found["kernels.second"], theory.smoothed_second_moment(bandwidth, 6))
     assert_mean(found["kernels.variance"], theory.smoothed_variance(n, bandwidth, 6))
     assert_mean(found["kernels.density"], theory.smoothed_density(np.asarray(POINTS[:, 0]), bandwidth, 6))
