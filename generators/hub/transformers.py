@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,11 +110,13 @@ def save(
     *,
     bos: int | None = None,
     eos: int | None = None,
+    never: Sequence[int] = (),
     tokenizer: str | None = None,
 ) -> None:
     """Writes a model for `AutoModelForCausalLM.from_pretrained`: `load` gives it back.
 
-    `tokenizer` is the text of a tokenizer.json, which `AutoTokenizer.from_pretrained` opens.
+    Tokens that `never` are said are kept from its `generate`.  `tokenizer` is the text of a tokenizer.json, which
+    `AutoTokenizer.from_pretrained` opens.
     """
     if isinstance(network, Stored):
         network = network.network
@@ -126,11 +128,15 @@ def save(
     own, wanted = (_named(tree) for tree in (params, skeleton(network, vocabulary, length)[1]))
     check_names(own, {name: leaf.shape for name, leaf in wanted.items()}, "What is to be written")
     state = state_dict(family, network, params)
-    config = {**config_of(family, network, vocabulary, length), "bos_token_id": bos, "eos_token_id": eos}
-    _dump(folder, "config.json", {**config, "dtype": "float32", "transformers_version": VERSION})
+    said = {"bos_token_id": bos, "eos_token_id": eos, "transformers_version": VERSION}
+    _dump(folder, "config.json", {**config_of(family, network, vocabulary, length), "dtype": "float32", **said})
+    _dump(folder, "generation_config.json", {**said, "suppress_tokens": list(never) or None})
     if tokenizer is not None:
         disk.write(folder, "tokenizer.json", tokenizer.encode())
-        _dump(folder, "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+        names = {token["id"]: token["content"] for token in json.loads(tokenizer)["added_tokens"]}
+        ends = {f"{name}_token": names[i] for name, i in (("bos", bos), ("eos", eos)) if i in names}
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        _dump(folder, "tokenizer_config.json", {**kind, **ends, "model_max_length": length})
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 

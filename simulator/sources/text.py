@@ -108,6 +108,12 @@ class Text(Stream):
         """
         return np.array(_read(self).tokens.spelled, np.int32)
 
+    def json(self, begins: bool = False) -> str:
+        """The text of a tokenizer.json of these tokens, as `tokenizers` reads it; with one more, the last, which
+        `begins` every text."""
+        found = _read(self).tokens.tokenizer()
+        return (tokens.begun(found) if begins else found).to_str()
+
     @property
     def supply(self) -> str:
         return f"{self.path} has {self.size} windows of {self.length} tokens (a shorter `length` makes more)"

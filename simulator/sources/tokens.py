@@ -13,6 +13,7 @@ import numpy as np
 from simulator.types import GenlossError
 
 UNKNOWN = "�"  # stands for every token beyond a text's vocabulary
+BEGIN = "<|startoftext|>"  # before every text, of a network that has a token of its own for it
 END = "<|endoftext|>"  # after every document
 ENDS = (END, "</s>", "<eos>", "<|end_of_text|>", "<|im_end|>")  # what stored tokenizers call it
 
@@ -25,6 +26,7 @@ class Tokens(NamedTuple):
     encode: Callable[[Sequence[Any]], list[np.ndarray]]  # documents -> their tokens, int32 [..] each
     decode: Callable[[np.ndarray], str]  # tokens [n] -> text
     spelled: tuple[int, ...]  # how many bytes of UTF-8 each token stands for; 0: it spells nothing
+    tokenizer: Callable[[], Any]  # the same as a `tokenizers.Tokenizer`
 
 
 def split_words(text: str) -> list[str]:
@@ -47,7 +49,8 @@ def counted(units: Callable[[str], Iterable[str]], join: str, train: Sequence[st
     eos = len(order) if ends else None
     spelled = tuple(0 if token in (UNKNOWN, END) else len((token + join).encode()) for token in alphabet)
     decode = lambda row: join.join(alphabet[row])  # noqa: E731
-    return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), decode, spelled)
+    same = lambda: _of_units(alphabet.tolist(), order[-1], bool(join), ends)  # noqa: E731
+    return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), decode, spelled, same)
 
 
 def of_bytes(ends: bool) -> Tokens:
@@ -57,7 +60,8 @@ def of_bytes(ends: bool) -> Tokens:
     decode = lambda row: bytes(row[row < 256].astype(np.uint8)).decode("utf-8", "replace")  # noqa: E731
     alphabet = (*map(chr, range(256)), *[END] * ends)
     eos, spelled = (256, (*[1] * 256, 0)) if ends else (None, (1,) * 256)
-    return Tokens(alphabet, eos, lambda texts: list(map(encode, texts)), decode, spelled)
+    same = lambda: _of_single_bytes(ends)  # noqa: E731
+    return Tokens(alphabet, eos, lambda texts: list(map(encode, texts)), decode, spelled, same)
 
 
 def learned(size: int, train: Sequence[str]) -> Tokens:
@@ -117,7 +121,49 @@ def _of(tokenizer: Any) -> Tokens:
     special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     by_bytes = "ByteLevel" in str(tokenizer.decoder)  # whose tokens are spelled with a letter for each byte
     spelled = tuple(0 if i in special else _bytes(token, by_bytes) for i, token in enumerate(alphabet))
-    return Tokens(alphabet, eos, encode, decode, spelled)
+    return Tokens(alphabet, eos, encode, decode, spelled, lambda: tokenizer)
+
+
+def _of_units(alphabet: Sequence[str], unknown: str, words: bool, ends: bool) -> Any:
+    """A tokenizer of words or characters, by their numbers; what has none is `unknown`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    numbers = {token: i for i, token in enumerate(alphabet)}
+    tokenizer: Any = Tokenizer(models.WordLevel(numbers, unk_token=unknown))
+    word = r"[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s\x1c-\x1f]"  # Python's \w+|[^\w\s]
+    if words:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(word), "removed", invert=True)
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([END] * ends)
+    return tokenizer
+
+
+def _of_single_bytes(ends: bool) -> Any:
+    """A tokenizer of bytes, by their values: a byte-level BPE that joins none."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    shown = {ord(mark) for mark in pre_tokenizers.ByteLevel.alphabet()}  # a byte that is no mark is one from 256 on
+    others = iter(range(256, 512))
+    numbers = {chr(byte if byte in shown else next(others)): byte for byte in range(256)}
+    tokenizer: Any = Tokenizer(models.BPE(numbers | ({END: 256} if ends else {}), []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END] * ends)
+    return tokenizer
+
+
+def begun(tokenizer: Any) -> Any:
+    """A tokenizer with one token more, BEGIN, which stands before every text."""
+    from tokenizers import Tokenizer, processors
+
+    found: Any = Tokenizer.from_str(tokenizer.to_str())
+    found.add_special_tokens([BEGIN])
+    found.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, found.token_to_id(BEGIN))]
+    )
+    return found
 
 
 def _bytes(token: str, by_bytes: bool) -> int:
