@@ -42,7 +42,7 @@ class KDE:
 
     def fit(self, key: Key, params: KDEParams, pool: Pool) -> tuple[KDEParams, dict[str, Array]]:
         index, weight = self._centres(key, pool.weight)  # [size] each
-        return KDEParams(jnp.where(weight[:, None] > 0, pool.rows[index], 0.0), weight), {}
+        return KDEParams(jnp.where(weight[:, None] > 0, pool.take(index), 0.0), weight), {}
 
     def _centres(self, key: Key, weight: Array) -> tuple[Array, Array]:
         """(which of the rows are centres, how much each counts), [size] each."""

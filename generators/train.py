@@ -19,7 +19,7 @@ from generators.finish import Average, Finish
 from generators.objective import Objective, Plain
 from simulator.checks.fields import BelowOne, Count, Positive, check
 from simulator.numerics.selection import draw
-from simulator.pool import Pool, Rows, take
+from simulator.pool import Pool, Rows
 from simulator.running.mesh import spread
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -119,7 +119,7 @@ class Trained(abc.ABC):
         def step(carry: tuple[Params, Params, Any], x: tuple[Array, Array]) -> tuple[Any, Array]:
             params, average, state = carry
             i, chosen = x
-            rows = spread(take(pool.rows, chosen))  # leaves [batch, ...], in their storage type until here
+            rows = spread(pool.take(chosen))  # leaves [batch, ...], in their storage type until here
             own = jax.random.fold_in(for_loss, i)
             loss, gradient = jax.value_and_grad(lambda p: self.loss(own, whole(p), rows))(params)
             update, state = optimizer.update(gradient, state, params)

@@ -6,24 +6,24 @@ import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from simulator import abilities
-from simulator.abilities import Checked, Merging, Shaped, Skipping, WithParents, completes
+from simulator.abilities import Checked, Merging, Shaped, WithParents, completes
 from simulator.checks import returned
 from simulator.checks.fields import Count, Whole, check_tree
 from simulator.numerics.chance import fold_in
-from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, aged, count, roots
+from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, Shared, aged, count, gathered, roots
 from simulator.recipe import contract
 from simulator.recipe.contract import Reach
 from simulator.recipe.likely import check_scores, scores
 from simulator.recipe.mixing import Accumulate
 from simulator.ring import Ring
 from simulator.sources.given import Given, said
-from simulator.sources.split import guard, split_of
+from simulator.sources.split import guard, served, split_of
 from simulator.types import (
     Array,
     Generator,
@@ -162,33 +162,41 @@ class Chain:
         if generations < 1:
             raise GenlossError(f"A chain needs at least 1 generation; it was given {generations}.")
         self._check_supply(generations)
-        stream, rows = self.opened(key, self.real)
+        capacity = self.ring.capacity(generations)
+        stream, rows = self.opened(key, self.real, capacity)
         params = self.new(params_key(stream)) if params is None else params
         self._check_rows(rows, params)
-        pool = Pool.of(rows, self.ring.capacity(generations), self.follows)
+        pool = Pool.of(rows, capacity, self.follows)
         return State(jnp.int32(0), params, pool, stream)
 
-    def opened(self, key: Key, n: int) -> tuple[Key, Rows]:
-        """The stream of real rows that a root key opens, and its first n."""
+    def opened(self, key: Key, n: int, capacity: int) -> tuple[Key, Rows | Shared]:
+        """The stream of real rows that a root key opens, and its first n.
+
+        Where the rows are `Shared`, there is room beside them for what a pool of such a capacity can hold of others.
+        """
         stream = stream_key(key)
-        return stream, jax.tree.map(_strong, self.source.draw(stream, n))
+        rows = jax.tree.map(_strong, served(self.source, stream, n))
+        if isinstance(rows, Shared):
+            slots = self.ring.own_slots(capacity)
+            rows = rows.replace(own=jax.tree.map(lambda a: jnp.zeros((slots, *a.shape[1:]), a.dtype), rows.table))
+        return stream, rows
 
     def new(self, key: Key) -> Params:
         """New parameters."""
         return jax.tree.map(_strong, self.model.init(key))
 
-    def _check_rows(self, rows: Rows, params: Params) -> None:
+    def _check_rows(self, rows: Rows | Shared, params: Params) -> None:
         written = jax.eval_shape(lambda p: self.model.sample(jax.random.key(0), p, self.real), params)
         shape = functools.partial(jax.tree.map, lambda a: (a.shape, a.dtype))
-        if shape(written) != shape(jax.eval_shape(lambda: rows)):
+        if shape(written) != shape(served := jax.eval_shape(lambda: gathered(rows))):
             raise GenlossError(
-                f"The source serves rows {_describe(rows)} and the generator writes {_describe(written)}; "
+                f"The source serves rows {_describe(served)} and the generator writes {_describe(written)}; "
                 "they must agree in names, shapes and types."
             )
 
-    def step(self, key: Key, state: State, fresh: Rows | None = None) -> tuple[State, Record]:
-        """One generation.  `key` is `fold_in(root, t)`; `fresh` is `serve(state.key, t)`, drawn here if not given."""
-        state, diet = self.eat(key, state, self.serve(state.key, state.t) if fresh is None else fresh)
+    def step(self, key: Key, state: State, fresh: Rows | Shared | None = None) -> tuple[State, Record]:
+        """One generation.  `key` is `fold_in(root, t)`; `fresh` is `serve(state.key, t)`, fetched here if not given."""
+        state, diet = self.eat(key, state, self.fetch(state.key, state.t) if fresh is None else fresh)
         params, info = self.model.fit(key_for(key, "fit"), self.first(key, state), diet)
         synthetic = self.speak(key, params, self.told(key, state.key, diet))
         ancestors = self.trace(key, state.t, params, diet, synthetic)
@@ -197,12 +205,16 @@ class Chain:
 
     def serve(self, stream: Key, t: Array) -> Rows | None:
         """The fresh real rows of generation t, leaves [fresh, ...]; there are none at generation 0."""
+        return gathered(self.fetch(stream, t))
+
+    def fetch(self, stream: Key, t: Array) -> Rows | Shared | None:
+        """What `serve` serves, held as the pool holds it."""
         if not self.fresh:
             return None
         skip = self.real + jnp.maximum(t - 1, 0) * self.fresh
-        return cast(Skipping, self.source).draw(stream, self.fresh, skip=skip)
+        return served(self.source, stream, self.fresh, skip=skip)
 
-    def take_in(self, state: State, fresh: Rows | None) -> State:
+    def take_in(self, state: State, fresh: Rows | Shared | None) -> State:
         """The state with this generation's fresh rows in its block."""
         if fresh is None:
             return state
@@ -211,16 +223,18 @@ class Chain:
         if self.follows is not None:
             i = jnp.arange(self.fresh)
             ancestors = roots(self.real + (state.t - 1) * self.fresh + i, self.rows + i, self.follows)
-        placed = state.pool.place(start, fresh, REAL, state.t, ancestors)
-        return state.replace(pool=jax.tree.map(lambda new, old: jnp.where(state.t > 0, new, old), placed, state.pool))
+        pool = state.pool if isinstance(fresh, Shared) else state.pool.replace(rows=state.pool.rows)
+        placed = pool.place(start, fresh, REAL, state.t, ancestors)
+        chosen = lambda new, old: new if new is old else jnp.where(state.t > 0, new, old)  # noqa: E731
+        return state.replace(pool=jax.tree.map(chosen, placed, pool))
 
-    def eat(self, key: Key, state: State, fresh: Rows | None) -> tuple[State, Pool]:
+    def eat(self, key: Key, state: State, fresh: Rows | Shared | None) -> tuple[State, Pool]:
         """Takes in fresh rows and weighs everything kept: the state, and the diet.
 
         Where the recipe eats few of the rows kept, the diet holds those alone.
         """
         state = self.take_in(state, fresh)
-        guard(self.source, state.pool.rows, state.pool.real)
+        guard(self.source, state.pool.held, state.pool.real)
         copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merging else jnp.ones(state.pool.capacity)
         shown = state.pool.weighed(copies)
         if self.reach.wants_scores:  # at fit 0 there is no last model, and real rows only
@@ -279,7 +293,8 @@ class Chain:
     def keep(self, state: State, params: Params, synthetic: Rows, ancestors: Array | None = None) -> State:
         """The state with these rows in the block of the next data set."""
         start = self.ring.synthetic(state.t + 1, state.pool.capacity)
-        pool = state.pool.place(start, synthetic, SYNTHETIC, state.t, ancestors)
+        slot = self.ring.own(state.t + 1, state.pool.capacity)
+        pool = state.pool.place(start, synthetic, SYNTHETIC, state.t, ancestors, slot)
         return State(state.t + 1, params, pool, state.key)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,20 +18,77 @@ Rows = Any  # a pytree whose leaves share their leading axis: images, points, to
 REAL, SYNTHETIC = 0, 1
 EMPTY = -1
 NONE = -1  # no ancestor, no parent
+NOWHERE = 2**31 - 1  # the place of an empty slot, whose row is of zeros
 
 
-def count(rows: Rows) -> int:
+class Shared(struct.PyTreeNode):
+    """Rows of two tables: a source's, of which there is one for all chains, and what this chain wrote itself."""
+
+    table: Rows  # leaves [size, ...]: all real rows there are; None outside of a program's pieces, which are given it
+    own: Rows  # leaves [slots, ...]; None where all rows are real
+    place: Array  # [n] int32: row i is table[place[i]] or, where that is negative, own[~place[i]]
+
+    def take(self, index: Array) -> Rows:
+        """The rows at `index`; leaves [*index.shape, ...]."""
+        place = self.place[index]  # [*index.shape]
+        real = jax.tree.map(lambda leaf: leaf.at[place].get(mode="fill", fill_value=0), self.table)
+        if self.own is None:
+            return real
+
+        def either(real: Array, own: Array) -> Array:
+            written = own.at[~place].get(mode="clip")
+            return jnp.where((place < 0).reshape(*place.shape, *[1] * (own.ndim - 1)), written, real)
+
+        return jax.tree.map(either, real, self.own)
+
+
+def with_table(tree: Any, table: Rows) -> Any:
+    """The same with this table wherever rows are `Shared`; None takes it away."""
+    shared = lambda node: isinstance(node, Shared)  # noqa: E731
+    return jax.tree.map(lambda node: node.replace(table=table) if shared(node) else node, tree, is_leaf=shared)
+
+
+def table_in(tree: Any) -> Rows:
+    """The table of rows that are `Shared`; None where none are."""
+    shared = lambda node: isinstance(node, Shared)  # noqa: E731
+    return next((node.table for node in jax.tree.leaves(tree, is_leaf=shared) if shared(node)), None)
+
+
+def count(rows: Rows | Shared) -> int:
     """Number of rows: the length of the leading axis."""
-    return jax.tree.leaves(rows)[0].shape[0]
+    return jax.tree.leaves(rows.place if isinstance(rows, Shared) else rows)[0].shape[0]
 
 
-def take(rows: Rows, index: Array) -> Rows:
+def take(rows: Rows | Shared, index: Array) -> Rows:
     """The rows at `index`; leaves [*index.shape, ...]."""
-    return jax.tree.map(lambda leaf: leaf[index], rows)
+    return rows.take(index) if isinstance(rows, Shared) else jax.tree.map(lambda leaf: leaf[index], rows)
 
 
-class Pool(struct.PyTreeNode):
-    """Rows with provenance and weight.  Empty slots have birth -1 and weight 0."""
+def part(rows: Rows | Shared, index: Array) -> Rows | Shared:
+    """The rows at `index` [n], held as they were."""
+    return rows.replace(place=rows.place[index]) if isinstance(rows, Shared) else take(rows, index)
+
+
+def joined(rows: Rows | Shared, more: Rows) -> Rows | Shared:
+    """All of both, held as the first are; leaves of `more` are [m, ...]."""
+    if not isinstance(rows, Shared):
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), rows, more)
+    own = joined(rows.own, more)
+    place = count(rows.own) + jnp.arange(count(more))  # [m]
+    return rows.replace(own=own, place=jnp.concatenate([rows.place, ~place]))
+
+
+def gathered(rows: Rows | Shared) -> Rows:
+    """All rows, leaves [n, ...]."""
+    return rows.take(jnp.arange(count(rows))) if isinstance(rows, Shared) else rows
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Rows with provenance and weight.  Empty slots have birth -1 and weight 0.
+
+    `held` is how the rows are held: as they are, or `Shared`.  Who needs a few of them reads `take(index)`.
+    """
 
     rows: Rows  # leaves [capacity, ...]
     origin: Array  # [capacity] int32: 0 real, 1 this chain's generator, 2.. other sources
@@ -39,7 +98,7 @@ class Pool(struct.PyTreeNode):
     scores: Array | None = None  # [capacity] float32: what the last model thinks of the row, where a recipe asks
 
     @classmethod
-    def of(cls, rows: Rows, capacity: int | None = None, follows: int | None = None) -> Pool:
+    def of(cls, rows: Rows | Shared, capacity: int | None = None, follows: int | None = None) -> Pool:
         """A pool of real rows born at generation 0, in the first slots, with room for `capacity` rows in all.
 
         With `follows` each row's ancestors are kept, and those of its descendants will be.
@@ -47,13 +106,23 @@ class Pool(struct.PyTreeNode):
         n = count(rows)
         capacity = n if capacity is None else capacity
         filled = jnp.arange(capacity) < n  # [capacity]
-        padded = jax.tree.map(lambda a: jnp.pad(a, [(0, capacity - n), *[(0, 0)] * (a.ndim - 1)]), rows)
+
+        def pad(a: Array, empty: int = 0) -> Array:
+            return jnp.pad(a, [(0, capacity - n), *[(0, 0)] * (a.ndim - 1)], constant_values=empty)
+
+        shared = isinstance(rows, Shared)
+        padded = rows.replace(place=pad(rows.place, NOWHERE)) if shared else jax.tree.map(pad, rows)
         birth = jnp.where(filled, 0, EMPTY).astype(jnp.int32)
         ancestors = None
         if follows is not None:
             slot = jnp.arange(capacity)
             ancestors = roots(jnp.where(filled, slot, NONE), slot, follows)
         return cls(padded, jnp.zeros(capacity, jnp.int32), birth, filled.astype(jnp.float32), ancestors)
+
+    @property
+    def held(self) -> Rows | Shared:
+        """How the rows are held."""
+        return self.__dict__["rows"]
 
     @property
     def capacity(self) -> int:
@@ -81,17 +150,43 @@ class Pool(struct.PyTreeNode):
         """
         return t - self.birth - (self.origin != REAL)
 
+    def take(self, index: Array) -> Rows:
+        """The rows at `index`; leaves [*index.shape, ...]."""
+        return take(self.held, index)
+
+    def replace(self, **changes: Any) -> Pool:
+        """The pool with other fields, its rows held as they were or as they are given."""
+        fields: dict[str, Any] = {"rows": self.held, **{name: getattr(self, name) for name in _BESIDE}, **changes}
+        return Pool(**fields)
+
     def place(
-        self, start: Array | int, rows: Rows, origin: int, birth: Array | int, ancestors: Array | None = None
+        self,
+        start: Array | int,
+        rows: Rows | Shared,
+        origin: int,
+        birth: Array | int,
+        ancestors: Array | None = None,
+        slot: Array | int = 0,
     ) -> Pool:
-        """The pool with `rows` written from slot `start` on, with weight 1 and, where followed, their `ancestors`."""
+        """The pool with `rows` written from slot `start` on, with weight 1 and, where followed, their `ancestors`.
+
+        In a pool whose rows are `Shared`, those that are not go to `slot` and on of the chain's own.
+        """
         n = count(rows)
 
-        def put(table: Array, values: Array) -> Array:
+        def put(table: Array, values: Array, start: Array | int = start) -> Array:
             return jax.lax.dynamic_update_slice_in_dim(table, values.astype(table.dtype), start, axis=0)
 
+        held = self.held
+        if not isinstance(held, Shared):
+            held = jax.tree.map(put, held, gathered(rows))
+        elif isinstance(rows, Shared):
+            held = held.replace(place=put(held.place, rows.place))
+        else:
+            own = jax.tree.map(lambda table, values: put(table, values, slot), held.own, rows)
+            held = held.replace(own=own, place=put(held.place, ~(slot + jnp.arange(n))))
         return Pool(
-            jax.tree.map(put, self.rows, rows),
+            held,
             put(self.origin, jnp.full(n, origin)),
             put(self.birth, jnp.full(n, birth)),
             put(self.weight, jnp.ones(n)),
@@ -102,7 +197,9 @@ class Pool(struct.PyTreeNode):
         """The rows that weigh something and no others, in `most` slots, which must be enough for them."""
         index = nth(self.weight != 0, jnp.arange(most))  # [most]; NaN is something
         there = index < self.capacity
-        pool: Pool = jax.tree.map(lambda leaf: leaf[jnp.where(there, index, 0)], self)
+        index = jnp.where(there, index, 0)
+        beside: dict[str, Any] = {name: jax.tree.map(lambda a: a[index], getattr(self, name)) for name in _BESIDE}
+        pool = Pool(part(self.held, index), **beside)
         return pool.replace(weight=jnp.where(there, pool.weight, 0.0), birth=jnp.where(there, pool.birth, EMPTY))
 
     def weighed(self, weight: Array) -> Pool:
@@ -112,6 +209,17 @@ class Pool(struct.PyTreeNode):
         """
         sound = jnp.where((weight >= 0) & (weight < jnp.inf), weight, jnp.nan)  # [capacity]
         return self.replace(weight=jnp.where(self.filled, sound, 0.0).astype(jnp.float32))
+
+
+# Rows that are `Shared` are gathered where they are read, so that who reads none, or a few, has no copy of all.
+_rows = property(lambda pool: gathered(pool.held), lambda pool, rows: pool.__dict__.update(rows=rows))
+Pool.rows = _rows  # pyright: ignore[reportAttributeAccessIssue]
+_BESIDE = tuple(field.name for field in dataclasses.fields(Pool))[1:]  # what is known of rows
+jax.tree_util.register_pytree_with_keys(
+    Pool,
+    lambda pool: ([(jax.tree_util.GetAttrKey(n), getattr(pool, n)) for n in ("held", *_BESIDE)], None),
+    lambda _, leaves: Pool(*leaves),
+)
 
 
 def roots(real: Array, index: Array, follows: int) -> Array:

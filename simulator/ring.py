@@ -45,9 +45,20 @@ class Ring:
 
     def synthetic(self, data_set: Index, capacity: int) -> Index:
         """First slot of a data set's synthetic rows."""
-        turn = data_set - (self.front > 0)  # with real rows in front, the ring starts at data set 1
-        return self.front + turn % self.blocks(capacity) * self.block
+        return self.front + self._turn(data_set, capacity) * self.block
 
     def new(self, data_set: Index, capacity: int) -> Index:
         """First slot of a data set's fresh rows."""
         return self.synthetic(data_set, capacity) + self.rows
+
+    def own_slots(self, capacity: int) -> int:
+        """Slots of a table of all synthetic rows that a pool of this capacity can hold (`simulator.pool.Shared`)."""
+        return self.blocks(capacity) * self.rows
+
+    def own(self, data_set: Index, capacity: int) -> Index:
+        """First slot of a data set's synthetic rows in such a table."""
+        return self._turn(data_set, capacity) * self.rows
+
+    def _turn(self, data_set: Index, capacity: int) -> Index:
+        """Which of the blocks a data set has."""
+        return (data_set - (self.front > 0)) % self.blocks(capacity)  # with real rows in front the first is data set 1

@@ -19,12 +19,13 @@ from experiments.bench import (
     exact,
     language,
     measures,
+    memory,
     onsets,
     say,
     synthesize,
 )
 
-FILES = (core, digits, exact, measures, classifiers, diffusion, language, contamination, synthesize, onsets)
+FILES = (core, digits, exact, measures, classifiers, diffusion, language, contamination, synthesize, onsets, memory)
 USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from simulator.checks import fields
 from simulator.numerics.selection import draw
-from simulator.pool import Rows, count, take
+from simulator.pool import Rows, Shared, count, take
 from simulator.types import Array, GenlossError, Key, Params
 
 Network = Callable[..., Any]
@@ -47,7 +47,9 @@ def check(plan: Plan) -> None:
         raise GenlossError("`flips` is part of augmentation; set `augment` too, or leave it out.")
 
 
-def train(plan: Plan, key: Key, rows: Rows, weight: Array, read: Callable[[Rows], Array], kinds: int) -> Params:
+def train(
+    plan: Plan, key: Key, rows: Rows | Shared, weight: Array, read: Callable[[Rows], Array], kinds: int
+) -> Params:
     """Parameters of a classifier of `kinds` classes, trained on rows {..., "label"} drawn in proportion to weight [n].
 
     `read(rows)` is what the network sees of a batch, [batch, *inputs]; until then rows stay in their storage type.

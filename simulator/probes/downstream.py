@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from simulator.checks.fields import Count, Positive
-from simulator.pool import count
+from simulator.pool import count, gathered, joined
 from simulator.probes.classifier import Network, check, in_blocks, merged, train
 from simulator.probes.features import classes, pictures
 from simulator.probes.finite import counted, where_finite
@@ -58,7 +58,7 @@ class Downstream:
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         kinds = classes(view.reference)
         n, capacity = count(view.synthetic), view.diet.capacity
-        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), view.diet.rows, view.synthetic)  # [capacity + n]
+        rows = joined(view.diet.held, view.synthetic)  # [capacity + n]
         on_diet = jnp.concatenate([view.diet.weight, jnp.zeros(n)])
         on_samples = jnp.concatenate([jnp.zeros(capacity), jnp.ones(n)])
         read = pictures if self.features is None else partial(view.embed, self.features)
@@ -66,7 +66,8 @@ class Downstream:
         x, y = jax.lax.optimization_barrier((view.reference, view.reference["label"]))  # leaves [m, ...], [m]
         if self.features is not None and not self.augment and capacity + n <= self.steps * self.batch:
             # Fewer rows than are drawn: each is embedded once.
-            rows, x = ({"features": in_blocks(read, part), "label": part["label"]} for part in (rows, x))
+            parts = (gathered(rows), x)
+            rows, x = ({"features": in_blocks(read, part), "label": part["label"]} for part in parts)
             read = lambda rows: rows["features"]  # noqa: E731
 
         def judged(weight: Array) -> Array:
@@ -79,7 +80,7 @@ class Downstream:
         found = jax.vmap(lambda said: scores(said, y))(logits)  # leaves [2, ...]
         senses = {sense: {name: leaf[i] for name, leaf in found.items()} for i, sense in enumerate(("diet", "samples"))}
         for sense, weight in (("diet", on_diet), ("samples", on_samples)):
-            senses[sense] = where_finite(senses[sense], counted(rows, weight))
+            senses[sense] = where_finite(senses[sense], counted(gathered(rows), weight))
         return {**senses, "rows": jnp.float32(n), "reference_rows": jnp.float32(y.shape[0])}
 
 

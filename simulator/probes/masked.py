@@ -12,7 +12,7 @@ from flax import nnx
 
 from simulator.checks.fields import Count, Positive, check
 from simulator.numerics.selection import draw
-from simulator.pool import Rows, count, take
+from simulator.pool import Rows, Shared, count, take
 from simulator.probes.classifier import Network, in_blocks, started
 from simulator.probes.features import classes, pictures, training
 from simulator.probes.finite import counted, where_finite
@@ -60,7 +60,7 @@ class Masked:
         for_net, for_training, for_loss = jax.random.split(key, 3)
         inputs = jax.eval_shape(pictures, test).shape[1:]
         graph, first = started(self.network, inputs, kinds, for_net)
-        params = self.train(for_training, graph, first, view.diet.rows, view.diet.weight)
+        params = self.train(for_training, graph, first, view.diet.held, view.diet.weight)
         log_p = jax.vmap(lambda p: self._read(graph, p, known, test, kinds))(
             jax.tree.map(lambda *leaves: jnp.stack(leaves), params, first)
         )  # [2, m, classes]
@@ -77,7 +77,7 @@ class Masked:
             "reference_rows": count(test),
         }
 
-    def train(self, key: Key, graph: Any, params: Params, rows: Rows, weight: Array) -> Params:
+    def train(self, key: Key, graph: Any, params: Params, rows: Rows | Shared, weight: Array) -> Params:
         """The parameters after `steps` steps of Adam on the network's loss of rows drawn by weight [n]."""
         for_batches, for_loss = jax.random.split(key)
         warm = max(1, self.steps // 10)

@@ -15,7 +15,7 @@ from jax.scipy.special import digamma
 from simulator.checks.fields import Count, InsideShare, check
 from simulator.numerics.chance import fold_in
 from simulator.numerics.selection import choose, nth
-from simulator.pool import Pool, Rows, take
+from simulator.pool import Pool, Rows
 from simulator.probes.features import flat, training
 from simulator.probes.finite import counted, where_finite
 from simulator.probes.neighbours import nearest
@@ -136,7 +136,7 @@ def eaten(key: Key, diet: Pool, most: int) -> tuple[Rows, Array]:
     index = nth(choose(fold_in(key, 0), (diet.weight > 0).astype(jnp.float32), most), jnp.arange(most))  # [most]
     there = index < diet.capacity
     index = jnp.where(there, index, 0)
-    return take(diet.rows, index), jnp.where(there, diet.weight[index], 0.0)
+    return diet.take(index), jnp.where(there, diet.weight[index], 0.0)
 
 
 def entropy(x: Array, weight: Array, k: int) -> Array:

@@ -62,7 +62,7 @@ class Robustness:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         kinds = classes(view.reference)
-        params = train(self, key, view.diet.rows, view.diet.weight, pictures, kinds)
+        params = train(self, key, view.diet.held, view.diet.weight, pictures, kinds)
         # Constants of the program: the barrier keeps the compiler from computing with them.
         test, shifted = jax.lax.optimization_barrier((view.reference, view.prepared.get(self)))
         inputs = jax.eval_shape(pictures, test).shape[1:]

@@ -14,19 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from simulator.abilities import Portioned, Stepped, Trained, fingerprint, has_ceiling, students
+from simulator.abilities import Portioned, Trained, fingerprint, has_ceiling, students
 from simulator.chain import Chain, with_info
 from simulator.checks import returned
 from simulator.numerics import compiling
 from simulator.numerics.processes import whole
+from simulator.pool import with_table
 from simulator.running import ahead, memory, pieces, spec
 from simulator.running.files import joined, shaped
-from simulator.running.mesh import Layout
-from simulator.running.pacing import Clock, Pace
+from simulator.running.mesh import WHOLE, Layout
+from simulator.running.pacing import Clock, Pace, doing
 from simulator.running.prepare import adopt
 from simulator.running.store import Store
 from simulator.running.sweep import Sweep
-from simulator.sources.split import guard
+from simulator.sources.split import guard, table_of
 from simulator.types import Array, GenlossError, Key, Record, State
 
 
@@ -163,6 +164,9 @@ class Drive:
         self.trained = self.chain.model if isinstance(self.chain.model, Trained) else None
         self.pace = Pace()  # of writing records.parquet
         self.compiled: Callable[[], Any] = lambda: None  # waits for what is being compiled
+        self.table = jax.tree.map(jnp.asarray, table_of(self.chain.source))  # of real rows, once for all chains
+        if self.layout is not None:
+            self.table = self.layout.placed(WHOLE, self.table)
 
         self.new = self.lift(pieces.new)
         self.init = self.lift(pieces.init, generations=generations)
@@ -186,23 +190,24 @@ class Drive:
         declared = pieces.axes(piece)
         axes = [0 if axis.each else None for axis in declared]
         # The CPU backend has no donation and would warn.
-        given = [] if jax.default_backend() == "cpu" else [i + 2 for i, axis in enumerate(declared) if axis.given]
+        given = [] if jax.default_backend() == "cpu" else [i + 3 for i, axis in enumerate(declared) if axis.given]
 
-        def one(value: Any, key: Key, *arguments: Any) -> Any:
-            return piece(self.chain if self.sweep is None else self.sweep.make(value), key, *arguments, **fixed)
+        def one(value: Any, key: Key, table: Any, *arguments: Any) -> Any:
+            chain = self.chain if self.sweep is None else self.sweep.make(value)
+            return with_table(piece(chain, key, *with_table(arguments, table), **fixed), None)
 
         one.__name__ = piece.__name__
         mapped = one
         if self.replicates is not None:
-            mapped = jax.vmap(mapped, (None, 0, *axes))
+            mapped = jax.vmap(mapped, (None, 0, None, *axes))
         if self.sweep is not None:
-            mapped = jax.vmap(mapped, (0, None, *axes))
+            mapped = jax.vmap(mapped, (0, None, None, *axes))
         if self.layout is None:
             compiled = jax.jit(mapped, donate_argnums=given, compiler_options=compiling.options())
         else:
-            compiled = self.layout.jit(mapped, axes, given, compiling.options())
+            compiled = self.layout.jit(mapped, [None, *axes], given, compiling.options())
         grid = jnp.int32(0) if self.sweep is None else self.sweep.grid
-        return functools.partial(compiled, grid, self.keys)
+        return functools.partial(compiled, grid, self.keys, self.table)
 
     def start(self) -> State:
         """The states before the first fit."""
@@ -224,7 +229,7 @@ class Drive:
             self.compiled = ahead.compiling(self)
         state = self.start()
         chunks, state = self.resume(store, state)
-        guard(self.chain.source, state.pool.rows, state.pool.real)
+        guard(self.chain.source, state.pool.held, state.pool.real)
         if self.layout is None and jax.default_backend() != "cpu":
             memory.fits(self, state)
         done = sum(self.length(chunk) for chunk in chunks)
@@ -304,7 +309,7 @@ class Drive:
                 each = (time.perf_counter() - started) / (call + 1 - first)
                 tell(
                     Progress(
-                        int(t), self.generations, None, (call + 1) / calls, doing=_doing(model, call + 1, loss, each)
+                        int(t), self.generations, None, (call + 1) / calls, doing=doing(model, call + 1, loss, each)
                     )
                 )
             params, info = clock.lap("train", self.finish(training))
@@ -369,11 +374,3 @@ class Drive:
 
 def _first(record: Record, generations: int, axes: int) -> Record:
     return jax.tree.map(lambda a: a[(slice(None),) * axes + (slice(generations),)], record)
-
-
-def _doing(model: Trained, calls: int, loss: np.ndarray, seconds: float) -> str:
-    """How far a fit is: step, mean loss over chains, training rows a second in all; `seconds` a call."""
-    steps, batch = (model.steps, model.batch) if isinstance(model, Stepped) else (model.calls, 0)
-    speed = batch * steps / model.calls * loss.size / seconds
-    said = f"step {round(calls / model.calls * steps):,} of {steps:,}, loss {loss.mean():.4g}"
-    return said + (f", {speed:,.0f} rows/s" if speed else "")

@@ -34,9 +34,11 @@ def estimate(
     drive = Drive(chain, key, generations, replicates, mesh)
     state = drive.start()
     chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
-    pool = sum(leaf.nbytes for leaf in jax.tree.leaves(state.pool))
+    table = memory.bytes_of(drive.table)
+    pools = memory.bytes_of(state.pool) + table * (mesh.size if mesh else 1)
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
-    row = sum(leaf.nbytes for leaf in jax.tree.leaves(kept(state.pool))) // (chains * state.pool.weight.shape[-1])
+    own = jax.tree.leaves(kept(state.pool))
+    row = memory.bytes_of(own) // (chains * own[0].shape[drive.axes])
     step = "what a step needs"
     if drive.trained:
         each, said, taken = _training(chain, drive, state, lambda cut: Drive(cut, key, generations, replicates, mesh))
@@ -56,9 +58,10 @@ def estimate(
         "generations": f"{generations}",
         "real rows": f"{drive.chain.real} at the start, {drive.chain.fresh} fresh a generation",
         "synthetic rows": f"{drive.chain.rows} a generation",
-        "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain",
+        "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain"
+        + (f", real ones held once for all: {_bytes(table)}" if table else ""),
         "parameters": f"{weights:,} a chain",
-        "memory": f"{_bytes(pool)} of pools, {_bytes(4 * weights * chains)} of parameters, and {step}",
+        "memory": f"{_bytes(pools)} of pools, {_bytes(4 * weights * chains)} of parameters, and {step}",
         "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
         "time": f"about {said} on {jax.devices()[0].device_kind}, and compiling, measuring, saving",
     }

@@ -9,6 +9,7 @@ import jax
 
 from simulator.chain import Chain
 from simulator.running.ahead import calls
+from simulator.sources.split import table_of
 from simulator.types import GenlossError, State
 
 MOST = 2**31 - 1  # generations and slots are counted in 32 bits
@@ -26,16 +27,22 @@ def check(chain: Chain, generations: int, chains: int, devices: int = 1) -> None
             f"{generations:,} generations need a pool of {slots:,} rows, and it holds at most {MOST:,}; give fewer "
             "generations or rows, or a recipe that forgets, such as Window."
         )
-    rows = jax.eval_shape(lambda: chain.model.sample(jax.random.key(0), chain.model.init(jax.random.key(0)), 1))
-    row = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(rows)) + 12  # origin, birth, weight
+    one = jax.eval_shape(lambda: chain.model.sample(jax.random.key(0), chain.model.init(jax.random.key(0)), 1))
+    table = table_of(chain.source)
+    rows, beside = (slots, 12) if table is None else (chain.ring.own_slots(slots), 16)  # origin, birth, weight, place
+    row, shared = bytes_of(one), bytes_of(table)
     record = 4 * (1 + len(chain.probes)) * generations  # a number a probe at least
-    need, there = chains * (row * slots + record), devices * _memory()
+    need, there = chains * (row * rows + beside * slots + record) + devices * shared, devices * _memory()
     if need > there:
         raise GenlossError(
-            f"{generations:,} generations need {need / 1e9:,.0f} GB of pools ({slots:,} rows of {row:,} B a chain) and "
+            f"{generations:,} generations need {need / 1e9:,.0f} GB of pools ({rows:,} rows of {row:,} B a chain) and "
             f"records, and there are {there / 1e9:,.0f} GB; give fewer generations, rows or chains, or a recipe that "
             "forgets, such as Window."
         )
+
+
+def bytes_of(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _memory() -> int:
@@ -50,7 +57,7 @@ def fits(drive: Any, state: State) -> None:
     All generations have the same shapes, so what fits once fits to the end.  `drive` is a `drive.Drive`; its pieces
     are compiled by this, and not again when they are called.
     """
-    held, there = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), _memory()
+    held, there = bytes_of(state), _memory()
     for piece, arguments in calls(drive, jax.eval_shape(lambda: state)):
         program = piece.func.lower(*piece.args, *arguments).compile()
         own = any(isinstance(argument, State) for argument in arguments)  # then it is counted among the arguments

@@ -99,9 +99,9 @@ class Layout:
         )
         results = NamedSharding(self.mesh, self.states)
         compiled = jax.jit(local, out_shardings=results, donate_argnums=donated, compiler_options=options)
-        return lambda *arguments: compiled(*map(self._placed, layouts, arguments))
+        return lambda *arguments: compiled(*map(self.placed, layouts, arguments))
 
-    def _placed(self, layout: PartitionSpec, tree: Any) -> Any:
+    def placed(self, layout: PartitionSpec, tree: Any) -> Any:
         """Leaves on the mesh; those that are there stay as they are."""
         sharding = NamedSharding(self.mesh, layout)
 

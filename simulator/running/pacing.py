@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
+from simulator.abilities import Stepped, Trained
 from simulator.numerics.processes import agreed
 
 
@@ -41,3 +43,11 @@ class Pace:
             work()
             ended = time.perf_counter()
             self.due = ended + max(self.seconds, 20 * (ended - started))
+
+
+def doing(model: Trained, calls: int, loss: np.ndarray, seconds: float) -> str:
+    """How far a fit is: step, mean loss over chains, training rows a second in all; `seconds` a call."""
+    steps, batch = (model.steps, model.batch) if isinstance(model, Stepped) else (model.calls, 0)
+    speed = batch * steps / model.calls * loss.size / seconds
+    said = f"step {round(calls / model.calls * steps):,} of {steps:,}, loss {loss.mean():.4g}"
+    return said + (f", {speed:,.0f} rows/s" if speed else "")

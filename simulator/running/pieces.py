@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from simulator.abilities import Portioned, Trained
 from simulator.chain import Chain, key_for, params_key, stream_key
 from simulator.numerics.chance import fold_in
-from simulator.pool import Pool
+from simulator.pool import Pool, Shared, table_in, with_table
 from simulator.running import prepare
 from simulator.types import Array, Key, Params, Record, Rows, State
 
@@ -63,14 +63,17 @@ def init(c: Chain, k: Key, params: Each[Params], *, generations: int) -> State:
 
 def serve(c: Chain, k: Key, stream: Each[Key], ts: Same[Array]) -> Rows | None:
     """The fresh rows of generations `ts`, leaves [chunk, fresh, ...]."""
-    return jax.vmap(lambda t: c.serve(stream, t))(ts)
+    return jax.vmap(lambda t: with_table(c.fetch(stream, t), None))(ts)
 
 
 def scan(c: Chain, k: Key, state: Given[State], ts: Same[Array], fresh: Each[Any]) -> tuple[State, Record]:
-    def step(state: State, x: tuple[Array, Any]) -> tuple[State, Record]:
-        return c.step(fold_in(k, x[0]), state, x[1])
+    table = table_in(state)
 
-    return jax.lax.scan(step, state.replace(t=ts[0]), (ts, fresh))
+    def step(state: State, x: tuple[Array, Any]) -> tuple[State, Record]:
+        state, fresh = with_table((state, x[1]), table)
+        return with_table(c.step(fold_in(k, x[0]), state, fresh), None)
+
+    return jax.lax.scan(step, with_table(state.replace(t=ts[0]), None), (ts, with_table(fresh, None)))
 
 
 def begin(
@@ -141,14 +144,14 @@ def restore(
 
 
 def kept(pool: Pool) -> tuple[Rows, Array | None]:
-    """What a checkpoint keeps of rows: themselves and, where followed, their ancestors."""
-    return pool.rows, pool.ancestors
+    """What a checkpoint keeps of rows a chain wrote: themselves and, where followed, their ancestors."""
+    return pool.held.own if isinstance(pool.held, Shared) else pool.held, pool.ancestors
 
 
 def block(c: Chain, k: Key, state: Each[State], t: Same[Array]) -> tuple[Rows, Array | None]:
     """The synthetic rows of generation t and their ancestors, out of the pool."""
-    start = c.ring.synthetic(t + 1, state.pool.capacity)
-    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, c.rows), kept(state.pool))
+    slots = c.ring.synthetic(t + 1, state.pool.capacity) + jnp.arange(c.rows)  # [rows]
+    return state.pool.take(slots), jax.tree.map(lambda a: a[slots], state.pool.ancestors)
 
 
 def perfect(c: Chain, k: Key, *, capacity: int) -> tuple[Pool, Rows, Array | None]:

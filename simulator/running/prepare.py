@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from simulator.abilities import Finite, Reusable
 from simulator.chain import Chain
-from simulator.pool import Pool, Rows, roots, take
+from simulator.pool import Pool, Rows, part, roots, take
 from simulator.types import Array, Key
 
 
@@ -30,7 +30,7 @@ def perfect(chain: Chain, key: Key, capacity: int) -> tuple[Pool, Rows, Array | 
     n, source = chain.real + chain.rows, chain.source
     if isinstance(source, Finite) and not (isinstance(source, Reusable) and source.reuse):
         n = min(n, source.size)
-    _, rows = chain.opened(key, n)
-    diet = Pool.of(take(rows, jnp.arange(chain.real)), capacity, chain.follows)
+    _, rows = chain.opened(key, n, capacity)
+    diet = Pool.of(part(rows, jnp.arange(chain.real)), capacity, chain.follows)
     last = jnp.arange(max(0, n - chain.rows), n)
     return diet, take(rows, last), None if chain.follows is None else roots(last, last, chain.follows)

@@ -53,7 +53,7 @@ class Prompts:
         weight, own = diet.weight, diet.weight * diet.synthetic  # [capacity] each
         if self.of == "synthetic":
             weight = jnp.where(own.sum() > 0, own, weight)
-        return self._cut(take(diet.rows, draw(key, weight, (n,))))
+        return self._cut(diet.take(draw(key, weight, (n,))))
 
     def _cut(self, rows: Rows) -> Rows:
         if isinstance(self.part, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from simulator.abilities import Guarded
 from simulator.numerics.processes import whole
-from simulator.pool import Rows, count, take
+from simulator.pool import Rows, Shared, count, take
 from simulator.types import Array, GenlossError, Key, Source
 
 
@@ -63,8 +63,13 @@ class Stream(abc.ABC):
     def draw(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Rows:
         """Rows skip..skip+n of the permutation that `key` opens; held-out ones come from the test split alone."""
         rows = self.split.test if held_out else self.split.train
+        return take(jax.tree.map(jnp.asarray, rows), self.places(key, n, held_out, skip))
+
+    def places(self, key: Key, n: int, held_out: bool = False, skip: Array | int = 0) -> Array:
+        """Where in its split each of the rows is that `draw` serves, [n] int32."""
+        rows = self.split.test if held_out else self.split.train
         index = (jnp.arange(n) + skip) % count(rows)  # [n]
-        return take(jax.tree.map(jnp.asarray, rows), self.permuted(key, rows, held_out)[index])
+        return self.permuted(key, rows, held_out)[index]
 
     def permuted(self, key: Key, rows: Rows, held_out: bool) -> Array:
         """The order [size] in which rows are served."""
@@ -81,14 +86,33 @@ def split_of(source: Source) -> Split | None:
     return source.split if isinstance(source, Splitting) and isinstance(source.split, Split) else None
 
 
-def guard(source: Source, rows: Rows, which: Array | np.ndarray) -> None:
+def table_of(source: Source) -> Rows:
+    """The rows, leaves [size, ...] on the host, among which are all that a source serves; None where it says of none.
+
+    A stream that serves them in a way of its own may change them.
+    """
+    return source.split.train if isinstance(source, Stream) and type(source).draw is Stream.draw else None
+
+
+def served(source: Source, key: Key, n: int, **skip: Any) -> Rows | Shared:
+    """What `draw` serves, leaves [n, ...], or where that is in the source's table."""
+    table = table_of(source)
+    if table is None:
+        return source.draw(key, n, **skip)
+    return Shared(jax.tree.map(jnp.asarray, table), None, cast(Stream, source).places(key, n, **skip))
+
+
+def guard(source: Source, rows: Rows | Shared, which: Array | np.ndarray) -> None:
     """Raises where one of the rows, leaves [*shape, ...], that `which` [*shape] picks is held out by its source.
 
     Inside a compiled program nothing can be looked at.
     """
     if isinstance(source, Guarded) and not isinstance(which, Tracer):
         picked = whole(which)
-        source.guard(jax.tree.map(lambda a: whole(a)[picked], rows))
+        if isinstance(rows, Shared):
+            source.guard(take(table_of(source), jnp.asarray(np.unique(whole(rows.place)[picked]))))
+        else:
+            source.guard(jax.tree.map(lambda a: whole(a)[picked], rows))
 
 
 def refuse_short(n: int, size: int, has: str) -> None:
