@@ -56,21 +56,21 @@ def test_clusters_are_those_of_the_nearest_centre():
 
 
 def test_the_bootstrap_has_the_error_of_many_sets():
-    """Of 400 pairs of sets from two laws: the spread of their areas, and the mean of the bootstrap's errors."""
+    """Of 300 pairs of sets from two laws: the spread of their areas, and the mean of the bootstrap's errors."""
     p, q = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.2, 0.2, 0.3, 0.3])
-    n = 200
+    n = 100
 
     def one(key: Any) -> Any:
         keys = jax.random.split(key, 4)
         a, b = (jax.random.choice(k, 4, (1, n), p=law) for k, law in zip(keys[:2], (p, q), strict=True))
         a, b = jax.nn.one_hot(a, 4), jax.nn.one_hot(b, 4)  # [1, n, 4]
-        drawn = mauve(resampled(keys[2], a, 100), resampled(keys[3], b, 100))[:, 0]
+        drawn = mauve(resampled(keys[2], a, 60), resampled(keys[3], b, 60))[:, 0]
         return mauve(a.mean(1), b.mean(1))[0], drawn.std(ddof=1)
 
-    areas, errors = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 400))
+    areas, errors = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 300))
     spread = float(np.std(areas, ddof=1))
-    assert float(errors.mean()) == pytest.approx(spread, rel=5 / np.sqrt(2 * 399))  # five errors of a deviation
-    assert 0.01 < spread < 0.1
+    assert float(errors.mean()) == pytest.approx(spread, rel=5 / np.sqrt(2 * 299))  # five errors of a deviation
+    assert 0.02 < spread < 0.2
 
 
 def test_hashed_ngrams_keep_the_products_of_counts():
