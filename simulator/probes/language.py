@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.abilities import Ending, Foretelling, Hidden, Spelled, Spoken, Telling, shaped
+from simulator.abilities import Foretelling, Hidden, Spelled, Spoken, Telling, shaped
 from simulator.checks.fields import Count, Whole, check
 from simulator.pool import Pool, Rows
 from simulator.probes.classifier import in_blocks
 from simulator.probes.features import training
 from simulator.probes.finite import where_number
-from simulator.probes.text import tally, windows
+from simulator.probes.text import counted, tally, windows
 from simulator.sources.truth import Truth
 from simulator.types import Array, Generator, GenlossError, Key, Params, Source, View
 
@@ -267,10 +267,3 @@ def losses(model: Generator, params: Params, rows: Array) -> tuple[Array, Array]
 def likeliest(model: Foretelling, params: Params, rows: Array) -> Array:
     """The token that is likeliest at each place, [n, length]."""
     return in_blocks(lambda block: model.next_log_prob(params, block).argmax(-1), rows, _FEW)
-
-
-def counted(model: Generator, rows: Array) -> Array:
-    """Which tokens are part of a text, up to the one that ends it, [n, length] bool; all where no end is known."""
-    eos = model.eos if isinstance(model, Ending) else None
-    ended = jnp.zeros(rows.shape, bool) if eos is None else rows == eos
-    return jnp.cumsum(ended, axis=1) - ended == 0

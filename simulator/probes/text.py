@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.abilities import Dense, Spoken, shaped
+from simulator.abilities import Dense, Ending, Spoken, shaped
 from simulator.checks.fields import Count, InsideShare, Range, check
 from simulator.pool import Pool, Rows
 from simulator.probes.features import training
@@ -36,7 +36,7 @@ class Perplexity:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         rows = jax.lax.optimization_barrier(windows(view.reference))  # [m, length]
-        return perplexities(log_prob(view.generator, view.params, rows), rows.shape[1])
+        return perplexities(log_prob(view.generator, view.params, rows), lengths(view.generator, rows))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class ReferencePerplexity:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         rows = windows(view.synthetic)  # [n, length]
-        return perplexities(log_prob(shaped(self.model, rows), view.prepared[self], rows), rows.shape[1])
+        model = shaped(self.model, rows)
+        return perplexities(log_prob(model, view.prepared[self], rows), lengths(model, rows))
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,26 @@ def vocabulary_of(given: int | None, view: View) -> int:
     return found
 
 
-def perplexities(each: Array, length: int) -> dict[str, Any]:
-    """From log-likelihoods of windows of `length` tokens, [n]."""
+def counted(model: Generator, rows: Array) -> Array:
+    """Which tokens are part of a text, up to the one that ends it, [n, length] bool; all where no end is known."""
+    eos = model.eos if isinstance(model, Ending) else None
+    ended = jnp.zeros(rows.shape, bool) if eos is None else rows == eos
+    return jnp.cumsum(ended, axis=1) - ended == 0
+
+
+def lengths(model: Generator, rows: Array) -> int | Array:
+    """Tokens of each text: those of a window, or, where texts end before, [n]."""
+    return rows.shape[1] if not isinstance(model, Ending) or model.eos is None else counted(model, rows).sum(1)
+
+
+def perplexities(each: Array, length: int | Array) -> dict[str, Any]:
+    """From log-likelihoods [n] of texts of `length` tokens, all alike or [n]."""
+    mean_length = lambda where: length if isinstance(length, int) else length.mean(where=where)  # noqa: E731
     possible = each > -jnp.inf  # [n]
     mean = jnp.where(possible, each, 0.0).sum() / possible.sum()
     found = {
-        "perplexity": jnp.exp(-each.mean() / length),
-        "finite": jnp.exp(-mean / length),
+        "perplexity": jnp.exp(-each.mean() / mean_length(None)),
+        "finite": jnp.exp(-mean / mean_length(possible)),
         "possible": possible.mean(),
     }
     return {**where_number(found, each), "rows": len(each)}

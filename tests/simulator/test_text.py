@@ -4,7 +4,7 @@ import zlib
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -181,6 +181,27 @@ def test_perplexity_against_the_tables():
     assert float(found["finite"]) == pytest.approx(np.exp(-logs.mean() / 20), rel=1e-4)
     uniform = Perplexity()(jax.random.key(0), view_of(SAID, REAL, model, model.init(jax.random.key(0))))
     assert float(uniform["perplexity"]) == pytest.approx(LETTERS, rel=1e-4) == pytest.approx(float(uniform["finite"]))
+
+
+class Ends(NamedTuple):
+    """A model of texts that end at the first blank: each token up to there has the probability of its table."""
+
+    table: Any  # [V]: log p
+    eos: int = 0
+
+    def log_prob(self, params: Any, rows: Any) -> Any:
+        there = jnp.cumsum(rows == 0, axis=1) - (rows == 0) == 0
+        return jnp.where(there, self.table[rows], 0.0).sum(1)
+
+
+def test_the_tokens_of_a_text_that_ends_are_those_up_to_its_end():
+    table = np.where(np.arange(LETTERS) == 7, -np.inf, -np.arange(1.0, LETTERS + 1) / 10)
+    found = Perplexity()(jax.random.key(0), view_of(SAID, REAL, Ends(jnp.asarray(table))))
+    texts = [row[: row.index(0) + 1] if 0 in row else row for row in REAL.tolist()]
+    possible = [text for text in texts if 7 not in text]
+    expected = np.exp(-sum(table[token] for text in possible for token in text) / sum(map(len, possible)))
+    assert 0 < len(possible) < 60 and float(found["finite"]) == pytest.approx(expected, rel=1e-4)
+    assert float(found["perplexity"]) == np.inf
 
 
 def test_the_reference_model_is_fitted_to_real_rows():
