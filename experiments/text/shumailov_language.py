@@ -1,0 +1,68 @@
+"""Does a fine-tuned language model collapse on continuations of real text?  (Shumailov et al. 2024,
+doi:10.1038/s41586-024-07566-y)
+
+    GENLOSS_DATA=DIR genloss run shumailov_language
+
+The text and the network of `shakespeare_transformer`.  Each generation is fine-tuned from the last, goes on with the
+first half of the first real windows by a search with 5 beams, and is trained on what it said alone: the second halves.
+With and without 10 % of the first real rows, and with these alone.  The paper's models are pretrained, its prompts and
+continuations 64 tokens; here 32 characters each, and generation 0 begins at random.
+`tail` is the paper's histogram of perplexities of what is said under a model of all real text, prompts included; `real`
+is the perplexity of the second halves of held-out windows.
+Result: not yet measured.
+`--preset full`: 128 M parameters, prompts and continuations of 64, for one accelerator.  It has not been run; with
+`--dry-run` it says what it would take where that was measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from experiments.text import shakespeare_transformer as base
+from generators import Transformer
+from simulator import Chain, Sweep
+from simulator.probes import Reader, SequencePerplexity, TextDiversity
+from simulator.probes.text import windows
+from simulator.recipe import Mix
+from simulator.sources.given import Prompts
+from simulator.types import Array, Key, View
+
+SETTINGS = {"replace": 0.0, "10 % real": 0.1, "real only": 1.0}
+
+
+def continuation(key: Key, view: View) -> dict[str, Array]:
+    """{"perplexity"} of what the fitted model is trained to go on with, in held-out windows."""
+    assert isinstance(view.generator, Transformer)
+    rows = jax.lax.optimization_barrier(windows(view.reference))  # [m, length]
+    return {"perplexity": jnp.exp(view.generator.losses(key, view.params, rows).mean())}  # of [m, continuation]
+
+
+def prompted(of: Chain, generator: Transformer, half: int, rows: int) -> Chain:
+    """The chain whose rows are `half` tokens of real text and as many that follow."""
+    return dataclasses.replace(
+        of,
+        source=base.text(2 * half),
+        generator=dataclasses.replace(generator, continuation=half, beams=5),
+        recipe=Mix(real=0.0, size=rows),
+        probes={
+            "real": continuation,
+            "tail": SequencePerplexity(Reader(generator)),
+            "text": TextDiversity(),
+        },
+        real=rows,
+        rows=rows,
+        start="previous",
+        given=Prompts(half, of="real"),
+    )
+
+
+chain = prompted(base.chain, base.generator, 32, 1000)
+sweep = Sweep(chain, "recipe.real", SETTINGS)
+generations = 5
+replicates = 2
+
+_full = prompted(base.full, base.large, 64, 1000)
+presets = {"full": {"chain": _full, "sweep": Sweep(_full, "recipe.real", SETTINGS), "generations": 10}}
