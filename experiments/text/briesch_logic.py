@@ -131,20 +131,21 @@ SETTINGS = {
     "10 % fresh": (2, 0.8),
     "real only": (3, 0.8),
 }
+generator = Transformer(
+    vocabulary=len(SYMBOLS),
+    network=gpt2(width=32, depth=2, heads=4),
+    eos=END,
+    batch=32,
+    steps=600,
+    learning_rate=1e-2,
+    temperature=0.8,
+    sample_batch=500,
+)
 chain = Chain(
     source=Logic(),
-    generator=Transformer(
-        vocabulary=len(SYMBOLS),
-        network=gpt2(width=32, depth=2, heads=4),
-        eos=END,
-        batch=32,
-        steps=600,
-        learning_rate=1e-2,
-        temperature=0.8,
-        sample_batch=500,
-    ),
+    generator=generator,
     recipe=Select(regimes(2000)),
-    probes={"verified": Verified(), "text": TextDiversity(), "real": TextLoss()},
+    probes={"verified": Verified(), "text": TextDiversity(), "real": TextLoss(len(SYMBOLS))},
     real=2000,
     rows=2000,
     fresh=200,
@@ -157,9 +158,7 @@ replicates = 2
 _full = replace(
     chain,
     source=Logic(most=20),
-    generator=replace(
-        chain.generator, network=gpt2(depth=18), dtype="bfloat16", batch=128, steps=5000, learning_rate=3e-4
-    ),
+    generator=replace(generator, network=gpt2(depth=18), dtype="bfloat16", batch=128, steps=5000, learning_rate=3e-4),
     recipe=Select(regimes(20_000)),
     real=20_000,
     rows=20_000,
