@@ -1,4 +1,4 @@
-"""Experiments with text: all can be built, the verifier is exact, and small ones show what they are about."""
+"""Experiments with text: all can be built, and the verifier is exact."""
 
 import itertools
 from typing import Any
@@ -43,6 +43,12 @@ def test_every_setting_and_preset_has_a_control_of_real_rows_only(name: str):
         assert isinstance(of["sweep"], Sweep) and of["sweep"].chain is of["chain"] and "real only" in of["sweep"].values
     sizes = {part: sum(a.size for a in jax.tree.leaves(shapes(chain))) for part, chain in parts(module).items()}
     assert 120e6 < sizes["full"] < 140e6 and sizes["chain"] < 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_one_program_that_can_be_traced(name: str):
+    load_module(name).sweep.check()
 
 
 def parts(module: Any) -> dict[str, Any]:
