@@ -17,7 +17,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from generators.hub import transformers as hub
-from generators.hub.families import FAMILIES, config_of, family_of
+from generators.hub.families import FAMILIES, config_of, family_of, network_of
 from generators.nets.decoder import Decoder, gpt2, llama, neox
 from simulator import GenlossError
 
@@ -243,6 +243,17 @@ def test_the_tokens_that_begin_and_end_a_text_are_read(tmp_path: Path):
     for bos, eos, expected in ((1, 0, (1, 0)), (None, [3, 4], (None, 3)), (50256, [], (None, None))):
         loaded = hub.load(spoiled(tmp_path, "llama", says(bos_token_id=bos, eos_token_id=eos)))
         assert (loaded.bos, loaded.eos) == expected
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_key_that_is_left_out_says_what_it_says_in_transformers(kind: str):
+    import transformers
+
+    whole = getattr(transformers, kind).config_class().to_dict()
+    found, expected = (network_of({**config, "architectures": [kind]}, Path(), 10**6) for config in ({}, whole))
+    assert found[2:] == expected[2:]
+    assert config_of(found[0], *found[1:]) == config_of(expected[0], *expected[1:])
 
 
 REFUSED: list[tuple[str, Any, str]] = [
