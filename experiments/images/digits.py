@@ -26,7 +26,7 @@ measured = {
 
 chain = Chain(
     source=Dataset.digits(),
-    generator=VAE(hidden=(128, 128), beta=0.1),
+    generator=VAE(hidden=(128, 128), beta=0.1, batch=64, learning_rate=4e-3),
     recipe=Select((Replace(), Accumulate(), Mix(real=0.2, size=1000), Mix(real=1.0, size=1000)), 0),
     probes={
         "diversity": Diversity(),
