@@ -4,8 +4,9 @@
 
 Of a language with an exact verifier, chains of logical operations, 2,000 rows are read and said a generation; at
 temperature 0.8 errors are said less often than they are believed, and so is whatever is rare.
-Result: not yet measured in full.  A fit on 2,000 real rows says 98 to 99 % correct rows after 600 steps, 79 to 98 %
-after 400 (5 seeds of 500 rows, 2026-11-27).
+Result: not yet measured in full, and not sound at this size: in three fits (two chains, 2026-11-27) correct rows
+of the control, real rows only, fall from 0.83 to 0.65, since single fits of 600 steps do or do not learn to reckon.
+Replace falls to 0.27 (0.49 at temperature 1), accumulating stays at 0.85: that correctness stays does not come out.
 `--preset full`: 20,000 rows of 20 operations, 127 M parameters on one accelerator.  It has not been run; with
 `--dry-run` it says what it would take where that was measured.
 """
