@@ -97,6 +97,10 @@ class Pool:
     ancestors: Array | None = None  # [capacity, 1 + follows] int32 lines of descent (`roots`), where they are followed
     scores: Array | None = None  # [capacity] float32: what the last model thinks of the row, where a recipe asks
 
+    def __init_subclass__(cls) -> None:
+        """A pool that knows more of a row is such a dataclass, too, with a field more."""
+        _as_tree(cls)
+
     @classmethod
     def of(cls, rows: Rows | Shared, capacity: int | None = None, follows: int | None = None) -> Pool:
         """A pool of real rows born at generation 0, in the first slots, with room for `capacity` rows in all.
@@ -156,8 +160,7 @@ class Pool:
 
     def replace(self, **changes: Any) -> Pool:
         """The pool with other fields, its rows held as they were or as they are given."""
-        fields: dict[str, Any] = {"rows": self.held, **{name: getattr(self, name) for name in _BESIDE}, **changes}
-        return Pool(**fields)
+        return type(self)(**{"rows": self.held, **{name: getattr(self, name) for name in _beside(self)}, **changes})
 
     def place(
         self,
@@ -198,8 +201,8 @@ class Pool:
         index = nth(self.weight != 0, jnp.arange(most))  # [most]; NaN is something
         there = index < self.capacity
         index = jnp.where(there, index, 0)
-        beside: dict[str, Any] = {name: jax.tree.map(lambda a: a[index], getattr(self, name)) for name in _BESIDE}
-        pool = Pool(part(self.held, index), **beside)
+        beside = {name: jax.tree.map(lambda a: a[index], getattr(self, name)) for name in _beside(self)}
+        pool = self.replace(rows=part(self.held, index), **beside)
         return pool.replace(weight=jnp.where(there, pool.weight, 0.0), birth=jnp.where(there, pool.birth, EMPTY))
 
     def weighed(self, weight: Array) -> Pool:
@@ -214,12 +217,24 @@ class Pool:
 # Rows that are `Shared` are gathered where they are read, so that who reads none, or a few, has no copy of all.
 _rows = property(lambda pool: gathered(pool.held), lambda pool, rows: pool.__dict__.update(rows=rows))
 Pool.rows = _rows  # pyright: ignore[reportAttributeAccessIssue]
-_BESIDE = tuple(field.name for field in dataclasses.fields(Pool))[1:]  # what is known of rows
-jax.tree_util.register_pytree_with_keys(
-    Pool,
-    lambda pool: ([(jax.tree_util.GetAttrKey(n), getattr(pool, n)) for n in ("held", *_BESIDE)], None),
-    lambda _, leaves: Pool(*leaves),
-)
+
+
+def _beside(pool: Pool | type[Pool]) -> tuple[str, ...]:
+    """The names of what is known of rows."""
+    return tuple(field.name for field in dataclasses.fields(pool))[1:]
+
+
+def _as_tree(kind: type[Pool]) -> None:
+    """Pools of this kind are trees of arrays."""
+    names = lambda: ("held", *_beside(kind))  # noqa: E731  (a subclass has its fields later)
+    jax.tree_util.register_pytree_with_keys(
+        kind,
+        lambda pool: ([(jax.tree_util.GetAttrKey(name), getattr(pool, name)) for name in names()], None),
+        lambda _, leaves: kind(*leaves),
+    )
+
+
+_as_tree(Pool)
 
 
 def roots(real: Array, index: Array, follows: int) -> Array:

@@ -7,6 +7,7 @@ is forgotten and ages are counted anew, so that a fault in the chain's memory is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -25,6 +26,7 @@ Values = np.ndarray
 TRUTH = -1  # the parent of a real row
 
 
+@dataclass(frozen=True, eq=False)
 class Ledger(Pool):
     """A pool with room for every row ever written, as a recipe is shown it at one fit."""
 

@@ -61,7 +61,7 @@ def test_rare_cells_have_their_share_of_a_multinomial():
     """One less a share of 2^-26 is 1, so that of two sides the rarer has to be drawn, on the left and on the right."""
     p = np.array([1.0, 2.0**-14, 2.0**-26, 0.0], np.float64)
     for probs in (p, p[::-1]):
-        many = jax.jit(jax.vmap(lambda k, probs=probs: chance.multinomial(k, 2.0**20, jnp.array(probs, jnp.float32))))
+        many = jax.jit(jax.vmap(lambda k, probs=probs: chance.multinomial(k, 2**20, jnp.array(probs, jnp.float32))))
         found = np.asarray(many(jax.random.split(KEY, 20_000)), np.float64)
         assert (found.sum(1) == 2**20).all() and not found[:, probs == 0].any()
         rare = (probs > 0) & (probs < 1)
