@@ -96,8 +96,8 @@ def read(rows: Array) -> Reading:
 class Verified:
     """What an exact verifier says of samples.
 
-    `formed` and `correct` are shares of the samples; `different` counts the different correct rows, per sample;
-    `operations` is their mean number in a formed row.
+    `formed` and `correct` are shares of the samples; `different` counts the different correct rows, per sample, and
+    `varied` per correct one; `operations` is their mean number in a formed row.
     """
 
     def __call__(self, key: Key, view: View) -> dict[str, Array]:
@@ -110,6 +110,7 @@ class Verified:
             "formed": found.formed.mean(),
             "correct": found.correct.mean(),
             "different": (known != before).any(1).mean(),
+            "varied": (known != before).any(1).sum() / found.correct.sum(),
             "operations": found.operations.mean(where=found.formed),
         }
 
