@@ -25,14 +25,14 @@ class Shared(struct.PyTreeNode):
     """Rows of two tables: a source's, of which there is one for all chains, and what this chain wrote itself."""
 
     table: Rows  # leaves [size, ...]: all real rows there are; None outside of a program's pieces, which are given it
-    own: Rows  # leaves [slots, ...]; None where all rows are real
+    own: Rows  # leaves [slots, ...]; None, or no slot, where all rows are real
     place: Array  # [n] int32: row i is table[place[i]] or, where that is negative, own[~place[i]]
 
     def take(self, index: Array) -> Rows:
         """The rows at `index`; leaves [*index.shape, ...]."""
         place = self.place[index]  # [*index.shape]
         real = jax.tree.map(lambda leaf: leaf.at[place].get(mode="fill", fill_value=0), self.table)
-        if self.own is None:
+        if self.own is None or not count(self.own):
             return real
 
         def either(real: Array, own: Array) -> Array:
@@ -79,11 +79,14 @@ def joined(rows: Rows | Shared, more: Rows) -> Rows | Shared:
 
 
 def gathered(rows: Rows | Shared) -> Rows:
-    """All rows, leaves [n, ...]."""
-    return rows.take(jnp.arange(count(rows))) if isinstance(rows, Shared) else rows
+    """All rows, leaves [n, ...]; of shapes alone, theirs."""
+    if not isinstance(rows, Shared):
+        return rows
+    whole = lambda rows: rows.take(jnp.arange(count(rows)))  # noqa: E731
+    return jax.eval_shape(whole, rows) if isinstance(rows.place, jax.ShapeDtypeStruct) else whole(rows)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Pool:
     """Rows with provenance and weight.  Empty slots have birth -1 and weight 0.
 
@@ -122,6 +125,13 @@ class Pool:
             slot = jnp.arange(capacity)
             ancestors = roots(jnp.where(filled, slot, NONE), slot, follows)
         return cls(padded, jnp.zeros(capacity, jnp.int32), birth, filled.astype(jnp.float32), ancestors)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields are equal, rows as they are held."""
+        if type(other) is not type(self):
+            return NotImplemented
+        fields = lambda pool: tuple(getattr(pool, name) for name in ("held", *_beside(pool)))  # noqa: E731
+        return fields(self) == fields(other)
 
     @property
     def held(self) -> Rows | Shared:

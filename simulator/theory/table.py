@@ -26,7 +26,7 @@ Values = np.ndarray
 TRUTH = -1  # the parent of a real row
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Ledger(Pool):
     """A pool with room for every row ever written, as a recipe is shown it at one fit."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -383,6 +384,8 @@ def test_a_run_that_failed_at_once_holds_no_claim(capsys: pytest.CaptureFixture[
     )
     assert main(["run", "mute.py", "--out", "x"]) == 2
     assert "rows that are NaN at generation 0" in capsys.readouterr().err
+    assert main(["run", GAUSSIAN, "--generations", "1", "--seed", "5", "--out", "y"]) == 0
+    shutil.copy("y/ceiling.json", "x/ceiling.json")
     with warnings.catch_warnings(action="always"):  # as a command line has it: said, not raised
         assert main(["run", GAUSSIAN, "--generations", "1", "--out", "x"]) == 0
     assert "ceiling.json is not used (it is of another run)" in capsys.readouterr().err

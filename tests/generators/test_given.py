@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_mean
+from conftest import OPTIMISED, assert_mean
 
 from generators import VAE, Archive, Diffusion, Gaussian, Mixture, Ngram, PerClass, Prompted, Society, Watermarked
 from generators.nets.denoiser import Denoiser
@@ -43,7 +43,7 @@ def test_rows_have_the_labels_that_are_given_and_are_those_that_would_be_said_wi
     of their own; an archive says stored rows of these labels, each before any twice."""
     model: Any = TOLD[case]
     params = model.init(KEY)
-    sample = jax.jit(model.sample, static_argnums=2)
+    sample = jax.jit(model.sample, static_argnums=2, compiler_options=OPTIMISED)
     own = sample(KEY, params, 10)
     again = sample(KEY, params, 10, {"label": own["label"]})
     if case != "archive":
