@@ -137,7 +137,7 @@ generator = Transformer(
     network=gpt2(width=32, depth=2, heads=4),
     eos=END,
     batch=32,
-    steps=600,
+    steps=1200,
     learning_rate=1e-2,
     temperature=0.8,
     sample_batch=500,
