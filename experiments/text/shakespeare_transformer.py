@@ -41,7 +41,7 @@ def regimes(rows: int) -> Select:
 
 generator = Transformer(
     vocabulary=len(text(64).alphabet),
-    network=llama(width=96, depth=2, heads=4, kv_heads=None),
+    network=llama(width=64, depth=2, heads=4, kv_heads=None),
     batch=16,
     steps=400,
     learning_rate=6e-3,
