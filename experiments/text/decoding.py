@@ -24,7 +24,7 @@ TEMPERATURES, NUCLEI = (0.7, 1.0, 1.2), (0.8, 0.95, 1.0)
 SETTINGS = {f"temperature {t:g}, top-p {p:g}": (0.0, t, p) for t in TEMPERATURES for p in NUCLEI}
 SETTINGS |= {"real only": (1.0, 1.0, 1.0)}
 
-chain = dataclasses.replace(widths.chain, recipe=Mix(real=0.0, size=2000))
+chain = dataclasses.replace(widths.wide(64, 200), recipe=Mix(real=0.0, size=1000), real=1000, rows=1000)
 sweep = Sweep(chain, FIELDS, SETTINGS)
 generations = 4
 replicates = 2

@@ -33,15 +33,15 @@ def wide(width: int, steps: int) -> Chain:
 
 
 def _sized(of: Chain) -> dict[str, object]:
-    return {"chain": of, "sweep": Sweep(of, "recipe.index", SETTINGS), "generations": 6, "replicates": 3}
+    return {"chain": of, "sweep": Sweep(of, "recipe.index", SETTINGS), "generations": 5, "replicates": 2}
 
 
-chain = wide(64, 400)
+chain = wide(64, 300)
 sweep = Sweep(chain, "recipe.index", SETTINGS)
-generations = 6
-replicates = 3
+generations = 5
+replicates = 2
 presets = {
-    "narrow": _sized(wide(32, 400)),
-    "wide": _sized(wide(128, 400)),
+    "narrow": _sized(wide(32, 300)),
+    "wide": _sized(wide(128, 300)),
     "full": {**_sized(base.full), "replicates": None},
 }

@@ -3,7 +3,7 @@ arXiv:2404.01413)
 
     GENLOSS_DATA=DIR genloss run shakespeare_transformer
 
-Characters of DIR/tinyshakespeare/input.txt, or, without the variable, of the embedded "english".  A Llama of 228,000
+Characters of DIR/tinyshakespeare/input.txt, or, without the variable, of the embedded "english".  A Llama of 103,000
 parameters, from scratch in each of five fits of 400 steps; 2,000 windows of 64 characters a generation, three chains a
 setting.  `real` is the loss of held-out text, of which decile 9 is that of the rarest characters; `reader` is how
 likely a model of all real text holds what is said.
