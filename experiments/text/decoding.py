@@ -20,7 +20,7 @@ from simulator import Sweep
 from simulator.recipe import Mix
 
 FIELDS = "recipe.real, generator.temperature, generator.top_p"
-TEMPERATURES, NUCLEI = (0.7, 1.0, 1.2), (0.8, 0.95, 1.0)
+TEMPERATURES, NUCLEI = (0.7, 1.0), (0.9, 1.0)
 SETTINGS = {f"temperature {t:g}, top-p {p:g}": (0.0, t, p) for t in TEMPERATURES for p in NUCLEI}
 SETTINGS |= {"real only": (1.0, 1.0, 1.0)}
 
