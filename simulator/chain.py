@@ -197,7 +197,7 @@ class Chain:
     def step(self, key: Key, state: State, fresh: Rows | Shared | None = None) -> tuple[State, Record]:
         """One generation.  `key` is `fold_in(root, t)`; `fresh` is `serve(state.key, t)`, fetched here if not given."""
         state, diet = self.eat(key, state, self.fetch(state.key, state.t) if fresh is None else fresh)
-        params, info = self.model.fit(key_for(key, "fit"), self.first(key, state), diet)
+        params, info = self.learn(key, state, diet)
         synthetic = self.speak(key, params, self.told(key, state.key, diet))
         ancestors = self.trace(key, state.t, params, diet, synthetic)
         record = with_info(self.measure(key, state.t, params, diet, synthetic, ancestors), info)
@@ -240,10 +240,18 @@ class Chain:
         if self.reach.wants_scores:  # at fit 0 there is no last model, and real rows only
             found = scores(self.model, key_for(key, "scores"), state.params, shown.rows)  # [capacity]
             shown = shown.replace(scores=jnp.where((state.t > 0) & shown.filled, found, 0.0))
-        diet = shown.weighed(returned.weights(self.recipe, self.recipe(key_for(key, "eat"), state.t, shown), shown))
+        with returned.asked(f"The recipe {returned.named(self.recipe)}"):
+            weight = self.recipe(key_for(key, "eat"), state.t, shown)
+        diet = shown.weighed(returned.weights(self.recipe, weight, shown))
         most = self.reach.most
         full = self.ring.capacity(sys.maxsize)  # whatever the generations to come, on which no diet may depend
         return state, diet if most is None or 2 * most > full else diet.compact(most)
+
+    def learn(self, key: Key, state: State, diet: Pool) -> tuple[Params, Mapping[str, Array]]:
+        """What the generator makes of a diet, and what its fit says of itself."""
+        who = type(self.model).__name__
+        with returned.asked(f"`fit` of {who}"):
+            return returned.fitted(who, self.model.fit(key_for(key, "fit"), self.first(key, state), diet))
 
     def first(self, key: Key, state: State) -> Params:
         """The parameters a fit begins at."""
@@ -278,7 +286,9 @@ class Chain:
         key = key_for(key, "measure")
         found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):
-            found[name] = returned.metrics(f"The probe '{name}'", probe(fold_in(key, i), view))
+            with returned.asked(f"The probe '{name}'", params):
+                answer = probe(fold_in(key, i), view)
+            found[name] = returned.metrics(f"The probe '{name}'", answer)
         return Record(t, found)
 
     def remember(self, state: State, params: Params, synthetic: Rows, ancestors: Array | None = None) -> State:

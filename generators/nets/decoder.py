@@ -94,12 +94,13 @@ def neox(width: int = 768, depth: int = 12, heads: int = 12, **fields: Any) -> D
     return Decoder(width=width, depth=depth, heads=heads, **{**own, **fields})
 
 
-def llama(width: int = 576, depth: int = 30, heads: int = 9, kv_heads: int | None = 3, **fields: Any) -> Decoder:
+def llama(width: int = 576, depth: int = 30, heads: int = 9, kv_heads: int | None = None, **fields: Any) -> Decoder:
     """Llama (Touvron et al. 2023, arXiv:2302.13971), by default as SmolLM2 has it: 135 M at 49,152 tokens.
 
     Qwen2 has `qkv_bias=True`; Qwen3 has `head_norm=True` and a `head` of its own.  The feed-forward part is 8/3 width
-    where `hidden` is left out.
+    where `hidden` is left out, and `kv_heads` are a third of `heads`, or as many where three do not divide them.
     """
+    kv_heads = kv_heads or (heads // 3 if heads % 3 == 0 else heads)
     own = {"positions": "rotary", "norm": "rms", "activation": "silu", "gated": True, "qkv_bias": False, "bias": False}
     own |= {"hidden": fields.get("hidden") or round(width * 8 / 3)}
     return Decoder(width=width, depth=depth, heads=heads, kv_heads=kv_heads, **{**own, **fields})

@@ -76,7 +76,7 @@ def check(thing: Any) -> None:
         if classes := [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, type)]:
             name = classes[0].__name__
             raise GenlossError(f"{what}: {name} is a class; give an object of it, such as {name}(...).")
-        raise GenlossError(f"{what} must be {_described(hint)}.")
+        raise GenlossError(f"{what} must be {_described(hint)}{_missing(value, hint)}.")
 
 
 @functools.cache
@@ -137,6 +137,13 @@ def _allowed(value: Any, hint: Any) -> bool:
     if hint is Any or not isinstance(hint, type) or _is_silent(hint):
         return True
     return not isinstance(value, type) and isinstance(value, hint)
+
+
+def _missing(value: Any, hint: Any) -> str:
+    """Which functions of a protocol an object lacks."""
+    asked = vars(hint) if getattr(hint, "_is_protocol", False) else {}
+    lacks = [f"`{name}`" for name in asked if not name.startswith("_") and not hasattr(value, name)]
+    return f", and has no {' and no '.join(lacks)}" if lacks else ""
 
 
 def _is_silent(hint: type) -> bool:

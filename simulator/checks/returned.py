@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,13 +16,50 @@ from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Recipe, Record
 
 
+@contextlib.contextmanager
+def asked(who: str, params: Any = None) -> Iterator[None]:
+    """What goes wrong in a plug-in for a reason that has a mend, in a sentence.
+
+    It decides in Python by a number that is known only when the program runs, or reads what `params` do not have.
+    """
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if "jax" not in Path(frame.filename).parts]
+        raise GenlossError(
+            f"{who} needs in Python a number that is known only when the program runs ({Path(own[-1].filename).name}, "
+            f"line {own[-1].lineno}); use jax.numpy, and jnp.where in place of `if`."
+        ) from error
+    except AttributeError as error:
+        if params is None or error.obj is not params:
+            raise
+        raise GenlossError(
+            f"{who} reads `{error.name}` of what a generator has learned, which is {type(params).__name__} here and "
+            "has none; leave it out, or measure with one of your own."
+        ) from error
+
+
+def fitted(who: str, found: Any) -> tuple[Any, Mapping[str, Any]]:
+    """What `fit` returned, if that is parameters and a report."""
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+        raise GenlossError(
+            f"`fit` of {who} returned {type(found).__name__}; return two things, the parameters and a dict of what the "
+            "fit says of itself, which may be empty: `return params, {}`."
+        )
+    return found
+
+
+def named(plugin: Any) -> str:
+    """A function's name, or an object's kind."""
+    return getattr(plugin, "__name__", type(plugin).__name__)
+
+
 def weights(recipe: Recipe, weight: Any, pool: Pool) -> Array:
     """What a recipe returned, if that is a number for each row."""
     shape, kind = np.shape(weight), _kind(weight)
     if shape != (pool.capacity,) or not _is_real(kind):
-        name = getattr(recipe, "__name__", type(recipe).__name__)
         raise GenlossError(
-            f"The recipe {name} returned {kind}{list(shape)} for a pool of {pool.capacity} rows; return one "
+            f"The recipe {named(recipe)} returned {kind}{list(shape)} for a pool of {pool.capacity} rows; return one "
             f"weight >= 0 for each, float32[{pool.capacity}]."
         )
     return jnp.asarray(weight)
@@ -100,5 +140,5 @@ def rows(who: str, t: int, said: Any) -> None:
         if jnp.issubdtype(leaf.dtype, np.inexact) and np.isnan(leaf).any():
             raise GenlossError(
                 f"{who} wrote rows that are NaN at generation {t}; look at its `fit` and `sample`, "
-                "or at the rows it ate."
+                "or at the rows it ate (slots not yet filled are rows of zeros at weight 0)."
             )

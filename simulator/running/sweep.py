@@ -95,7 +95,7 @@ def _once(chain: Chain, measured: bool) -> Any:
     key = jax.random.key(0)
     begun = chain.init(key, 2)
     state, diet = chain.eat(key, begun, chain.serve(begun.key, begun.t))
-    params, info = chain.model.fit(key, chain.first(key, state), diet)
+    params, info = chain.learn(key, state, diet)
     synthetic = chain.speak(key, params, chain.told(key, begun.key, diet))
     if not measured:
         return begun, params, info, synthetic
