@@ -4,9 +4,11 @@
 
 Of a language with an exact verifier, chains of logical operations, 2,000 rows are read and said a generation; at
 temperature 0.8 errors are said less often than they are believed, and so is whatever is rare.
-Result: not yet measured in full, and not sound at this size: in three fits (two chains, 2026-11-27) correct rows
-of the control, real rows only, fall from 0.83 to 0.65, since single fits of 600 steps do or do not learn to reckon.
-Replace falls to 0.27 (0.49 at temperature 1), accumulating stays at 0.85: that correctness stays does not come out.
+Result: after six fits of replace correct rows are 0.99 of what is said, as in generation 0 (0.999), and different ones
+0.38 (0.54) per sample; accumulating holds 0.51, 10 % fresh rows 0.42, the control, real rows only, 0.52.  At temperature
+1 errors are passed on: 0.93 correct, 0.47 different.  Two chains a setting: standard deviations of the different rows
+are 0.09, 0.001, 0.05, 0.03 and 0.03 in this order.  After 600 steps in place of 1,200 fits do or do not learn to
+reckon, and the control falls.
 `--preset full`: 20,000 rows of 20 operations, 127 M parameters on one accelerator.  It has not been run; with
 `--dry-run` it says what it would take where that was measured.
 """
@@ -28,6 +30,10 @@ from simulator.probes import TextDiversity, TextLoss
 from simulator.probes.text import windows
 from simulator.recipe import Accumulate, Mix, NoFresh, Select, Then
 from simulator.types import Array, Key, Recipe, View
+
+measured = {
+    "run": {"seconds": 711, "on": "two CPU cores with other work beside: 552 CPU seconds", "date": "2026-11-27"},
+}
 
 SYMBOLS = ("false", "true", "and", "or", "implies", "=", ".")
 CONSTANTS, OPERATIONS = 2, 3
