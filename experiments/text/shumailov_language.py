@@ -9,7 +9,11 @@ With and without 10 % of the first real rows, and with these alone.  The paper's
 continuations 64 tokens; here 32 characters each, and generation 0 begins at random.
 `tail` is the paper's histogram of perplexities of what is said under a model of all real text, prompts included; `real`
 is the perplexity of the second halves of held-out windows.
-Result: not yet measured.
+Result: the perplexity of second halves, 10.8 in generation 0, is 153 after one fit of replace and 1,850 after four; 10 %
+of the first real rows hold it at 14.8, these alone bring it to 8.6.  What is said drifts little: beams of a model that has
+not converged say "the the the" from the start, so that the mass is at low perplexity in generation 0 already (0.976 of
+samples below the reader's commonest real ones) and stays (0.987); the paper's tail of nonsense does not come out.
+Two chains a setting; the last values have standard deviations of 229, 0.6 and 0.4.
 `--preset full`: 128 M parameters, prompts and continuations of 64, for one accelerator.  It has not been run; with
 `--dry-run` it says what it would take where that was measured.
 """
@@ -29,6 +33,10 @@ from simulator.probes.text import windows
 from simulator.recipe import Mix
 from simulator.sources.given import Prompts
 from simulator.types import Array, Key, View
+
+measured = {
+    "run": {"seconds": 826, "on": "two CPU cores with other work beside: 493 CPU seconds", "date": "2026-11-27"},
+}
 
 SETTINGS = {"replace": 0.0, "10 % real": 0.1, "real only": 1.0}
 

@@ -195,7 +195,12 @@ def perplexities(records: Any, most: int = 6) -> list[Figure]:
             line[0].set_ylabel(in_figure(setting), fontsize=9)
         panels[0, 0].set_xscale("log")
         if len(used):
-            panels[0, 0].set_xlim(edges[used[0]] / 1.2, edges[used[-1] + 1] * 1.2)
+            low, high = edges[used[0]] / 1.2, edges[used[-1] + 1] * 1.2
+            doublings = np.arange(np.ceil(np.log2(low)), np.log2(high))
+            ticks = 2 ** doublings[:: -(-len(doublings) // 5)]  # five at most
+            panels[0, 0].set_xlim(low, high)
+            panels[0, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            panels[0, 0].set_xticks([], minor=True)
         figure.supxlabel(f"{in_figure(probe)}: perplexity of a sample (line: generation {some[0]})", fontsize=9)
         found.append(figure)
     return found
