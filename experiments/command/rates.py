@@ -26,7 +26,8 @@ def elsewhere(chain: Any, generations: int, chains: int) -> dict[str, str]:
         return {}
     if not (rates := measured()):
         return {
-            "on an accelerator": "it was not run there, and no rate is measured: see `python -m experiments.bench accelerator`"
+            "on an accelerator": "it was not run there, and no rate is measured, which is "
+            "what `python -m experiments.bench accelerator` does"
         }
     flops = generations * chains * fit(chain)
     return {f"on {name}": f"about {flops / rate / 3600:.1f} h of training, not run" for name, rate in rates.items()}

@@ -4,11 +4,11 @@
 
 Of a language with an exact verifier, chains of logical operations, 2,000 rows are read and said a generation; at
 temperature 0.8 errors are said less often than they are believed, and so is whatever is rare.
-Result: after six fits of replace correct rows are 0.99 of what is said, as in generation 0 (0.999), and different ones
-0.38 (0.54) per sample; accumulating holds 0.51, 10 % fresh rows 0.42, the control, real rows only, 0.52.  At temperature
-1 errors are passed on: 0.93 correct, 0.47 different.  Two chains a setting: standard deviations of the different rows
-are 0.09, 0.001, 0.05, 0.03 and 0.03 in this order.  After 600 steps in place of 1,200 fits do or do not learn to
-reckon, and the control falls.
+Result: after six fits of replace correct rows are 0.99 of what is said, as in generation 0 (0.999), and different
+ones 0.38 (0.54) per sample; accumulating holds 0.51, 10 % fresh rows 0.42, the control, real rows only, 0.52.  At
+temperature 1 errors are passed on: 0.93 correct, 0.47 different.  Two chains a setting: standard deviations of the
+different rows are 0.09, 0.001, 0.05, 0.03 and 0.03 in this order.  After 600 steps in place of 1,200 fits do or do
+not learn to reckon, and the control falls.
 `--preset full`: 20,000 rows of 20 operations, 127 M parameters on one accelerator.  It has not been run; with
 `--dry-run` it says what it would take where that was measured.
 """

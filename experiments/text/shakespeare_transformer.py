@@ -7,12 +7,12 @@ Characters of DIR/tinyshakespeare/input.txt, or, without the variable, of the em
 parameters, from scratch in each of five fits of 400 steps; 2,000 windows of 64 characters a generation, three chains a
 setting.  `real` is the loss of held-out text, of which decile 9 is that of the rarest characters; `reader` is how
 likely a model of all real text holds what is said.
-Result: no fit has converged; perplexity of held-out text per character, 9.7 in generation 0, is 12.5 after five fits of
-replace, 12.0 with 10 % real rows, 11.2 accumulating, 10.7 with half of them real and 9.6 for the control, real rows only.
-The tail goes with the rest: the loss of the rarest tenth rises by 0.28 nats under replace, that of the commonest by
-0.28, too.  What is said turns to nonsense: 0.94 of samples are less likely to the reader than 95 % of real text (0.37 in
-generation 0; 0.78 accumulating, 0.36 for the control), and varies more, not less (distinct trigrams 0.149 for 0.122).
-Standard deviations of three chains are 0.2 to 0.4 in perplexity.
+Result: no fit has converged; perplexity of held-out text per character, 9.7 in generation 0, is 12.5 after five fits
+of replace, 12.0 with 10 % real rows, 11.2 accumulating, 10.7 with half of them real and 9.6 for the control, real
+rows only.  The tail goes with the rest: the loss of the rarest tenth rises by 0.28 nats under replace, that of the
+commonest by 0.28, too.  What is said turns to nonsense: 0.94 of samples are less likely to the reader than 95 % of
+real text (0.37 in generation 0; 0.78 accumulating, 0.36 for the control), and varies more, not less (distinct
+trigrams 0.149 for 0.122).  Standard deviations of three chains are 0.2 to 0.4 in perplexity.
 `--preset full`: 128 M parameters, 256 characters, for one accelerator.  It has not been run; with `--dry-run` it says
 what it would take where that was measured.
 """

@@ -9,10 +9,10 @@ With and without 10 % of the first real rows, and with these alone.  The paper's
 continuations 64 tokens; here 32 characters each, and generation 0 begins at random.
 `tail` is the paper's histogram of perplexities of what is said under a model of all real text, prompts included; `real`
 is the perplexity of the second halves of held-out windows.
-Result: the perplexity of second halves, 10.8 in generation 0, is 153 after one fit of replace and 1,850 after four; 10 %
-of the first real rows hold it at 14.8, these alone bring it to 8.6.  What is said drifts little: beams of a model that has
-not converged say "the the the" from the start, so that 0.976 of generation 0's samples are likelier than 95 % of real
-text (0.987 in the end, and 0.868 for the control); the paper's tail of nonsense does not come out.
+Result: the perplexity of second halves, 10.8 in generation 0, is 153 after one fit of replace and 1,850 after four;
+10 % of the first real rows hold it at 14.8, these alone bring it to 8.6.  What is said drifts little: beams of a
+model that has not converged say "the the the" from the start, so that 0.976 of generation 0's samples are likelier
+than 95 % of real text (0.987 in the end, and 0.868 for the control); the paper's tail of nonsense does not come out.
 Two chains a setting; the last values have standard deviations of 229, 0.6 and 0.4.
 `--preset full`: 128 M parameters, prompts and continuations of 64, for one accelerator.  It has not been run; with
 `--dry-run` it says what it would take where that was measured.
