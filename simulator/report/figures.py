@@ -34,7 +34,8 @@ SUPPORTING = ("fit.", "diversity.", "fidelity.", "downstream.", "diet.")
 def shown(known: Iterable[str], most: int = 9) -> list[str]:
     """The metrics to show of those a run has: the headlines, then those of the user's own probes, one number each."""
     known = list(dict.fromkeys(known))
-    own = [m for m in known if not m.startswith(SUPPORTING) and not _is_beside(m)]
+    last = lambda m: m.rpartition(".")[2]  # noqa: E731
+    own = [m for m in known if not (m.startswith(SUPPORTING) or last(m).isdecimal() or last(m).endswith("rows"))]
     return [*[m for m in HEADLINES if m in known], *own][:most] or [m for m in known if m != "fit.mass"][:6] or known
 
 
