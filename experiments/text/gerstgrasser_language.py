@@ -7,7 +7,10 @@ arXiv:2404.01413)
 
 The text of `shakespeare_transformer`; networks 64 wide, 32 and 128 by preset, from scratch in every generation.  All
 fits have the same number of steps, so that accumulating sees no more rows than the others, only more different ones.
-Result: not yet measured.
+Result, at width 64: perplexity of held-out text, 10.9 in generation 0, is 12.0, 12.7, 13.3 and 13.7 under replace,
+11.6, 11.7, 12.0 and 12.2 accumulating, and 11.2 for the control, real rows only: the rise is slower by half, and over
+five fits does not end.  Two chains a setting, standard deviations 0.4, 0.2 and 0.1.  The other widths have not been
+run.
 `--preset full`: 128 M parameters, for one accelerator.  It has not been run; with `--dry-run` it says what it would
 take where that was measured.
 """
@@ -20,6 +23,10 @@ from experiments.text import shakespeare_transformer as base
 from generators.nets.decoder import llama
 from simulator import Chain, Sweep
 from simulator.probes import TextDiversity, TextLoss
+
+measured = {
+    "run": {"seconds": 370, "on": "two CPU cores with other work beside: 337 CPU seconds", "date": "2026-11-27"},
+}
 
 SETTINGS = {"replace": 0, "accumulate": 1, "real only": 4}
 
