@@ -48,7 +48,8 @@ def counted(units: Callable[[str], Iterable[str]], join: str, train: Sequence[st
     alphabet = np.array([*order, END] if ends else order, object)
     eos = len(order) if ends else None
     spelled = tuple(0 if token in (UNKNOWN, END) else len((token + join).encode()) for token in alphabet)
-    decode = lambda row: join.join(alphabet[row])  # noqa: E731
+    # A model may have tokens of its own, such as one that begins a text.
+    decode = lambda row: join.join(alphabet[i] if i < len(alphabet) else UNKNOWN for i in row)  # noqa: E731
     same = lambda: _of_units(alphabet.tolist(), order[-1], bool(join), ends)  # noqa: E731
     return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), decode, spelled, same)
 

@@ -158,3 +158,8 @@ def test_what_is_wrong_with_documents_is_said(tmp_path: Path):
 def test_fields_that_cannot_be_are_refused(fields: dict[str, Any]):
     with pytest.raises(GenlossError, match=r"\.$"):
         Text(**fields)
+
+
+def test_tokens_of_a_models_own_are_told_as_unknown():
+    text = Text(length=8)
+    assert text.decode(np.array([[0, len(text.alphabet)]])) == [text.alphabet[0] + "\ufffd"]
