@@ -14,12 +14,14 @@ from typing import Any
 # A pool of threads for each worker would be more threads than cores; and batched decompositions of matrices that run
 # side by side in one pool have been seen to wait for each other for ever (jax 0.10).
 # Programs are compiled without optimisation and in one piece, since most run for less time than that takes; and by the
-# older emitter of fused loops where there is one (jax 0.10), which takes half the time.  What XLA_FLAGS says besides
-# comes later and holds.
+# older emitter of fused loops where there is one (jax 0.10), which takes half the time.  Where XLA_FLAGS names a level,
+# that holds, with the emitter that users have.
+os.environ.setdefault("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = (
     "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
-    + ("--xla_cpu_use_fusion_emitters=false " if version("jaxlib").startswith("0.10.") else "")
-    + os.environ.get("XLA_FLAGS", "")
+    + "--xla_cpu_use_fusion_emitters=false "
+    * (version("jaxlib").startswith("0.10.") and "optimization_level" not in os.environ["XLA_FLAGS"])
+    + os.environ["XLA_FLAGS"]
 )
 
 import jax

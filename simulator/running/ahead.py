@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from simulator.abilities import Portioned
+
 
 def compiling(drive: Any) -> Callable[[], Any]:
     """Compiles what a generation ends with in a thread, while the caller's compiles and runs what it begins with.
@@ -40,8 +42,11 @@ def calls(drive: Any, state: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     params, _ = told(drive.finish, training)
     given = None if drive.chain.given is None else told(drive.told, t, state.key, diet)
     rows = told(drive.speak, t, params, given)
-    whole = getattr(drive.chain.model, "portions", lambda n: 1)(drive.chain.rows) == 1
-    yield (drive.speak, (t, params, given)) if whole else (drive.portion, (t, i, params, given))
+    model = drive.chain.model
+    if isinstance(model, Portioned) and model.portions(drive.chain.rows) > 1:
+        yield drive.portion, (t, i, params, given)
+    else:
+        yield drive.speak, (t, params, given)
     lines = told(drive.trace, t, params, diet, rows)
     yield drive.measure, (t, params, diet, rows, lines)
     yield drive.remember, (state, t, params, rows, lines)
