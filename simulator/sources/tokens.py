@@ -45,12 +45,12 @@ def counted(units: Callable[[str], Iterable[str]], join: str, train: Sequence[st
         order = [*order[: vocabulary - 1], UNKNOWN]
     number, last = {token: i for i, token in enumerate(order)}, len(order) - 1
     encode = lambda text: np.array([number.get(token, last) for token in units(text)], np.int32)  # noqa: E731
-    alphabet = np.array([*order, END] if ends else order, object)
+    alphabet = [*order, END] if ends else order
     eos = len(order) if ends else None
     spelled = tuple(0 if token in (UNKNOWN, END) else len((token + join).encode()) for token in alphabet)
     # A model may have tokens of its own, such as one that begins a text.
     decode = lambda row: join.join(alphabet[i] if i < len(alphabet) else UNKNOWN for i in row)  # noqa: E731
-    same = lambda: _of_units(alphabet.tolist(), order[-1], bool(join), ends)  # noqa: E731
+    same = lambda: _of_units(alphabet, order[-1], bool(join), ends)  # noqa: E731
     return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), decode, spelled, same)
 
 
