@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from simulator.checks.fields import Share, check
+from simulator.numerics.chance import bernoulli
 from simulator.pool import Pool
 from simulator.types import Array, Key
 
@@ -38,7 +38,7 @@ class Bernoulli:
 
     def sample(self, key: Key, params: BernoulliParams, n: int) -> Array:
         """[n] int32."""
-        return jax.random.bernoulli(key, params.prob, (n,)).astype(jnp.int32)
+        return bernoulli(key, params.prob, (n,))
 
     def log_prob(self, params: BernoulliParams, rows: Array) -> Array:
         """[n], in nats."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from simulator.checks.fields import Count, NonNegative, Positive, check
-from simulator.numerics.chance import multinomial
+from simulator.numerics.chance import multinomial, uniform
 from simulator.numerics.selection import cdf, draw
 from simulator.pool import NONE, Pool
 from simulator.types import Array, Key
@@ -67,7 +66,7 @@ class Categorical:
             return jnp.where(i > 0, jnp.maximum(running[i - 1], 0), 0)
 
         start, end = below("left"), below("right")
-        aim = jax.random.uniform(key, rows.shape) * (end - start + self.smoothing)  # [n]
+        aim = uniform(key, rows.shape) * (end - start + self.smoothing)  # [n]
         row = jnp.searchsorted(running, jnp.minimum(start + aim, jnp.nextafter(end, 0 * end)), side="right")
         return jnp.where(aim < end - start, order[row], NONE)
 

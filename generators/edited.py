@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from generators.decoding import drawn
 from simulator.abilities import Foretelling, shaped
 from simulator.checks.fields import Share, check
+from simulator.numerics.chance import split
 from simulator.pool import Pool, Rows
 from simulator.probes.classifier import in_blocks
 from simulator.probes.language import counted
@@ -67,7 +69,8 @@ class Edited:
             keys, rows = block
             told = model.next_log_prob(params, rows)  # [b, length, V]
             own = jnp.take_along_axis(told, rows[..., None], 2)[..., 0]  # [b, length]
-            again = jax.vmap(jax.random.categorical)(keys, told)  # [b, length]
+            each = jax.vmap(lambda key: split(key, rows.shape[1]))(keys)  # [b, length]
+            again = jax.vmap(drawn)(each, jax.nn.softmax(told))  # [b, length]
             foreseen = (own >= jnp.log(self.threshold)) & counted(model, rows)
             return jnp.where(foreseen, again, rows).astype(rows.dtype)
 

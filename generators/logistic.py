@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.checks.fields import Count, Positive, check
+from simulator.numerics.chance import bernoulli
 from simulator.numerics.linalg import solve
 from simulator.pool import Pool
 from simulator.types import Array, Key
@@ -60,7 +61,7 @@ class Logistic:
         """{"x": [n, d], "y": int32 [n]}."""
         on_x, on_y = jax.random.split(key)
         x = jax.random.normal(on_x, (n, self.dim))
-        return {"x": x, "y": jax.random.bernoulli(on_y, jax.nn.sigmoid(x @ params.coef)).astype(jnp.int32)}
+        return {"x": x, "y": bernoulli(on_y, jax.nn.sigmoid(x @ params.coef), (n,))}
 
     def log_prob(self, params: LogisticParams, rows: dict[str, Array]) -> Array:
         """[n], in nats: log p(x) + log p(y | x)."""

@@ -91,7 +91,7 @@ class Mixture:
 
     def _drawn(self, key: Key, params: MixtureParams, n: int) -> Array:
         """[n]: the component that each row is drawn from."""
-        return jax.random.categorical(key, jnp.log(params.weights), shape=(n,))
+        return draw(key, params.weights, (n,))
 
     def parents(self, key: Key, params: MixtureParams, pool: Pool, rows: Array, fit: Key, sample: Key) -> Array:
         """[n] int32: drawn in proportion to weight times responsibility of the component a row was drawn from."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from generators.given import labels
 from simulator.abilities import shaped
 from simulator.checks.fields import Count, check
+from simulator.numerics.selection import draw
 from simulator.pool import Pool, Rows
 from simulator.types import Array, Generator, GenlossError, Key, Params
 
@@ -72,10 +73,7 @@ class PerClass:
         The label is that of `given`, or drawn by share.
         """
         first, second = jax.random.split(key)
-        if given is None:
-            label = jax.random.categorical(first, jnp.log(params.share), shape=(n,)).astype(jnp.int32)  # [n]
-        else:
-            label = labels(given, n, "PerClass")
+        label = draw(first, params.share, (n,)) if given is None else labels(given, n, "PerClass")  # [n]
         keys = jax.random.split(second, self.classes)
         rows = jax.vmap(lambda k, p: self.generator.sample(k, p, n))(keys, params.models)  # leaves [classes, n, ...]
         return {"x": jax.tree.map(lambda a: a[label, jnp.arange(n)], rows), "label": label}

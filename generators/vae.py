@@ -15,6 +15,7 @@ from generators.given import labels
 from generators.nets.mlp import MLP
 from generators.train import Trained
 from simulator.checks.fields import Count, NonNegative
+from simulator.numerics.selection import draw
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key
 
@@ -72,10 +73,7 @@ class VAE(Trained):
     def sample(self, key: Key, params: Any, n: int, given: Rows | None = None) -> Rows:
         """Decoded pixel means, rounded to uint8, with their labels: those of `given`, or drawn by their shares."""
         for_label, for_z = jax.random.split(key)
-        if given is None:
-            label = jax.random.categorical(for_label, jnp.log(params["labels"]), shape=(n,)).astype(jnp.int32)  # [n]
-        else:
-            label = labels(given, n, "A VAE")
+        label = draw(for_label, params["labels"], (n,)) if given is None else labels(given, n, "A VAE")  # [n]
         z = self.temperature * jax.random.normal(for_z, (n, self.latent))  # [n, latent]
         y = jax.nn.one_hot(label, self._classes)  # [n, classes]
         pixels = jax.nn.sigmoid(self._merged(params)["decoder"](jnp.concatenate([z, y], -1)))  # [n, pixels]

@@ -151,6 +151,12 @@ def test_nothing_is_unpickled():
         assert "allow_pickle" not in file.read_text()
 
 
+def test_nothing_rare_is_drawn_by_floats_of_23_bits():
+    """Tails are the subject: `selection.draw` and `chance.bernoulli` lose none."""
+    for file in [f for room in ("simulator", "generators") for f in (ROOT / room).rglob("*.py")]:
+        assert not re.search(r"random\.(categorical|bernoulli|choice)\(", file.read_text()), file
+
+
 def python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -118,6 +118,14 @@ def exponential(key: Key, shape: tuple[int, ...]) -> Array:
     return _exponential(*pairs(key, shape))
 
 
+def bernoulli(key: Key, p: Array | float, shape: tuple[int, ...]) -> Array:
+    """Tosses, int32: 1 with probability p, right to a few parts in 10^7 however small p is; 0 and 1 are certain.
+
+    A uniform float below p has steps of 2^-23, so that what is rarer would come too often, or never.
+    """
+    return (exponential(key, shape) < -jnp.log1p(-jnp.asarray(p, jnp.float32))).astype(jnp.int32)
+
+
 def exponentials(key: Key, size: int, block: int = 4096) -> Array:
     """`exponential(key, (size,))`, to the bit, made block by block in a loop.
 

@@ -124,7 +124,7 @@ def augmented(key: Key, images: Array, flips: bool = False) -> Array:
     moved = jax.vmap(window)(padded, down, right)  # [n, h, w, c]
     if not flips:
         return moved
-    mirrored = jax.random.bernoulli(for_mirror, shape=(n, 1, 1, 1))
+    mirrored = jax.random.bits(for_mirror, (n, 1, 1, 1)) % 2 == 1
     return jnp.where(mirrored, moved[:, :, ::-1], moved)
 
 

@@ -154,6 +154,17 @@ def test_exponentials_follow_their_law_to_the_ends_of_64_bits():
     assert np.allclose(found, expected, rtol=1e-6, atol=0) and found.min() < 1e-18 and found.max() > 43
 
 
+def test_rare_tosses_come_as_often_as_they_should():
+    p = jnp.array([0.0, 2.0**-27, 2.0**-20, 1.0])
+    tosses = lambda key: jax.vmap(lambda p: chance.bernoulli(key, p, (2**20,)).sum())(p)  # noqa: E731
+    counts = jax.jit(lambda keys: jax.lax.map(tosses, keys).sum(0), compiler_options=OPTIMISED)(
+        jax.random.split(jax.random.key(0), 64)
+    )
+    assert counts[0] == 0 and counts[-1] == 2**26
+    assert counts[1] <= 5  # 0.5 expected, where a uniform float with steps of 2^-23 gives 8
+    assert abs(counts[2] - 64) < 4 * 8
+
+
 def test_nth_finds_the_set_bits_in_order():
     chosen = np.random.default_rng(0)
     for size in (1, 31, 32, 33, 1000):
