@@ -54,6 +54,7 @@ def test_the_arrow(room: str):
 # Rooms of the simulator from the ground up: each knows those before it, and itself.
 FLOORS = [
     "errors",
+    "disk",
     "numerics",
     "pool",
     "types",

@@ -23,8 +23,7 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 def export(options: argparse.Namespace) -> int:
     from generators.diffusion import Diffusion
     from generators.transformer import Transformer
-    from simulator import GenlossError
-    from simulator.running import disk
+    from simulator import GenlossError, disk
 
     which = (options.generation, options.setting, options.replicate, options.trust, options.code)
     chain, params, _ = stored_model(options.run, *which)

@@ -59,9 +59,8 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def reproduce_all(chosen: Sequence[str], out: Path) -> int:
     """Runs the chosen ones, or all, prints what each found, and writes figures and table."""
     from experiments.command.tables import Column, show
-    from simulator import GenlossError
+    from simulator import GenlossError, disk
     from simulator.report.figures import rendered
-    from simulator.running import disk
     from simulator.running.spec import unknown
 
     known = names()

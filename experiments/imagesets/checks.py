@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from experiments.imagesets.images import Item
-from simulator.running import disk
+from simulator import disk
 from simulator.sources.images import Unreadable, look
 
 SHOWN = 20  # troubles that are printed; beyond them all are in a file

@@ -27,13 +27,13 @@ from experiments.imagesets.writing import check_place, read_json
 from generators.nets.inception import Inception
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
+from simulator import disk
 from simulator.probes.detection import Detection
 from simulator.probes.features import Pca, Stored
 from simulator.probes.fidelity import frechet, frechet_infinite
 from simulator.probes.neighbours import manifold
 from simulator.probes.spectrum import Spectrum, rings
 from simulator.report.names import in_figure, on_terminal
-from simulator.running import disk
 from simulator.sources.images import Unreadable, stacked
 from simulator.types import GenlossError
 

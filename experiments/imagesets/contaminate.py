@@ -34,7 +34,7 @@ from experiments.imagesets.writing import (
     shards,
     write_parquet,
 )
-from simulator.running import disk
+from simulator import disk
 from simulator.sources.images import Unreadable
 from simulator.types import GenlossError, RunFailed
 

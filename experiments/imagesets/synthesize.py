@@ -42,7 +42,7 @@ from experiments.imagesets.writing import (
     write_manifest,
     write_parquet,
 )
-from simulator.running import disk
+from simulator import disk
 from simulator.types import GenlossError, RunFailed
 
 MADE_WITH = ("sampler", "steps", "guidance", "pipeline_path", "checkpoint", "versions")  # of the configuration

@@ -20,7 +20,7 @@ from typing import Any
 from experiments.imagesets.images import Item
 from experiments.imagesets.metadata import feature
 from experiments.imagesets.names import unescaped, unfit_path
-from simulator.running import disk
+from simulator import disk
 from simulator.types import GenlossError
 
 CONFIG, MANIFEST = "config.json", "manifest.jsonl"  # `datasets` passes the first over

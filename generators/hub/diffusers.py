@@ -26,8 +26,8 @@ from generators.hub.files import State, check_names, weights_of
 from generators.hub.layout import CLASSES, FILE, OWN, VERSION
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet, UNetModule
+from simulator import disk
 from simulator.checks.foreign import read_json
-from simulator.running import disk
 from simulator.types import GenlossError, Params
 
 TABLE = re.compile(r"class_embedding\.weight|.*\.class_embedder\.embedding_table\.weight")  # where the rows are

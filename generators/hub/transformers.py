@@ -22,8 +22,8 @@ from flax import nnx
 from generators.hub.families import Family, apart, config_of, family_of, joined, network_of, places
 from generators.hub.files import State, check_names, folder_of, weights_of
 from generators.nets.decoder import Decoder
+from simulator import disk
 from simulator.checks.foreign import is_file, read_json
-from simulator.running import disk
 from simulator.types import GenlossError, Params
 
 FILE = "model.safetensors"

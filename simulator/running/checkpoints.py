@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from simulator import disk
 from simulator.numerics.processes import alone, leads, whole
-from simulator.running import disk, files
+from simulator.running import files
 from simulator.running.files import Leaves, digest, numbered
 from simulator.types import GenlossError, Record
 

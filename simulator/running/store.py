@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from simulator import disk
 from simulator.abilities import Written, students, taught
 from simulator.checks import code
 from simulator.numerics.processes import alone, whole
-from simulator.running import disk, files, spec
+from simulator.running import files, spec
 from simulator.running.checkpoints import Checkpoints, Chunk, by_generation
 from simulator.running.files import Leaves, numbered, shaped, with_keys, without_keys
 from simulator.sources import images

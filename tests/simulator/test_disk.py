@@ -10,8 +10,7 @@ from conftest import SHARED
 
 from experiments.cli import main
 from experiments.command import reproduce
-from simulator import GenlossError, RunFailed, Store
-from simulator.running import disk
+from simulator import GenlossError, RunFailed, Store, disk
 
 PLACES: dict[str, Callable[[Path], str]] = {
     "a file": lambda at: str(touched(at / "file")),
@@ -126,7 +125,7 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path: Path):
 def _told(folder: Path) -> str:
     """What another process meets that would hold the folder."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom simulator import GenlossError\nfrom simulator.running import disk\n"
+        "import sys\nfrom pathlib import Path\nfrom simulator import GenlossError\nfrom simulator import disk\n"
         "try:\n    with disk.locked(Path(sys.argv[1]), 'busy'): print('held')\nexcept GenlossError: print('busy')"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)

@@ -24,9 +24,9 @@ from equality import same
 from stored_runs import contents, run_gaussian
 
 from generators.vae import VAE
-from simulator import Chain, Dataset, GenlossError, Progress, Record, RunFailed, Store, run
+from simulator import Chain, Dataset, GenlossError, Progress, Record, RunFailed, Store, disk, run
 from simulator.recipe import Accumulate, Mix, Replace
-from simulator.running import disk, spec
+from simulator.running import spec
 from simulator.running.drive import identity
 
 # After a read or write that failed, Orbax leaves futures on an event loop it has closed.

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.bench import say
-from simulator.running import disk
+from simulator import disk
 
 
 class Part(NamedTuple):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from simulator.types import GenlossError, RunFailed
+from simulator.errors import GenlossError, RunFailed
 
 PART = ".genloss.part"  # the folder in which a new folder is written
 
