@@ -15,7 +15,7 @@ from simulator.checks.fields import Share, check
 from simulator.numerics.chance import split
 from simulator.pool import Pool, Rows
 from simulator.probes.classifier import in_blocks
-from simulator.probes.language import counted
+from simulator.probes.text import counted
 from simulator.types import Array, Generator, GenlossError, Key, Params
 
 _FEW = 16  # rows, of whose every place all tokens are weighed

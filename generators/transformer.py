@@ -20,6 +20,7 @@ from simulator.checks.fields import BelowOne, Count, NonNegative, Positive, Shar
 from simulator.numerics.chance import fold_in, normal
 from simulator.numerics.processes import whole
 from simulator.pool import Rows
+from simulator.probes.text import up_to
 from simulator.types import Array, GenlossError, Key, Params
 
 Network = Callable[..., Any]
@@ -167,10 +168,7 @@ class Transformer(Trained):
 
     def _text(self, rows: Array) -> Array | None:
         """Which tokens are text, its end included, [n, length] bool; None where all are."""
-        if self.eos is None:
-            return None
-        over = jnp.cumsum(rows == self.eos, 1)
-        return (over == 0) | ((over == 1) & (rows == self.eos))
+        return None if self.eos is None else up_to(self.eos, rows)
 
     # What it says.
 

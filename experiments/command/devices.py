@@ -12,7 +12,9 @@ from experiments.command.numbers import number
 
 def arguments(sub: argparse.ArgumentParser) -> None:
     """What every verb takes."""
-    sub.add_argument("--cache", default=None, metavar="DIR", help="compilation cache folder; 'off' for none")
+    sub.add_argument(
+        "--cache", default=None, metavar="DIR", help="folder for compiled programs and tokens of texts; 'off': none"
+    )
     sub.add_argument(
         "--memory",
         type=number(0.01, 1),
@@ -29,8 +31,10 @@ def prepare_jax(cache: str | None, memory: float | None = None) -> None:
     if memory is not None:
         os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # its older name: one of both may be given
         os.environ["XLA_CLIENT_MEM_FRACTION"] = str(memory)
+    if cache:
+        os.environ["GENLOSS_CACHE"] = cache  # for what else is kept: the tokens of long texts
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = cache or os.environ.get("GENLOSS_CACHE") or str(Path(home) / "genloss" / "xla")
+    folder = os.environ.get("GENLOSS_CACHE") or str(Path(home) / "genloss" / "xla")
     if folder != "off":
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

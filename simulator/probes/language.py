@@ -61,7 +61,8 @@ class TextLoss:
             raise GenlossError(
                 f"{type(source).__name__} does not say how many tokens there are; give TextLoss its `vocabulary`."
             )
-        counts = tally(windows(training(key, source)), size)
+        text = windows(training(key, source))  # [m, length]
+        counts = tally(text, size, counted(source, text))
         return {"counts": counts} if spells is None else {"counts": counts, "bytes": jnp.asarray(spells, jnp.int32)}
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:

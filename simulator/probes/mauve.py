@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.checks.fields import Count, Positive, Range, check
+from simulator.checks.fields import Count, Positive, Range, Whole, check
 from simulator.pool import Rows, count
 from simulator.probes.classifier import in_blocks
 from simulator.probes.features import squared_distances, training
 from simulator.probes.finite import where_finite
-from simulator.probes.text import windows
+from simulator.probes.text import up_to, windows
 from simulator.types import Array, Key, Source, View, embedded
 
 _WEIGHTS = 25  # points of the frontier, as published
@@ -28,20 +28,22 @@ class HashedNgrams:
 
     Each n-gram, n = 1, ..., `order`, adds 1 or -1 to one of `width` places (Weinberger et al. 2009, arXiv:0902.2206);
     the vector then has length 1.  It asks for no model: what there is without one, and what a `Detector` of text reads.
+    A feature space sees rows alone, and so is told itself which token ends a text, `HashedNgrams(eos=text.eos)`.
     """
 
     order: Count = 2  # longest n-grams
     width: Count = 256  # places
+    eos: Whole | None = None  # the token behind which no n-gram counts; None: all do
 
     __post_init__ = check
 
     def __call__(self, rows: Rows) -> Array:
         tokens = windows(rows).astype(jnp.uint32) + 1  # [n, length]
-        n = tokens.shape[0]
+        n, there = tokens.shape[0], up_to(self.eos, windows(rows))  # [n, length]
         found, hashed = jnp.zeros((n, self.width)), jnp.zeros_like(tokens)
         for k in range(min(self.order, tokens.shape[1])):
             hashed = _scrambled(hashed[:, : tokens.shape[1] - k] + tokens[:, k:])  # [n, length - k]
-            sign = 1.0 - 2.0 * (hashed >> 31)
+            sign = jnp.where(there[:, k:], 1.0 - 2.0 * (hashed >> 31), 0.0)
             found = found.at[jnp.arange(n)[:, None], (hashed >> 8) % self.width].add(sign)
         return found / jnp.maximum(jnp.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
@@ -62,6 +64,8 @@ class Mauve:
     clusters are those of real training rows alone, k-means by scikit-learn before generation 0, the same for all chains
     and generations, where the paper makes them anew of both sets after a principal component analysis; so values of
     one run compare with each other and with its ceiling, not with published ones.
+
+    Of texts that end before their rows do, `features=HashedNgrams(eos=...)` leaves out what follows.
 
     Two such numbers may differ by which clusters k-means happened to find: `mauve` is the mean over `clusterings`, and
     `noise` their standard deviation.  `error` is the bootstrap's standard error over real rows and samples, and low and

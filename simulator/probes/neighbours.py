@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from simulator.numerics.watched import watched
 from simulator.probes.finite import where_finite
 from simulator.types import Array, GenlossError
 
@@ -121,24 +121,12 @@ def _over(
 
 def _watched(blocks: int, step: Callable[..., Any], carry: Any, what: str) -> tuple[Any, Any]:
     """The same from the host, with a bar where it will take more than two seconds."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task(what, total=blocks)
-    outs, started = [], 0.0
-    try:
+    outs = []
+    with watched(what, blocks) as tell:
         for i in range(blocks):
             carry, out = step(carry, jnp.int32(i))
             outs.append(jax.block_until_ready(out))
-            if i == 0:  # which compiles
-                started = time.monotonic()
-            elif not bar.live.is_started and (time.monotonic() - started) / i * blocks > 2:
-                bar.start()
-            bar.update(task, completed=i + 1)
-    finally:
-        bar.stop()
+            tell(1)
     return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *outs)
 
 

@@ -80,13 +80,14 @@ class TextDiversity:
 
     distinct_n = different n-grams / n-grams of all samples (Li et al. 2016, arXiv:1510.03055), none across two windows.
     self_bleu = the mean over samples of BLEU-`order` with all other samples as references (Zhu et al. 2018,
-    arXiv:1802.01886), where an order without a match counts as 0.1 of one (Chen & Cherry 2014, method 1); windows being
-    equally long, none is penalised for brevity.  repetition = the mean over samples of 1 - different n-grams / n-grams
-    within one, n = `order` (Welleck et al. 2019, arXiv:1908.04319).  zipf = s where log count = c - s·log rank is
-    fitted by least squares to the tokens that occur, all alike (as Holtzman et al. 2020, arXiv:1904.09751); NaN where
-    only one does.  entropy is that of the samples' tokens, as counted.  kept, missing and tail compare tokens with
-    those of the held-out rows: tail is the share that falls on the reference's rarest tokens, as many of them as make
-    up at most the share `rare` of it, and on tokens it does not have.
+    arXiv:1802.01886), where an order without a match counts as 0.1 of one (Chen & Cherry 2014, method 1), and brevity
+    is against the sample whose length is nearest; a text shorter than `order` scores 0.  repetition = the mean over
+    samples of 1 - different n-grams / n-grams within one, n = `order` (Welleck et al. 2019, arXiv:1908.04319), but for
+    those that have none.  zipf = s where log count = c - s·log rank is fitted by least squares to the tokens that
+    occur, all alike (as Holtzman et al. 2020, arXiv:1904.09751); NaN where only one does.  entropy is that of the
+    samples' tokens, as counted.  kept, missing and tail compare tokens with those of the held-out rows: tail is the
+    share that falls on the reference's rarest tokens, as many of them as make up at most the share `rare` of it, and on
+    tokens it does not have.  What follows the end of a text, where the generator knows one, is no part of it.
 
     Nearly all depend on the number of rows: compare them with what real text scores at the same number.
 
@@ -117,11 +118,13 @@ class TextDiversity:
             raise GenlossError(
                 f"TextDiversity(order={self.order}) needs windows of as many tokens; these have {said.shape[1]}."
             )
-        ids = ngrams(said, size, self.order)
-        ours, theirs = tally(said, size), tally(real, size)  # [V], [V]
+        there, length = counted(view.generator, said), lengths(view.generator, said)  # [n, length], int or [n]
+        ids = ngrams(said, size, self.order, there)
+        ours = tally(said, size, there)  # [V]
+        theirs = tally(real, size, counted(view.generator, real))  # [V]
         return {
-            **{f"distinct_{n}": distinct(ids[n - 1]) for n in (1, 2, 3)},
-            **overlap(ids),
+            **{f"distinct_{n}": distinct(ids[n - 1], length) for n in (1, 2, 3)},
+            **overlap(ids, length),
             "zipf": zipf(ours),
             "entropy": jax.scipy.special.entr(ours / ours.sum()).sum(),
             **lost(ours, theirs, self.rare),
@@ -135,7 +138,7 @@ class Compression:
     """How far the samples' text can be compressed by zlib, bytes before / bytes after (Shaib et al. 2024,
     arXiv:2403.00553); text that repeats itself has a high ratio.
 
-    Windows one after another, a token being one byte where there are at most 256, two where at most 65,536, or four.
+    Texts one after another, a token being one byte where there are at most 256, two where at most 65,536, or four.
     zlib runs on the host: the compiled step stops for it, chain after chain, some 0.1 s a megabyte, and a program that
     contains it is compiled anew in every process.
 
@@ -152,12 +155,13 @@ class Compression:
         said, size = windows(view.synthetic), vocabulary_of(self.vocabulary, view)
         kind = jnp.uint8 if size <= 256 else jnp.uint16 if size <= 65536 else jnp.int32
 
-        def compressed(rows: Any) -> np.ndarray:
-            raw = np.ascontiguousarray(rows).tobytes()
+        def compressed(rows: Any, there: Any) -> np.ndarray:
+            raw = np.asarray(rows)[np.asarray(there)].tobytes()
             return np.asarray(len(raw) / len(zlib.compress(raw, self.level)), np.float32)
 
         shape = jax.ShapeDtypeStruct((), jnp.float32)
-        ratio = jax.pure_callback(compressed, shape, said.astype(kind), vmap_method="sequential")
+        there = counted(view.generator, said)  # [n, length]
+        ratio = jax.pure_callback(compressed, shape, said.astype(kind), there, vmap_method="sequential")
         return {"ratio": ratio, "rows": len(said)}
 
 
@@ -179,9 +183,13 @@ def vocabulary_of(given: int | None, view: View) -> int:
     return found
 
 
-def counted(model: Generator, rows: Array) -> Array:
+def counted(model: Generator | Source, rows: Array) -> Array:
     """Which tokens are part of a text, up to the one that ends it, [n, length] bool; all where no end is known."""
-    eos = model.eos if isinstance(model, Ending) else None
+    return up_to(model.eos if isinstance(model, Ending) else None, rows)
+
+
+def up_to(eos: int | None, rows: Array) -> Array:
+    """Which tokens are not behind the first that ends a text, [n, length] bool."""
     ended = jnp.zeros(rows.shape, bool) if eos is None else rows == eos
     return jnp.cumsum(ended, axis=1) - ended == 0
 
@@ -204,16 +212,18 @@ def perplexities(each: Array, length: int | Array) -> dict[str, Any]:
     return {**where_number(found, each), "rows": len(each)}
 
 
-def ngrams(rows: Array, vocabulary: int, order: int) -> list[Array]:
+def ngrams(rows: Array, vocabulary: int, order: int, there: Array | None = None) -> list[Array]:
     """For n = 1, ..., order: which n-gram begins at each place of rows [rows, length], [rows, length - n + 1] int32.
 
-    Different n-grams have the numbers 0, 1, ..., in lexicographic order.  One sort serves all orders: of the `order`
+    Different n-grams have the numbers 0, 1, ..., in lexicographic order; -1 is none, where a text, the tokens that are
+    `there`, has ended.  One sort serves all orders: of the `order`
     tokens from each place on, packed into as few words of 32 bits as hold them, in which equal n-grams are neighbours.
     """
     n, length = rows.shape
     bits = vocabulary.bit_length()  # of a token plus 1: 0 is the end of a window
     each = 32 // bits  # tokens in a word
-    padded = jnp.pad(rows + 1, ((0, 0), (0, order - 1))).astype(jnp.uint32)  # [n, length + order - 1]
+    known = rows + 1 if there is None else jnp.where(there, rows + 1, 0)  # [n, length]
+    padded = jnp.pad(known, ((0, 0), (0, order - 1))).astype(jnp.uint32)  # [n, length + order - 1]
     words = []
     for first in range(0, order, each):
         word = jnp.zeros((n, length), jnp.uint32)
@@ -227,20 +237,20 @@ def ngrams(rows: Array, vocabulary: int, order: int) -> list[Array]:
         word, left = words[k // each], min(each, order - k // each * each) - 1 - k % each  # tokens after it in the word
         token = (word >> (bits * left)) & ((1 << bits) - 1)  # [n·length]: the k-th of the n-gram
         new = new | (token != jnp.roll(token, 1))  # an n-gram that differs from the one before
-        number = jnp.cumsum(new & (token > 0)) - 1  # [n·length]; those that reach beyond a window begin none
+        number = jnp.where(token > 0, jnp.cumsum(new & (token > 0)) - 1, -1)  # [n·length]
         back = jnp.zeros(n * length, jnp.int32).at[place].set(number.astype(jnp.int32), unique_indices=True)
         found.append(back.reshape(n, length)[:, : length - k])
     return found
 
 
-def distinct(ids: Array) -> Array:
-    """Different n-grams per n-gram, from their numbers."""
-    return (ids.max() + 1) / ids.size
+def distinct(ids: Array, length: int | Array) -> Array:
+    """Different n-grams per n-gram, from their numbers, of texts that fill their windows, or are of lengths [n]."""
+    return (ids.max() + 1) / (ids.size if isinstance(length, int) else (ids >= 0).sum())
 
 
 class _Runs(NamedTuple):
     ids: Array  # [n, p]: n-grams of each row, sorted
-    counts: Array  # [n, p]: how often the row has the n-gram, at its first place; 0 at the others
+    counts: Array  # [n, p]: how often the row has the n-gram, at its first place; 0 at the others, and for none
 
 
 def _runs(ids: Array) -> _Runs:
@@ -251,16 +261,16 @@ def _runs(ids: Array) -> _Runs:
     start = jnp.where(first, jnp.arange(p), p)  # [n, p]
     following = jnp.concatenate([start[:, 1:], jnp.full_like(start[:, :1], p)], 1)  # [n, p]
     end = jax.lax.cummin(following, axis=1, reverse=True)  # [n, p]: where the next n-gram begins
-    return _Runs(ids, jnp.where(first, end - jnp.arange(p), 0))
+    return _Runs(ids, jnp.where(first & (ids >= 0), end - jnp.arange(p), 0))
 
 
-def overlap(ids: list[Array]) -> dict[str, Array]:
-    """Self-BLEU and repetition from the numbers of n-grams of all orders."""
+def overlap(ids: list[Array], length: int | Array) -> dict[str, Array]:
+    """Self-BLEU and repetition from the numbers of n-grams of all orders, of texts of `length` tokens."""
     n = ids[0].shape[0]
     logs, any_match = jnp.zeros(n), jnp.zeros(n, bool)
     repetition = jnp.zeros(())
-    for numbers in ids:
-        total = numbers.shape[1]
+    for k, numbers in enumerate(ids):
+        total = length - k  # n-grams of each text; of a short one there are none
         sorted_ids, counts = _runs(numbers)  # [n, p]
         # The largest count of an n-gram in any other row is the largest of all, unless this row alone has that.
         most = jnp.zeros(numbers.size, jnp.int32).at[sorted_ids].max(counts)  # [n·p]
@@ -271,16 +281,27 @@ def overlap(ids: list[Array]) -> dict[str, Array]:
         matches = jnp.minimum(counts, others).sum(1)  # [n]
         logs = logs + jnp.log(jnp.maximum(matches, 0.1) / total)
         any_match = any_match | (matches > 0)
-        repetition = 1 - (counts > 0).sum(1).mean() / total
-    return {
-        "self_bleu": jnp.where(any_match, jnp.exp(logs / len(ids)), 0.0).mean(),
-        "repetition": repetition,
-    }
+        different = (counts > 0).sum(1)  # [n]
+        one = different.mean() / total if isinstance(total, int) else (different / total).mean(where=total > 0)
+        repetition = 1 - one
+    each = jnp.where(any_match & (length >= len(ids)), jnp.exp(logs / len(ids)) * brevity(length), 0.0)  # [n]
+    return {"self_bleu": each.mean(), "repetition": repetition}
 
 
-def tally(rows: Array, vocabulary: int) -> Array:
-    """How often each token occurs, [vocabulary] float32."""
-    return jnp.zeros(vocabulary, jnp.int32).at[rows].add(1).astype(jnp.float32)
+def brevity(length: int | Array) -> float | Array:
+    """BLEU's penalty of each text, of lengths [n], against the other whose length is nearest, the shorter of two."""
+    if isinstance(length, int):
+        return 1.0
+    order, far = jnp.argsort(length), jnp.full(1, 2**30)
+    rising = length[order]  # [n]
+    below, above = jnp.concatenate([far, jnp.diff(rising)]), jnp.concatenate([jnp.diff(rising), far])  # [n] each
+    nearest = jnp.where(below <= above, rising - below, rising + above)  # [n]
+    return jnp.zeros(len(length)).at[order].set(jnp.exp(jnp.minimum(1 - nearest / rising, 0)))
+
+
+def tally(rows: Array, vocabulary: int, there: Array | int = 1) -> Array:
+    """How often each token occurs among those that are `there`, [vocabulary] float32."""
+    return jnp.zeros(vocabulary, jnp.int32).at[rows].add(there).astype(jnp.float32)
 
 
 def zipf(counts: Array) -> Array:

@@ -13,8 +13,7 @@ from simulator.checks.fields import Count, Range, check
 from simulator.pool import count
 from simulator.probes.classifier import in_blocks
 from simulator.probes.features import training
-from simulator.probes.language import counted
-from simulator.probes.text import windows
+from simulator.probes.text import counted, windows
 from simulator.types import Array, GenlossError, Key, Source, View
 
 _AT_ONCE = 2**22  # tokens compared
@@ -55,8 +54,10 @@ class Verbatim:
             )
 
     def prepare(self, key: Key, source: Source) -> dict[str, Array]:
-        """{"text": [m, length] int32, training windows; "order": [m·length] int32, their suffixes in order}."""
+        """{"text": [m, length] int32, training windows, -1 after the end of a text; "order": [m·length] int32, their
+        suffixes in order}."""
         text = windows(training(key, source, self.rows)).astype(jnp.int32)
+        text = jnp.where(counted(source, text), text, -1)
         return {"text": text, "order": jax.jit(suffixes, static_argnums=1)(text, self.longest)}
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
@@ -81,7 +82,8 @@ def ends(there: Array) -> Array:
 
 
 def suffixes(text: Array, most: int) -> Array:
-    """The places of text [m, length], numbered row by row, in the order of what follows in the row, [m·length] int32.
+    """The places of text [m, length], numbered row by row, in the order of what follows in the row, [m·length] int32;
+    -1 is no token.
 
     Ordered by at least `most` tokens; a text that ends comes before one that goes on.  Prefix doubling: the order by
     2^(k+1) tokens is that of pairs of orders by 2^k.

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.checks.fields import Count, InsideShare, Range, check
-from simulator.probes.language import counted
-from simulator.probes.text import vocabulary_of, windows
+from simulator.probes.text import counted, vocabulary_of, windows
 from simulator.types import Array, Key, View
 
 

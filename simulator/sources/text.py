@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from simulator.checks.foreign import is_file
 from simulator.pool import Rows
 from simulator.sources import tables, tokens
+from simulator.sources.documents import Asked
+from simulator.sources.encoded import Part, encoded
 from simulator.sources.split import Split, Stream, refuse_leak
 from simulator.sources.tokens import Tokens
 from simulator.types import GenlossError
@@ -44,6 +41,8 @@ class Text(Stream):
     one for each paragraph where they are kept apart.
 
     A byte order mark is left out, and every end of a line is "\\n", but of bytes, which are as they are.
+
+    The tokens of a long text are kept in the user's cache folder (`simulator/sources/encoded.py`).
     """
 
     path: str = "english"  # "english", a file of text, jsonl or parquet, a folder in hub layout, or a hub id
@@ -142,163 +141,31 @@ class _Windows(NamedTuple):
 @functools.lru_cache(maxsize=4)
 def _read(text: Text) -> _Windows:
     """The windows of a text, and its tokens."""
-    as_bytes = text._units == "bytes"
-    found, held_out, digest = _single(text, as_bytes) if _is_single(text.path) else _table(text)
-    several = text.documents == "apart" or len(found) + len(held_out) > 2
-    spoken = _tokens(text, found, held_out, several)
-    if several and spoken.eos is None:
-        raise GenlossError(f"{text.tokenizer} has no token that ends a text, such as {tokens.END}; add one to it.")
-    end = np.array([spoken.eos] if several else [], np.int32)
-    parts = [[np.append(one, end) for one in spoken.encode(part)] for part in (found, held_out)]
-    if text.documents == "packed":
-        parts = [[np.concatenate(part)] for part in parts]
-    train, test = (_cut(part, text.length, text.stride or text.length, spoken.eos, text) for part in parts)
+    asked = Asked(text.path, text._units, text.vocabulary, text.documents, text.column, text.train, text.test)
+    found = encoded(asked)
+    spoken = tokens.of(text._units, found.learned, found.several)
+    train, test = (
+        _cut(part, text.length, text.stride or text.length, text.documents == "apart", spoken.eos or 0)
+        for part in (found.train, found.test)
+    )
     if not (len(train) and len(test)):
         raise GenlossError(
-            f"{text.path} has {sum(len(one) for part in parts for one in part)} tokens, too few for a training and a "
-            f"held-out window of {text.length}; shorten `length` or give a longer text."
+            f"{text.path} has {len(found.train.numbers) + len(found.test.numbers)} tokens, too few for a training and "
+            f"a held-out window of {text.length}; shorten `length` or give a longer text."
         )
-    if text._units not in ("characters", "bytes", "words"):  # another tokenizer at the same path is another text
-        told = [digest.encode(), *(one.tobytes() for part in parts for one in part)]
-        digest = hashlib.blake2b(b"".join(told), digest_size=10).hexdigest()
-    return _Windows(Split(train, test, (), digest), spoken)
+    return _Windows(Split(train, test, (), found.digest), spoken)
 
 
-def _cut(documents: Sequence[np.ndarray], length: int, stride: int, eos: int | None, text: Text) -> np.ndarray:
-    """Windows [n, length]: those of whole text alone, or, where documents are kept apart, of all and filled up."""
-    found = []
-    for one in documents:
-        if text.documents == "apart":
+def _cut(part: Part, length: int, stride: int, apart: bool, fill: int) -> np.ndarray:
+    """Windows [n, length] int32: those of whole text alone, or, where documents are kept apart, of all and filled up.
+
+    They are copied once, out of the tokens as these are kept.
+    """
+    found = [np.zeros((0, length), part.numbers.dtype)]
+    for one in np.split(part.numbers, part.ends[:-1]) if apart else [part.numbers]:
+        if apart:
             last = max(0, -(-(len(one) - length) // stride)) * stride  # where the window begins that has the end
-            one = np.pad(one, (0, last + length - len(one)), constant_values=eos or 0)
+            one = np.pad(one, (0, last + length - len(one)), constant_values=fill)
         if len(one) >= length:
             found.append(np.lib.stride_tricks.sliding_window_view(one, length)[::stride])
-    return np.concatenate(found) if found else np.zeros((0, length), np.int32)
-
-
-def _tokens(text: Text, train: Sequence[Any], held_out: Sequence[Any], ends: bool) -> Tokens:
-    match text._units:
-        case "bytes":
-            return tokens.of_bytes(ends)
-        case "characters":
-            return tokens.counted(list, "", train, held_out, text.vocabulary, ends)
-        case "words":
-            return tokens.counted(tokens.split_words, " ", train, held_out, text.vocabulary, ends)
-        case name if name.startswith("bpe:"):
-            return tokens.learned(int(name[4:]), train)
-        case name:
-            return tokens.stored(name)
-
-
-# Documents: (training, held out, checksum).
-
-_Documents = tuple[list[Any], list[Any], str]
-
-
-def _is_single(path: str) -> bool:
-    """Whether it is one text, and no table or folder of several; what is not there is looked for as a file."""
-    local = Path(path).expanduser()
-    if is_file(path) or is_file(local):
-        return local.suffix not in (".jsonl", ".parquet")
-    return not local.is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "~")))
-
-
-def _single(text: Text, as_bytes: bool) -> _Documents:
-    """One text: of its tokens the first four fifths, and the rest; or so of its paragraphs."""
-    raw = _english() if text.path == "english" else _bytes(text.path)
-    digest = hashlib.blake2b(raw, digest_size=10).hexdigest()
-    if text.documents == "apart":
-        found = [part for part in re.split(r"\n[ \t]*\n\s*", decoded(raw, text.path)) if part.strip()]
-        return *_halves([part.strip("\n") for part in found], None, text), digest
-    if as_bytes:
-        cut = len(raw) * 4 // 5
-        return [raw[:cut]], [raw[cut:]], digest
-    whole = decoded(raw, text.path)
-    if text._units == "words":
-        starts = [word.start() for word in re.finditer(r"\w+|[^\w\s]", whole)]
-        cut = starts[len(starts) * 4 // 5] if starts else 0
-    else:
-        cut = len(whole) * 4 // 5
-    return [whole[:cut]], [whole[cut:]], digest
-
-
-def _table(text: Text) -> _Documents:
-    """The documents of a table, or of a data set's splits."""
-    if text.path.endswith(".jsonl"):
-        parts = [list(_lines(text))]
-    else:
-        dataset, share = tables.opened(text.path, text.train, text.test), tables.share_of(text.test)
-        tables.column(text.path, dataset[text.train].features, text.column, "column")
-        parts = [dataset[name][text.column] for name in ((text.train, text.test) if share is None else (text.train,))]
-    found = [list(_cleaned(text, part)) for part in parts]
-    train, held_out = _halves(found[0], found[1] if len(found) > 1 else None, text)
-    total = hashlib.blake2b(digest_size=10)
-    for one in (*train, *held_out):
-        total.update(hashlib.blake2b(one.encode()).digest())
-    return train, held_out, total.hexdigest()
-
-
-def _cleaned(text: Text, cells: Sequence[Any]) -> Iterator[str]:
-    for i, cell in enumerate(cells):
-        where = f"{text.path}, row {i},"
-        if not isinstance(cell, str | None):
-            raise GenlossError(f"{where} has no text in '{text.column}'; name a column of text with `column`.")
-        if cell and cell.strip():
-            yield decoded(cell.encode("utf-8", "surrogatepass"), where)
-
-
-def _halves(found: list[str], held_out: list[str] | None, text: Text) -> tuple[list[str], list[str]]:
-    """Documents to train on, and others that are held out."""
-    if held_out is None:
-        share = tables.share_of(text.test) or 0.2
-        cut = len(found) - max(1, round(share * len(found)))
-        found, held_out = found[: max(cut, 0)], found[max(cut, 0) :]
-    known = set(found)
-    held_out = [one for one in held_out if one not in known]
-    if not (found and held_out):
-        raise GenlossError(
-            f"{text.path} has {len(found)} documents to train on and {len(held_out)} others to hold out; give it more."
-        )
-    return found, held_out
-
-
-def _lines(text: Text) -> Iterator[Any]:
-    for i, line in enumerate(decoded(_bytes(text.path), text.path).split("\n")):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise GenlossError(f"Line {i + 1} of {text.path} is no JSON object; write one in each line.")
-        if text.column not in row:
-            raise GenlossError(f"Line {i + 1} of {text.path} has no '{text.column}'; it has: {', '.join(row)}.")
-        yield row[text.column]
-
-
-def decoded(raw: bytes, path: str) -> str:
-    """Bytes as text, without a byte order mark, every end of a line as "\\n"."""
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise GenlossError(f"{path} is not text in UTF-8; convert it, or read it as level='byte'.") from None
-    if (at := text.find("\0")) >= 0:
-        raise GenlossError(f"{path} has a NUL, character {at}, and is no text; remove it, or read it as level='byte'.")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _english() -> bytes:
-    from pydoc_data import topics
-
-    return "\n\n".join(topics.topics[name] for name in sorted(topics.topics)).encode()
-
-
-def _bytes(path: str) -> bytes:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise GenlossError(f"There is no text file at {path}; give a file, or 'english' for the embedded text.")
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise GenlossError(f"{path} cannot be read ({error.strerror}); give a file that can.") from None
+    return np.concatenate(found, dtype=np.int32, casting="unsafe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -34,27 +35,56 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text)
 
 
-def counted(units: Callable[[str], Iterable[str]], join: str, train: Sequence[str], held_out: Sequence[str],
-            vocabulary: int | None, ends: bool) -> Tokens:  # fmt: skip
-    """Tokens by frequency in the training documents, then by name; those beyond `vocabulary` are one, the last but for
-    the end."""
-    seen = Counter(token for text in train for token in units(text))
-    every = seen.keys() | {token for text in held_out for token in units(text)}
-    order = sorted(every, key=lambda token: (-seen[token], token))
-    if vocabulary is not None and vocabulary < len(order):
-        order = [*order[: vocabulary - 1], UNKNOWN]
+def learn(units: str, train: Iterable[Any], held_out: Iterable[Any], vocabulary: int | None) -> str:
+    """What tokens of these units are made of, from pieces of the training documents and of others: the text of a
+    tokenizer.json, or a list of tokens in JSON, by frequency in training and then by name."""
+    if units == "bytes":
+        return ""
+    if units in ("characters", "words"):
+        return json.dumps(_by_frequency(split_words if units == "words" else iter, train, held_out, vocabulary))
+    if units.startswith("bpe:"):
+        return _learned(int(units[4:]), train)
+    return stored(units)
+
+
+def of(units: str, learned: str, ends: bool) -> Tokens:
+    """The tokens of these units, an end among them where documents have one."""
+    if units == "bytes":
+        return _of_bytes(ends)
+    if units in ("characters", "words"):
+        return _counted(json.loads(learned), units == "words", ends)
+    from tokenizers import Tokenizer
+
+    return _of(Tokenizer.from_str(learned), complete=units.startswith("bpe:"))
+
+
+def _by_frequency(units: Callable[[str], Iterable[str]], train: Iterable[str], held_out: Iterable[str],
+                  vocabulary: int | None) -> list[str]:  # fmt: skip
+    """Tokens by frequency in training, then by name; those beyond `vocabulary` are one, the last."""
+    seen, every = Counter[str](), set[str]()
+    for text in train:
+        seen.update(units(text))
+    for text in held_out:
+        every.update(units(text))
+    order = sorted(seen.keys() | every, key=lambda token: (-seen[token], token))
+    return order if vocabulary is None or vocabulary >= len(order) else [*order[: vocabulary - 1], UNKNOWN]
+
+
+def _counted(order: Sequence[str], words: bool, ends: bool) -> Tokens:
+    """Tokens by their numbers; what has none is the last, but for the end."""
+    units, join = (split_words, " ") if words else (iter, "")
     number, last = {token: i for i, token in enumerate(order)}, len(order) - 1
     encode = lambda text: np.array([number.get(token, last) for token in units(text)], np.int32)  # noqa: E731
-    alphabet = [*order, END] if ends else order
+    alphabet = [*order, *[END] * ends]
     eos = len(order) if ends else None
     spelled = tuple(0 if token in (UNKNOWN, END) else len((token + join).encode()) for token in alphabet)
     # A model may have tokens of its own, such as one that begins a text.
     decode = lambda row: join.join(alphabet[i] if i < len(alphabet) else UNKNOWN for i in row)  # noqa: E731
-    same = lambda: _of_units(alphabet, order[-1], bool(join), ends)  # noqa: E731
+    same = lambda: _of_units(alphabet, order[-1], words, ends)  # noqa: E731
     return Tokens(tuple(alphabet), eos, lambda texts: list(map(encode, texts)), decode, spelled, same)
 
 
-def of_bytes(ends: bool) -> Tokens:
+def _of_bytes(ends: bool) -> Tokens:
     """The 256 bytes, and the end; bytes that are no UTF-8 are said as �."""
     raw = lambda text: text if isinstance(text, bytes) else text.encode()  # noqa: E731
     encode = lambda text: np.frombuffer(raw(text), np.uint8).astype(np.int32)  # noqa: E731
@@ -65,7 +95,7 @@ def of_bytes(ends: bool) -> Tokens:
     return Tokens(alphabet, eos, lambda texts: list(map(encode, texts)), decode, spelled, same)
 
 
-def learned(size: int, train: Sequence[str]) -> Tokens:
+def _learned(size: int, train: Iterable[str]) -> str:
     """Byte-level byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) of `size` tokens, learned from the
     training documents alone; token 0 is the end."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -80,10 +110,10 @@ def learned(size: int, train: Sequence[str]) -> Tokens:
         show_progress=False,
     )
     tokenizer.train_from_iterator(train, trainer)
-    return _of(tokenizer)
+    return tokenizer.to_str()
 
 
-def stored(file: str) -> Tokens:
+def stored(file: str) -> str:
     """A tokenizer.json, or the one in a folder, as `tokenizers` writes it."""
     from tokenizers import Tokenizer
 
@@ -94,7 +124,7 @@ def stored(file: str) -> Tokens:
             f"There is no tokenizer at {file}; give characters, bytes, words, bpe:4096 or such, or a tokenizer.json."
         )
     try:
-        return _of(Tokenizer.from_file(str(path)))
+        return Tokenizer.from_file(str(path)).to_str()
     except Exception as error:  # `tokenizers` raises plain ones
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise GenlossError(
@@ -102,7 +132,8 @@ def stored(file: str) -> Tokens:
         ) from None
 
 
-def _of(tokenizer: Any) -> Tokens:
+def _of(tokenizer: Any, complete: bool) -> Tokens:
+    """The tokens of a tokenizer, which has one for every text if it is `complete`."""
     tokenizer.encode_special_tokens = True  # a text that names the end does not say it
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -110,9 +141,11 @@ def _of(tokenizer: Any) -> Tokens:
     eos = next((number for name in ENDS if (number := tokenizer.token_to_id(name)) is not None), None)
 
     def encode(texts: Sequence[str]) -> list[np.ndarray]:
-        found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        for text, one in zip(texts, found, strict=True):
-            _check(text, one.offsets)
+        by = tokenizer.encode_batch_fast if complete else tokenizer.encode_batch
+        found = by(list(texts), add_special_tokens=False)
+        if not complete:
+            for text, one in zip(texts, found, strict=True):
+                _check(text, one.offsets)
         return [np.array(one.ids, np.int32) for one in found]
 
     def decode(row: np.ndarray) -> str:
@@ -179,8 +212,9 @@ def _check(text: str, offsets: Sequence[tuple[int, int]]) -> None:
     at = 0
     for start, stop in [*offsets, (len(text), len(text))]:
         if lost := text[at:start].strip():
+            place = text.index(lost, at)
             raise GenlossError(
-                f"The tokenizer has no token for {lost[:1]!r}, character {text.index(lost, at)} of a document; give "
-                "one that was made for such text."
+                f"The tokenizer has no token for {lost[:1]!r}, which follows {text[max(0, place - 20) : place]!r}; "
+                "give one that was made for such text."
             )
         at = max(at, stop)

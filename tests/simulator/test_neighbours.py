@@ -12,7 +12,7 @@ from prdc import compute_prdc
 from sklearn.neighbors import NearestNeighbors
 
 from simulator import GenlossError
-from simulator.probes import neighbours
+from simulator.numerics import watched
 from simulator.probes.neighbours import manifold, nearest, radii, smallest
 
 CHANCE = np.random.default_rng(0)
@@ -174,7 +174,7 @@ def test_a_bar_is_shown_where_it_takes_long(monkeypatch: pytest.MonkeyPatch):
     x = jnp.asarray(points(64, 2))
     radii(x, 1, block=16)
     assert not shown
-    monkeypatch.setattr(neighbours.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(watched.time, "monotonic", lambda: float(next(clock)))
     radii(x, 1, block=16)
     assert shown and shown[0] == [4]
 

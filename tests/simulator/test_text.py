@@ -50,7 +50,7 @@ def diversity(rows: Any, reference: Any = REAL, what: TextDiversity = TextDivers
 
 
 _ngrams = jax.jit(ngrams, static_argnums=(1, 2))
-_overlap = jax.jit(lambda rows: overlap(ngrams(rows, 256, 4)))
+_overlap = jax.jit(lambda rows: overlap(ngrams(rows, 256, 4), rows.shape[1]))
 
 
 def grams(row: list[int], n: int) -> list[tuple[int, ...]]:
