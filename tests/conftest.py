@@ -1,12 +1,16 @@
 """What tests share: means compared with closed forms in their own standard errors, and small chains."""
 
+import gc
 import importlib.util
+import itertools
 import json
 import os
 import re
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,8 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import numpy as np
 import pytest
+from jax._src.interpreters import mlir
+from jaxlib.mlir import ir
 
 from generators.gaussian import Gaussian
 from simulator import Chain, Truth
@@ -42,6 +48,20 @@ CACHE = ROOT / ".pytest_cache" / "xla"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 os.environ["GENLOSS_CACHE"] = str(CACHE)  # commands use the same
+
+
+def shared(make: Callable[[], Any], thread: threading.local = threading.local()) -> Any:
+    """What a program is written in, made once for ten, since making it takes as long as writing a small program."""
+    if ir.Context.current is not None:  # while another program is written
+        return make()
+    thread.asked = getattr(thread, "asked", -1) + 1
+    if thread.asked % 10 == 0:
+        thread.context = make()
+    return thread.context
+
+
+if version("jax").startswith("0.10."):  # jax 0.11 does so itself
+    mlir.make_ir_context = partial(shared, mlir.make_ir_context)
 
 
 def assert_mean(samples: Any, expected: Any, sigmas: float = 5.0) -> None:
@@ -142,13 +162,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 MAPS = Path("/proc/self/maps")
+ENDED = itertools.count(1)
 
 
 def pytest_runtest_teardown() -> None:
     # Each program on CPU holds some mappings of memory, of which Linux gives a process 65,530: a long list of tests
-    # comes near them, and past them jaxlib ends the process.
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
+    # comes near them, and past them jaxlib ends the process.  Counting them takes some milliseconds.
+    if next(ENDED) % 10 == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
+
+
+def pytest_collection_finish() -> None:
+    # What is imported stays, and is not looked through for garbage again; nor is what jax remembers, often.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 SLOW = [0]  # how many cases are
