@@ -118,6 +118,8 @@ def _metrics(options: argparse.Namespace) -> int:
     ]
     name: str | None = options.name
     chosen = [m for m in known if name in (None, m["probe"], m["metric"], f"{m['probe']}.{m['metric']}")]
+    if name and not chosen:  # as records call it: a name that an experiment gave, and the metric
+        chosen = [m for m in known if m["metric"] == name.partition(".")[2]]
     if name and not chosen:
         from simulator.running.spec import unknown
 

@@ -152,7 +152,7 @@ def test_lists_as_data(capsys: pytest.CaptureFixture[str]):
 
 
 def test_one_of_a_list_is_told_in_full(capsys: pytest.CaptureFixture[str]):
-    for name in ("recall", "Fidelity", "Fidelity.recall"):
+    for name in ("recall", "Fidelity", "Fidelity.recall", "faces.recall"):
         assert main(["list", "metrics", name]) == 0
         said = capsys.readouterr().out
         (row,) = [row for row in metrics()["Fidelity"] if row[0] == "recall"]
