@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from generators.decoding import drawn
 from simulator.abilities import Foretelling, shaped
-from simulator.checks.fields import Share, check
+from simulator.checks.fields import Range, check
 from simulator.numerics.chance import split
+from simulator.numerics.schedule import Number, settled_number
 from simulator.pool import Pool, Rows
 from simulator.probes.classifier import in_blocks
 from simulator.probes.text import counted
@@ -35,7 +36,7 @@ class Edited:
     """
 
     generator: Generator  # foretells all tokens: an Ngram, a Transformer
-    threshold: Share | Array = 0.99  # probability from which on a token is drawn anew
+    threshold: Annotated[Number, Range(0, 1)] = 0.99  # probability from which on a token is drawn anew
 
     completes: ClassVar[bool] = True
 
@@ -71,7 +72,7 @@ class Edited:
             own = jnp.take_along_axis(told, rows[..., None], 2)[..., 0]  # [b, length]
             each = jax.vmap(lambda key: split(key, rows.shape[1]))(keys)  # [b, length]
             again = jax.vmap(drawn)(each, jax.nn.softmax(told))  # [b, length]
-            foreseen = (own >= jnp.log(self.threshold)) & counted(model, rows)
+            foreseen = (own >= jnp.log(settled_number(self.threshold))) & counted(model, rows)
             return jnp.where(foreseen, again, rows).astype(rows.dtype)
 
         return in_blocks(of, (keys, given), _FEW)

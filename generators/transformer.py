@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ from jax.core import Tracer
 from generators.decoding import drawn, is_number, penalised, searched, shares
 from generators.nets.decoder import Decoder
 from generators.train import Trained
-from simulator.checks.fields import BelowOne, Count, NonNegative, Positive, Share, Whole
+from simulator.checks.fields import BelowOne, Count, NonNegative, Positive, Range, Whole
 from simulator.numerics.chance import fold_in, normal
 from simulator.numerics.processes import whole
+from simulator.numerics.schedule import Number, settled_number
 from simulator.pool import Rows
 from simulator.probes.text import up_to
 from simulator.types import Array, GenlossError, Key, Params
@@ -45,8 +46,8 @@ class Transformer(Trained):
     `start="base"` begins again in every generation.
 
     A row is drawn token by token, by a key of its own, with a cache of keys and values; `temperature`, `top_k`, `top_p`
-    and `min_p` are those of `generators.decoding.shares`.  `beams` search for the likeliest row instead, in which
-    nothing is random: without a prompt all rows are the same.
+    and `min_p` are those of `generators.decoding.shares`, numbers or, in a chain, schedules over its generations.
+    `beams` search for the likeliest row instead, in which nothing is random: without a prompt all rows are the same.
     """
 
     vocabulary: Count  # number of tokens
@@ -63,11 +64,12 @@ class Transformer(Trained):
     adapters: Count | None = None  # rank of the adapters; None trains all weights
     dtype: Literal["float32", "bfloat16"] = "float32"  # what networks compute in; weights are float32
     sample_batch: Count = 128  # rows sampled side by side
-    temperature: NonNegative | Array = 1.0  # of sampling; 0 says the likeliest token
+    temperature: Annotated[Number, Range(0)] = 1.0  # of sampling; 0 says the likeliest token
     top_k: Count | None = None  # tokens that are likeliest, of which one is said; None: all
-    top_p: Share | Array = 1.0  # mass of the likeliest tokens, of which one is said
-    min_p: Share | Array = 0.0  # least probability of what is said, in shares of the largest
-    repetition: Positive | Array = 1.0  # what the logits of tokens of the row are divided by: above 1 says them less
+    top_p: Annotated[Number, Range(0, 1)] = 1.0  # mass of the likeliest tokens, of which one is said
+    min_p: Annotated[Number, Range(0, 1)] = 0.0  # least probability of what is said, in shares of the largest
+    # What the logits of tokens of the row are divided by: above 1 says them less.
+    repetition: Annotated[Number, Range(0, above=True)] = 1.0
     beams: Count = 1  # width of beam search; 1 draws
 
     completes: ClassVar[bool] = True
@@ -207,6 +209,8 @@ class Transformer(Trained):
             hidden, cache = net.extended(tokens, cache, at)
             return self._logits(net, hidden[:, -1:])[:, 0], cache  # [n, vocabulary]
 
+        cuts = (self.temperature, self.top_p, self.min_p, self.repetition)
+        temperature, top_p, min_p, repetition = map(settled_number, cuts)
         logits, cache = extend(before, net.empty(n, self._length), 0)
         if self.beams > 1:
             return searched(extend, logits, cache, given, self._length, self.beams, self.eos)
@@ -215,13 +219,13 @@ class Transformer(Trained):
         over = jnp.zeros(n, bool) if self.eos is None else (given == self.eos).any(1)  # [n]
 
         def choose(logits: Array, seen: Array, over: Array, place: Array) -> tuple[Array, Array, Array]:
-            logits = logits if is_number(self.repetition, 1) else penalised(logits, seen, self.repetition)
-            share = shares(logits, self.temperature, self.top_k, self.top_p, self.min_p)
+            logits = logits if is_number(repetition, 1) else penalised(logits, seen, repetition)
+            share = shares(logits, temperature, self.top_k, top_p, min_p)
             token = drawn(jax.vmap(lambda key: fold_in(key, place))(keys), share)  # [n]
             if self.eos is not None:
                 token = jnp.where(over, self.eos, token)
                 over = token == self.eos
-            return token, seen if is_number(self.repetition, 1) else seen | one_hot(token), over
+            return token, seen if is_number(repetition, 1) else seen | one_hot(token), over
 
         def say(carry: Any, place: Array) -> tuple[Any, Array]:
             token, seen, over, cache = carry

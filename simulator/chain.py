@@ -16,6 +16,7 @@ from simulator.abilities import Checked, Merging, Shaped, WithParents, completes
 from simulator.checks import returned
 from simulator.checks.fields import Count, Whole, check_tree
 from simulator.numerics.chance import fold_in
+from simulator.numerics.schedule import settled
 from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, Shared, aged, count, gathered, roots
 from simulator.recipe import contract
 from simulator.recipe.contract import Reach
@@ -186,7 +187,7 @@ class Chain:
         return jax.tree.map(_strong, self.model.init(key))
 
     def _check_rows(self, rows: Rows | Shared, params: Params) -> None:
-        written = jax.eval_shape(lambda p: self.model.sample(jax.random.key(0), p, self.real), params)
+        written = jax.eval_shape(lambda p: self.speaker(0).sample(jax.random.key(0), p, self.real), params)
         shape = functools.partial(jax.tree.map, lambda a: (a.shape, a.dtype))
         if shape(written) != shape(served := jax.eval_shape(lambda: gathered(rows))):
             raise GenlossError(
@@ -198,7 +199,7 @@ class Chain:
         """One generation.  `key` is `fold_in(root, t)`; `fresh` is `serve(state.key, t)`, fetched here if not given."""
         state, diet = self.eat(key, state, self.fetch(state.key, state.t) if fresh is None else fresh)
         params, info = self.learn(key, state, diet)
-        synthetic = self.speak(key, params, self.told(key, state.key, diet))
+        synthetic = self.speak(key, state.t, params, self.told(key, state.key, diet))
         ancestors = self.trace(key, state.t, params, diet, synthetic)
         record = with_info(self.measure(key, state.t, params, diet, synthetic, ancestors), info)
         return self.remember(state, params, synthetic, ancestors), record
@@ -265,16 +266,21 @@ class Chain:
             return None
         return self.given(key_for(key, "given"), self.rows, diet, self.source.draw(stream, self.real))
 
-    def speak(self, key: Key, params: Params, given: Rows | None = None) -> Rows:
-        return said(self.model, key_for(key, "sample"), params, self.rows, given)
+    def speaker(self, t: Array | int) -> Generator:
+        """The generator as it speaks in generation t: each schedule of its numbers at its value there."""
+        return settled(self.model, t)
+
+    def speak(self, key: Key, t: Array, params: Params, given: Rows | None = None) -> Rows:
+        return said(self.speaker(t), key_for(key, "sample"), params, self.rows, given)
 
     def trace(self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows) -> Array | None:
         """The lines of descent of what was said, [rows, 1 + follows]: a row, its parent, and those before."""
         if diet.ancestors is None:
             return None
-        assert isinstance(self.model, WithParents)
+        model = self.speaker(t)
+        assert isinstance(model, WithParents)
         own, fit, sample = (key_for(key, part) for part in ("trace", "fit", "sample"))
-        parent = self.model.parents(own, params, diet, synthetic, fit, sample)  # [rows]
+        parent = model.parents(own, params, diet, synthetic, fit, sample)  # [rows]
         lines = aged(diet.ancestors[parent], diet.age(t + 1)[parent])  # [rows, 1 + follows]
         return jnp.where(parent[:, None] == NONE, NONE, lines).at[:, 1].set(jnp.arange(self.rows))
 
@@ -282,7 +288,7 @@ class Chain:
         self, key: Key, t: Array, params: Params, diet: Pool, synthetic: Rows, ancestors: Array | None = None
     ) -> Record:
         """What the probes say, and the mass of the diet."""
-        view = View(t, params, diet, synthetic, self.reference, self.model, ancestors, self.prepared)
+        view = View(t, params, diet, synthetic, self.reference, self.speaker(t), ancestors, self.prepared)
         key = key_for(key, "measure")
         found: dict[str, Any] = {"fit": {"mass": diet.weight.sum()}}
         for i, (name, probe) in enumerate(self.probes.items()):

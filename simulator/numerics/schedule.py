@@ -1,7 +1,9 @@
-"""Numbers that change over generations.  Any number of a recipe may be one."""
+"""Numbers that change over generations.  Any number of a recipe may be one, and of how a generator speaks."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +110,34 @@ def at(number: Number | int, t: jax.Array | int) -> jax.Array:
     0.0
     """
     return jnp.asarray(number(t) if isinstance(number, Schedule) else number, jnp.float32)
+
+
+def settled_number(number: Number) -> float | jax.Array:
+    """A number that is no schedule, as those of a generator are where it speaks in a chain."""
+    if isinstance(number, Schedule):
+        raise GenlossError(f"The schedule {number} has a value in a chain alone; give a number.")
+    return number
+
+
+def settled(thing: Any, t: jax.Array | int) -> Any:
+    """A configuration with every schedule in it at its value at generation t; the same object where it has none.
+
+    >>> settled((1.5, schedule('step', 1.0, 0.0, 2)), 1)[1].item()
+    1.0
+    """
+    if isinstance(thing, Schedule):
+        return at(thing, t)
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        inside: dict[str, Any] = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+        make = lambda new: dataclasses.replace(thing, **new)  # noqa: E731
+    elif type(thing) is tuple:
+        inside, make = dict(enumerate(thing)), lambda new: tuple({**inside, **new}.values())  # pyright: ignore
+    elif isinstance(thing, Mapping):
+        inside, make = dict(thing), lambda new: {**inside, **new}
+    else:
+        return thing
+    new = {name: found for name, part in inside.items() if (found := settled(part, t)) is not part}
+    return make(new) if new else thing
 
 
 def parse(text: str) -> float | Schedule:

@@ -27,7 +27,7 @@ def check(chain: Chain, generations: int, chains: int, devices: int = 1) -> None
             f"{generations:,} generations need a pool of {slots:,} rows, and it holds at most {MOST:,}; give fewer "
             "generations or rows, or a recipe that forgets, such as Window."
         )
-    one = jax.eval_shape(lambda: chain.model.sample(jax.random.key(0), chain.model.init(jax.random.key(0)), 1))
+    one = jax.eval_shape(lambda: chain.speaker(0).sample(jax.random.key(0), chain.model.init(jax.random.key(0)), 1))
     table = table_of(chain.source)
     rows, beside = (slots, 12) if table is None else (chain.ring.own_slots(slots), 16)  # origin, birth, weight, place
     row, shared = bytes_of(one), bytes_of(table)

@@ -100,13 +100,13 @@ def told(c: Chain, k: Key, t: Same[Array], stream: Each[Key], diet: Each[Pool]) 
 
 
 def speak(c: Chain, k: Key, t: Same[Array], params: Each[Params], given: Each[Rows | None]) -> Rows:
-    return c.speak(fold_in(k, t), params, given)
+    return c.speak(fold_in(k, t), t, params, given)
 
 
 def portion(c: Chain, k: Key, t: Same[Array], i: Same[Array], params: Each[Params], given: Each[Rows | None]) -> Rows:
-    assert isinstance(c.model, Portioned)
-    more = () if given is None else (given,)
-    return c.model.portion(key_for(fold_in(k, t), "sample"), params, c.rows, i, *more)
+    model, more = c.speaker(t), () if given is None else (given,)
+    assert isinstance(model, Portioned)
+    return model.portion(key_for(fold_in(k, t), "sample"), params, c.rows, i, *more)
 
 
 def trace(c: Chain, k: Key, t: Same[Array], params: Each[Params], diet: Each[Pool], rows: Each[Rows]) -> Array | None:

@@ -96,7 +96,7 @@ def _once(chain: Chain, measured: bool) -> Any:
     begun = chain.init(key, 2)
     state, diet = chain.eat(key, begun, chain.serve(begun.key, begun.t))
     params, info = chain.learn(key, state, diet)
-    synthetic = chain.speak(key, params, chain.told(key, begun.key, diet))
+    synthetic = chain.speak(key, state.t, params, chain.told(key, begun.key, diet))
     if not measured:
         return begun, params, info, synthetic
     if adopted(chain) is None:  # what probes learn is followed, not learned

@@ -13,7 +13,8 @@ from test_decoding import reference
 
 from generators import Transformer
 from generators.nets.decoder import gpt2
-from simulator import Chain, GenlossError, Pool, run
+from simulator import Chain, GenlossError, Pool, Truth, run, schedule, simulate
+from simulator.recipe import Replace
 from simulator.sources.given import Prompts
 from simulator.sources.text import Text
 
@@ -117,6 +118,39 @@ def test_numbers_of_sampling_are_swept_in_one_program(params: Any):
     assert len(np.unique(found[3], axis=0)) == 1  # the likeliest, always
 
 
+def spoken(key: Any, view: Any) -> jax.Array:
+    return view.synthetic
+
+
+def test_a_schedule_of_sampling_is_its_number_in_each_generation(params: Any):
+    """To the bit, in one program for all generations."""
+    temperature, top_p = schedule("table", 1.0, 1.7, 0.0), schedule("step", 1.0, 0.9, 1)
+
+    def chain(**fields: Any) -> Chain:
+        model = dataclasses.replace(TINY, **fields)
+        return Chain(source=Truth(TINY), generator=model, recipe=Replace(), real=40, rows=40, held_out=0)
+
+    speak = jax.jit(chain(temperature=temperature, top_p=top_p).speak)
+    for t, fields in enumerate([{"temperature": 1.0}, {"temperature": 1.7, "top_p": 0.9}, {"temperature": 0.0}]):
+        said = speak(KEY, jnp.int32(t), params)
+        assert np.array_equal(said, jax.jit(chain(**fields).speak)(KEY, jnp.int32(0), params))
+        assert (len(np.unique(said, axis=0)) == 1) == (t == 2)
+    with pytest.raises(GenlossError, match="in a chain alone"):
+        dataclasses.replace(TINY, temperature=temperature).sample(KEY, params, 3)
+
+
+@pytest.mark.slow
+def test_a_schedule_is_followed_in_a_scan_and_from_the_host():
+    """The likeliest row from generation 1 on, and all kinds of rows before it and at the end."""
+    model = dataclasses.replace(TINY, temperature=schedule("table", 1.0, 0.0, 0.0, 1.0), sample_batch=16)
+    chain = Chain(
+        source=Truth(TINY), generator=model, recipe=Replace(), probes={"said": spoken}, real=40, rows=40, held_out=0,
+    )  # fmt: skip
+    said = simulate(chain, KEY, 4)["said"]
+    assert np.array_equal(said, run(chain, KEY, 4)["said"])
+    assert [len(np.unique(rows, axis=0)) == 1 for rows in said] == [False, True, True, False]
+
+
 def test_beams_say_the_likeliest_row(params: Any):
     expected = law(TINY, params)
     assert EVERY[expected.argmax()].tolist() == dataclasses.replace(TINY, beams=64).sample(KEY, params, 1)[0].tolist()
@@ -204,6 +238,8 @@ def test_a_fit_that_stops_after_a_call_and_goes_on_is_the_same_to_the_bit():
         ({"eos": 9}, "one of the 4 tokens"),
         ({"beams": 2, "top_k": 3}, "leave out `top_k`"),
         ({"beams": 2, "temperature": 0.5}, "leave out `temperature`"),
+        ({"beams": 2, "top_p": schedule("linear", 1, 0.5, 3)}, "leave out `top_p`"),
+        ({"temperature": schedule("linear", 1, -1, 4)}, "temperature"),
         ({"continuation": 4}, "lower it"),
         ({"top_p": 1.5}, "top_p"),
     ],
@@ -231,10 +267,6 @@ def test_rows_that_are_no_windows_of_its_tokens_are_refused(params: Any):
         open_ended.init(KEY)
     with pytest.raises(GenlossError, match="can be given the first tokens"):
         TINY.sample(KEY, params, 3, jnp.zeros((2, 1), jnp.int32))
-
-
-def spoken(key: Any, view: Any) -> jax.Array:
-    return view.synthetic
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def test_the_likeliest_synthetic_rows_are_kept(share: float):
         assert set(np.flatnonzero(np.asarray(diet.weight) * np.asarray(diet.synthetic))) == set(likely)
         assert (np.asarray(diet.weight)[np.asarray(diet.real)] == 1).all()
         params, _ = chain.model.fit(jax.random.key(t), last, diet)
-        state = chain.remember(state, params, chain.speak(jax.random.key(t), params))
+        state = chain.remember(state, params, chain.speak(jax.random.key(t), state.t, params))
 
 
 def test_verifier_curator_and_detector_can_ask_the_model():
