@@ -28,6 +28,11 @@ os.environ["XLA_FLAGS"] = (
     + os.environ["XLA_FLAGS"]
 )
 
+# Compiled programs are shared between workers, the processes that tests start, and the next run.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent.parent / ".pytest_cache" / "xla")
+os.environ["GENLOSS_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
 import jax
 import numpy as np
 import pytest
@@ -40,14 +45,10 @@ from simulator import Chain, Truth
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / "tests" / "shared"  # files of chains that tests run as a user would
 
+CACHE = Path(os.environ["GENLOSS_CACHE"])
+
 # Options of `jax.jit` where many numbers are drawn or bits are compared: programs as those of a run are for users.
 OPTIMISED = {"xla_backend_optimization_level": 2}
-
-# Compiled programs are shared between workers, the processes that tests start, and the next run.
-CACHE = ROOT / ".pytest_cache" / "xla"
-jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-os.environ["GENLOSS_CACHE"] = str(CACHE)  # commands use the same
 
 
 def shared(make: Callable[[], Any], thread: threading.local = threading.local()) -> Any:

@@ -18,12 +18,11 @@ from generators import (
 )
 from simulator import Chain, Dataset, Generator, Pool, Record, State, Truth, ensemble, run, simulate
 from simulator import recipe as recipes
-from simulator.pool import take
 
 
 def chain_of(case: str, **fields: Any) -> Chain:
     generator, source = CASES[case]
-    return Chain(source=source, generator=generator, **{"real": 30, "rows": 30, **fields})
+    return Chain(source=source, generator=generator, **{"real": 30, "rows": 30, "held_out": 0, **fields})
 
 
 def kinds(tree: Any) -> Any:
@@ -83,11 +82,12 @@ def test_weight_is_multiplicity(case: str):
     """Weight 2 is the row twice, weight 0 its absence."""
     chain = chain_of(case)
     model: Any = chain.model
-    rows = chain.source.draw(jax.random.key(3), 12)
-    weight = jnp.array([2, 1, 0, 3, 1, 1, 0, 2, 1, 1, 1, 2], jnp.float32)
-    repeated = take(rows, jnp.repeat(jnp.arange(12), weight.astype(int)))
+    rows = jax.jit(chain.source.draw, static_argnums=1)(jax.random.key(3), 12)
+    weight = np.array([2, 1, 0, 3, 1, 1, 0, 2, 1, 1, 0, 0])  # as many rows as before: one program fits both
+    repeated = jax.tree.map(lambda leaf: np.repeat(leaf, weight, 0), rows)
+    start = jax.jit(lambda rows, weight: Pool.of(rows).weighed(weight))
     fit = jax.jit(lambda pool: model.fit(jax.random.key(1), model.init(jax.random.key(0)), pool)[0])
-    weighed, twice = fit(Pool.of(rows).weighed(weight)), fit(Pool.of(repeated))
+    weighed, twice = fit(start(rows, weight.astype(np.float32))), fit(start(repeated, np.ones(12, np.float32)))
     if case == "kde":  # the parameters are the rows themselves: the same density can be written in many ways
         weighed, twice = model.log_prob(weighed, rows), model.log_prob(twice, rows)
     assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=2e-4, atol=2e-5), weighed, twice))
