@@ -17,7 +17,7 @@ from simulator.checks import returned
 from simulator.checks.fields import Count, Whole, check_tree
 from simulator.numerics.chance import fold_in
 from simulator.numerics.schedule import settled
-from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, Shared, aged, count, gathered, roots
+from simulator.pool import NONE, REAL, SYNTHETIC, Pool, Rows, Shared, aged, count, gathered, roots, table_in, with_table
 from simulator.recipe import contract
 from simulator.recipe.contract import Reach
 from simulator.recipe.likely import check_scores, scores
@@ -230,12 +230,16 @@ class Chain:
         return state.replace(pool=jax.tree.map(chosen, placed, pool))
 
     def eat(self, key: Key, state: State, fresh: Rows | Shared | None) -> tuple[State, Pool]:
-        """Takes in fresh rows and weighs everything kept: the state, and the diet.
+        """Takes in fresh rows and weighs everything kept: the state, and the diet."""
+        state = self.take_in(state, fresh)
+        guard(self.source, state.pool.held, state.pool.real)
+        return state, self.weigh(key, state)
+
+    def weigh(self, key: Key, state: State) -> Pool:
+        """The diet: everything kept, as the recipe weighs it.
 
         Where the recipe eats few of the rows kept, the diet holds those alone.
         """
-        state = self.take_in(state, fresh)
-        guard(self.source, state.pool.held, state.pool.real)
         copies = jnp.where(state.pool.synthetic, state.t, 1) if self.merging else jnp.ones(state.pool.capacity)
         shown = state.pool.weighed(copies)
         if self.reach.wants_scores:  # at fit 0 there is no last model, and real rows only
@@ -246,7 +250,7 @@ class Chain:
         diet = shown.weighed(returned.weights(self.recipe, weight, shown))
         most = self.reach.most
         full = self.ring.capacity(sys.maxsize)  # whatever the generations to come, on which no diet may depend
-        return state, diet if most is None or 2 * most > full else diet.compact(most)
+        return diet if most is None or 2 * most > full else diet.compact(most)
 
     def learn(self, key: Key, state: State, diet: Pool) -> tuple[Params, Mapping[str, Array]]:
         """What the generator makes of a diet, and what its fit says of itself."""
@@ -264,7 +268,10 @@ class Chain:
         """What of each row is given before a generation speaks, leaves [rows, ...]; None where nothing is."""
         if self.given is None:
             return None
-        return self.given(key_for(key, "given"), self.rows, diet, self.source.draw(stream, self.real))
+        real = served(self.source, stream, self.real)
+        if (table := table_in(diet)) is not None:  # that of the program, of which there is one
+            real = with_table(real, table)
+        return self.given(key_for(key, "given"), self.rows, diet, gathered(real))
 
     def speaker(self, t: Array | int) -> Generator:
         """The generator as it speaks in generation t: each schedule of its numbers at its value there."""

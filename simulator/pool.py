@@ -54,6 +54,17 @@ def table_in(tree: Any) -> Rows:
     return next((node.table for node in jax.tree.leaves(tree, is_leaf=shared) if shared(node)), None)
 
 
+def without(tree: Any, other: Any) -> Any:
+    """The same without the arrays that are also `other`'s: no program gives them back twice (see `with_those`)."""
+    there = {id(leaf) for leaf in jax.tree.leaves(other)}
+    return jax.tree.map(lambda leaf: None if id(leaf) in there else leaf, tree)
+
+
+def with_those(tree: Any, other: Any) -> Any:
+    """What `without` left, with what it took away, which is at the same places in `other`."""
+    return jax.tree.map(lambda leaf, at: at if leaf is None else leaf, tree, other, is_leaf=lambda leaf: leaf is None)
+
+
 def count(rows: Rows | Shared) -> int:
     """Number of rows: the length of the leading axis."""
     return jax.tree.leaves(rows.place if isinstance(rows, Shared) else rows)[0].shape[0]

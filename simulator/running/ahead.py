@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.abilities import Portioned
+from simulator.pool import with_those
 
 
 def compiling(drive: Any) -> Callable[[], Any]:
@@ -18,7 +19,7 @@ def compiling(drive: Any) -> Callable[[], Any]:
     They are traced before this returns.  What is returned waits until all are compiled, and raises what went wrong;
     a piece that is called after that is not compiled again.  `drive` is a `drive.Drive`.
     """
-    begun = (drive.scan, drive.begin, drive.advance)
+    begun = (drive.scan, drive.take_in, drive.begin, drive.advance)
     state = told(drive.init, told(drive.new, jnp.int32(-1)))
     traced = [piece.func.lower(*piece.args, *a) for piece, a in calls(drive, state) if piece not in begun]
     thread = ThreadPoolExecutor(1, "compiling")
@@ -34,13 +35,19 @@ def calls(drive: Any, state: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     if drive.trained is None:
         yield drive.scan, (state, ts, fresh)
         return
-    now, i = jax.eval_shape(lambda a: jax.tree.map(lambda b: jnp.take(b, 0, axis=drive.axes), a), fresh), jnp.int32(0)
-    t = ts[0]
-    yield drive.begin, (state, t, now, state.params)
-    _, diet, training = told(drive.begin, state, t, now, state.params)
+    t, i = ts[0], jnp.int32(0)
+    if fresh is not None:
+        now = jax.eval_shape(lambda a: jax.tree.map(lambda b: jnp.take(b, 0, axis=drive.axes), a), fresh)
+        yield drive.take_in, (state, t, now)
+    yield drive.begin, (state, t, state.params)
+    diet, training = told(drive.begin, state, t, state.params)
+    diet = with_those(diet, state.pool)
     yield drive.advance, (diet, training)
     params, _ = told(drive.finish, training)
-    given = None if drive.chain.given is None else told(drive.told, t, state.key, diet)
+    given = None
+    if drive.chain.given is not None:
+        yield drive.told, (t, state.key, diet)
+        given = told(drive.told, t, state.key, diet)
     rows = told(drive.speak, t, params, given)
     model = drive.chain.model
     if isinstance(model, Portioned) and model.portions(drive.chain.rows) > 1:

@@ -19,7 +19,7 @@ from simulator.chain import Chain, with_info
 from simulator.checks import returned
 from simulator.numerics import compiling
 from simulator.numerics.processes import whole
-from simulator.pool import with_table
+from simulator.pool import with_table, with_those
 from simulator.running import ahead, memory, pieces, spec
 from simulator.running.files import joined, shaped
 from simulator.running.mesh import WHOLE, Layout
@@ -172,6 +172,7 @@ class Drive:
         self.init = self.lift(pieces.init, generations=generations)
         self.serve = self.lift(pieces.serve)
         self.scan = self.lift(pieces.scan)
+        self.take_in = self.lift(pieces.take_in)
         self.begin = self.lift(pieces.begin)
         self.advance = self.lift(pieces.advance)
         self.finish = self.lift(pieces.finish)
@@ -295,8 +296,10 @@ class Drive:
         records = []
         calls = model.calls
         for i, t in enumerate(ts):
-            now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
-            state, diet, training = self.begin(state, t, now, self.first(state, t))
+            if fresh is not None:
+                state = self.take_in(state, t, jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh))
+            diet, training = self.begin(state, t, self.first(state, t))
+            diet = with_those(diet, state.pool)
             first, training = (store and store.fit(int(t), training)) or (0, training)
             started = time.perf_counter()
             for call in range(first, calls):

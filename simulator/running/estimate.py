@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from simulator.abilities import Stepped
 from simulator.chain import Chain
+from simulator.pool import with_those
 from simulator.running import memory, spec
 from simulator.running.drive import Drive, check
 from simulator.running.pieces import kept
@@ -83,10 +84,10 @@ def _training(
 
     On a mesh the bytes are not known.
     """
-    fresh = jax.tree.map(lambda a: jnp.take(a, 0, axis=drive.axes), drive.serve(state.key, jnp.arange(1)))
 
     def called(drive: Drive) -> tuple[float, int, int | None]:
-        _, diet, training = drive.begin(jax.tree.map(jnp.copy, state), jnp.int32(0), fresh, state.params)
+        diet, training = drive.begin(state, jnp.int32(0), state.params)  # there are no fresh rows yet
+        diet = with_those(diet, state.pool)
         taken = None
         if drive.layout is None:
             advance: Any = drive.advance

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from simulator.chain import Chain
+from simulator.pool import without
 from simulator.running.ahead import calls
 from simulator.sources.split import table_of
 from simulator.types import GenlossError, State
@@ -57,11 +58,10 @@ def fits(drive: Any, state: State) -> None:
     All generations have the same shapes, so what fits once fits to the end.  `drive` is a `drive.Drive`; its pieces
     are compiled by this, and not again when they are called.
     """
-    held, there = bytes_of(state), _memory()
-    for piece, arguments in calls(drive, jax.eval_shape(lambda: state)):
+    shapes, there = jax.eval_shape(lambda: state), _memory()
+    for piece, arguments in calls(drive, shapes):
         program = piece.func.lower(*piece.args, *arguments).compile()
-        own = any(isinstance(argument, State) for argument in arguments)  # then it is counted among the arguments
-        need = taken(program) + (0 if own else held)
+        need = taken(program) + bytes_of(without(shapes, arguments))
         if need > there:
             raise GenlossError(
                 f"A generation needs {need / 1e9:,.1f} GB to {piece.func.__name__}, and the device gives "

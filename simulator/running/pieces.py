@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from simulator.abilities import Portioned, Trained
 from simulator.chain import Chain, key_for, params_key, stream_key
 from simulator.numerics.chance import fold_in
-from simulator.pool import Pool, Shared, table_in, with_table
+from simulator.pool import Pool, Shared, table_in, with_table, without
 from simulator.running import prepare
 from simulator.types import Array, Key, Params, Record, Rows, State
 
@@ -76,13 +76,16 @@ def scan(c: Chain, k: Key, state: Given[State], ts: Same[Array], fresh: Each[Any
     return jax.lax.scan(step, with_table(state.replace(t=ts[0]), None), (ts, with_table(fresh, None)))
 
 
-def begin(
-    c: Chain, k: Key, state: Each[State], t: Same[Array], fresh: Each[Any], first: Each[Params]
-) -> tuple[State, Pool, Any]:
+def take_in(c: Chain, k: Key, state: Given[State], t: Same[Array], fresh: Each[Any]) -> State:
+    return c.take_in(state.replace(t=t), fresh)
+
+
+def begin(c: Chain, k: Key, state: Each[State], t: Same[Array], first: Each[Params]) -> tuple[Pool, Any]:
+    """(the diet without what of it is the pool's, which stays where it is; a training at its start)."""
     k = fold_in(k, t)
-    state, diet = c.eat(k, state.replace(t=t), fresh)
+    diet = c.weigh(k, state.replace(t=t))
     assert isinstance(c.model, Trained)
-    return state, diet, c.model.begin(key_for(k, "fit"), first, diet)
+    return without(diet, state.pool), c.model.begin(key_for(k, "fit"), first, diet)
 
 
 def advance(c: Chain, k: Key, diet: Each[Pool], training: Given[Any]) -> Any:

@@ -83,6 +83,29 @@ def test_what_is_over_time_ends_and_leaves_what_was_found(tmp_path: Path):
     assert json.loads((tmp_path / "accelerator.json").read_text()) == {"device": {"found": 1}}
 
 
+def test_a_kill_while_results_are_written_loses_none_and_a_second_call_goes_on(tmp_path: Path):
+    code = (
+        "import itertools, pathlib, sys\nfrom experiments.bench import accelerator\n"
+        "report = accelerator.Report(pathlib.Path(sys.argv[1]), 100)\n"
+        "report.begin({'device': 'this'})\nreport.note('device', found=list(range(10_000)), seconds=1.0)\n"
+        "for i in itertools.count():\n    report.note('contract', law=i)\n"
+    )
+    file = tmp_path / "accelerator.json"
+    command = [sys.executable, "-c", code, str(file)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        while b"contract.law: 9" not in running.stdout.readline():
+            assert running.poll() is None
+        running.kill()
+    found = json.loads(file.read_text())
+    assert found["device"] == {"found": list(range(10_000)), "seconds": 1.0} and found["contract"]["law"] >= 9
+    again = accelerator.Report(file, 100)
+    again.begin({"device": "this"})
+    assert again.found == {"device": found["device"], "about": {"device": "this"}}, (
+        "a part that had not ended begins anew"
+    )
+
+
 @pytest.mark.slow
 def test_all_parts_at_toy_size_on_a_machine_that_lacks_packages(tmp_path: Path):
     lacking = ("diffusers", "tyro", "datasets", "torchmetrics", "prdc", "ot")

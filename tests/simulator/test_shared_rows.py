@@ -1,8 +1,9 @@
 """Real rows of a table are held once for all chains: pools know where each lies, and nobody can tell."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,13 @@ import pytest
 from equality import same
 from numbered import FRESH, REAL, WRITTEN, Apart, Numbers, Steps, chain, summed
 
-from simulator import Pool, Progress, Sweep, ensemble, run, simulate
-from simulator.pool import Shared, gathered, joined, take, with_table
+from simulator import Chain, Pool, Progress, Sweep, ensemble, run, simulate
+from simulator.numerics.chance import fold_in
+from simulator.pool import Shared, gathered, joined, take, with_table, with_those
 from simulator.recipe import Accumulate, Mix, Replace, Select, Subsample, Then, Window
 from simulator.running import ahead, memory
 from simulator.running.drive import Drive
+from simulator.sources.given import Prompts
 
 KEY = jax.random.key(5)
 WAYS: dict[str, dict[str, Any]] = {
@@ -108,6 +111,53 @@ def test_a_chain_more_costs_what_it_wrote_and_places_and_no_program_makes_a_copy
     assert memory.bytes_of(drive.table) == real * row
     for two, four in zip(*programs, strict=True):
         assert memory.taken(four) - memory.taken(two) < 2 * real * row / 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told(Steps):
+    """The same, which can be told labels."""
+
+    completes: ClassVar[bool] = True
+
+    def sample(self, key: Any, params: Any, n: int, given: Any = None) -> Any:
+        return super().sample(key, params, n) | (given or {})
+
+
+def told() -> Chain:
+    real, width = 1000, 500
+    return chain(
+        source=Numbers(2 * real, width),
+        generator=Told(steps=2, chunk=1, batch=4, width=width),
+        probes={},
+        real=real,
+        fresh=FRESH,
+        held_out=0,
+        given=Prompts(of="real"),
+    )
+
+
+def test_no_piece_of_a_run_holds_real_rows_as_constants():
+    drive = Drive(told(), KEY, 2, 2)
+    names = set()
+    for piece, arguments in ahead.calls(drive, jax.eval_shape(drive.start)):
+        names.add(piece.func.__name__)
+        held = piece.func.trace(*piece.args, *arguments).jaxpr.consts
+        assert memory.bytes_of(held) < memory.bytes_of(drive.table) / 100, piece.func.__name__
+    assert {"take_in", "begin", "told"} <= names
+
+
+@pytest.mark.parametrize("recipe", [Accumulate(), Then(Accumulate(), Subsample(12))], ids=["all", "few"])
+def test_a_diet_takes_no_memory_for_what_it_has_of_its_pool(recipe: Any):
+    """A program gives back its weights alone, or of few rows what is known of these; the host puts the rest beside."""
+    made = chain(recipe=recipe, generator=Steps(steps=2, chunk=1, batch=4), probes={}, held_out=0)
+    drive = Drive(made, KEY, 4, 3)
+    state = drive.start()
+    lent, _ = drive.begin(state, jnp.int32(0), state.params)
+    diet = with_those(lent, state.pool)
+    arrays = 1 if isinstance(recipe, Accumulate) else 4
+    assert sum(leaf.size for leaf in jax.tree.leaves(lent)) == diet.weight.size * arrays
+    keys = jax.vmap(lambda i: fold_in(fold_in(KEY, i), 0))(jnp.arange(3))
+    assert same(diet, jax.vmap(made.weigh)(keys, state))
 
 
 def test_rows_of_ones_own_put_in_their_place_are_taken_as_they_are():

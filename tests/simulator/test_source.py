@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 from image_folders import pictures, table
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from generators import Gaussian
 from simulator import Dataset, GenlossError, Truth
@@ -22,6 +23,15 @@ CHANCE = np.random.default_rng(1)
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
+def test_digits_are_those_of_scikit_learn_to_the_bit():
+    theirs: Any = load_digits()
+    order = np.random.default_rng(0).permutation(1797)
+    ours = [np.concatenate([part[name] for part in Dataset.digits().split[:2]]) for name in ("image", "label")]
+    assert ours[0].dtype == np.uint8 and ours[1].dtype == np.int32
+    assert np.array_equal(ours[0][..., 0], np.round(theirs.images[order] * 255 / 16))
+    assert np.array_equal(ours[1], theirs.target[order])
 
 
 def test_digits():

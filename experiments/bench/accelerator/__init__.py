@@ -122,6 +122,8 @@ def main(arguments: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"there is no part '{unknown[0]}'; there are {', '.join(PARTS)}")
     report = Report(options.out / FILE, options.seconds)
+    if TOY:  # where programs run for less time than it takes to make them fast
+        jax.config.update("jax_disable_most_optimizations", True)
     with stopping(report), tempfile.TemporaryDirectory() as cache:  # what is compiled again is read
         for name, value in (("dir", cache), ("min_compile_time_secs", 0), ("min_entry_size_bytes", -1)):
             prefix = "jax_compilation_cache" if name == "dir" else "jax_persistent_cache"

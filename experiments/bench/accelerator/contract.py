@@ -76,7 +76,7 @@ def together() -> dict[str, Any]:
 
     shares, keys = (0.0, 0.5), jax.random.split(jax.random.key(2), 3)
     found = ensemble(make, jnp.asarray(shares), keys, 10)
-    alone = [[simulate(make(share), key, 10) for key in keys] for share in shares]
+    alone = [[simulate(chain, key, 10) for key in keys] for chain in map(make, shares)]
     stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *row) for row in alone]
     return same(found, jax.tree.map(lambda *leaves: jnp.stack(leaves), *stacked))
 

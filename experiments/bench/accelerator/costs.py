@@ -16,6 +16,7 @@ from experiments.bench import seconds
 from experiments.bench.accelerator import Report, sized
 from generators import Cohort, Gaussian
 from generators.diffusion import Diffusion
+from generators.nets.denoiser import Denoiser
 from generators.nets.dit import DiT
 from generators.nets.mlp import MLP
 from simulator import Chain, Dataset, Progress, Truth, run, simulate
@@ -32,7 +33,7 @@ from simulator.running.memory import taken
 D, K = 64, 5
 NETWORK = sized(
     DiT(patch_size=2, num_attention_heads=6, attention_head_dim=64, num_layers=12),
-    DiT(patch_size=4, num_attention_heads=1, attention_head_dim=8, num_layers=1),
+    partial(Denoiser, width=16, depth=1),
 )
 PROBES: dict[str, Any] = {"diversity": Diversity()} | sized(
     {"fidelity": Fidelity(), "downstream": Downstream(partial(MLP, hidden=(64,)))}, {}
