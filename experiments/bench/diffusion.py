@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from generators.nets.denoiser import Denoiser
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet
 from simulator.pool import Pool, Rows
+from simulator.running.work import products
 
 CPU = jax.default_backend() == "cpu"
 NETWORKS = {  # name: (network, side of the images, rows per step)
@@ -90,24 +90,6 @@ def work(network: Any, side: int, batch: int) -> Work:
     advance = jax.jit(model.advance).lower(pool, begun).compile()
     sample = jax.jit(model.sample, static_argnums=2).lower(key, params, batch).compile()
     return Work(model, params, lambda: advance(pool, begun), lambda: sample(key, params), told)
-
-
-def products(jaxpr: Any) -> float:
-    """FLOPs of the matmuls and convolutions of a traced function."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        shapes = [leaf.aval.shape for leaf in equation.invars]
-        if equation.primitive.name == "dot_general":
-            (summed, _), _ = equation.params["dimension_numbers"]
-            total += 2 * equation.outvars[0].aval.size * math.prod(shapes[0][i] for i in summed)
-        elif equation.primitive.name == "conv_general_dilated":
-            outputs = shapes[1][equation.params["dimension_numbers"].rhs_spec[0]]
-            total += 2 * equation.outvars[0].aval.size * math.prod(shapes[1]) / outputs
-        for inner in equation.params.values():
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                total += products(inner) * equation.params.get("length", 1)  # rounds of a loop
-    return total
 
 
 def train() -> None:

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from experiments.command.listing import duration
+
 RESULTS = Path(__file__).parents[1] / "bench" / "results"
+EXPECTED = 0.4 * 989e12  # FLOP/s in bfloat16, where none was measured
 
 
 def measured() -> dict[str, float]:
@@ -24,12 +27,13 @@ def elsewhere(chain: Any, generations: int, chains: int) -> dict[str, str]:
     """A line on training by steps, for each device that was measured; or one that says that none was."""
     if not hasattr(chain.model, "advance"):
         return {}
+    flops = generations * chains * fit(chain)
     if not (rates := measured()):
         return {
-            "on an accelerator": "it was not run there, and no rate is measured, which is "
-            "what `python -m experiments.bench accelerator` does"
+            "on an accelerator": f"{flops:.1e} operations of training, {duration(round(flops / EXPECTED))} at 40 % of "
+            "an H100's 989 TFLOP/s; it was not run there, and no rate is measured, which is what `python -m "
+            "experiments.bench accelerator` does"
         }
-    flops = generations * chains * fit(chain)
     return {f"on {name}": f"about {flops / rate / 3600:.1f} h of training, not run" for name, rate in rates.items()}
 
 
@@ -37,7 +41,7 @@ def fit(chain: Any) -> float:
     """FLOPs of the matmuls and convolutions of one fit."""
     import jax
 
-    from experiments.bench.diffusion import products
+    from simulator.running.work import products
 
     model = chain.model
 

@@ -14,10 +14,14 @@ from simulator.abilities import Stepped
 from simulator.chain import Chain
 from simulator.pool import with_those
 from simulator.running import memory, spec
+from simulator.running.ahead import calls, told
 from simulator.running.drive import Drive, check
 from simulator.running.pieces import kept
 from simulator.running.sweep import Sweep
+from simulator.running.work import products
 from simulator.types import Key, State
+
+_TIMED = 1e12  # FLOPs of an optimizer step of all chains that a CPU is asked for at most, some ten seconds
 
 
 def estimate(
@@ -28,31 +32,36 @@ def estimate(
     every: int = 1,
     mesh: Mesh | None = None,
 ) -> dict[str, str]:
-    """Sizes of a run and its expected time, from timing some of its work (which compiles it), on a mesh if given."""
+    """Sizes of a run and its expected time, from timing some of its work (which compiles it), on a mesh if given.
+
+    Sizes are those of shapes: what would take a CPU too long is compiled, for its memory, and neither made nor timed.
+    """
     check(key, generations, replicates, every)
     number = (replicates or 1) * (len(chain.values) if isinstance(chain, Sweep) else 1)
     memory.check(chain.chain if isinstance(chain, Sweep) else chain, generations, number, mesh.size if mesh else 1)
     drive = Drive(chain, key, generations, replicates, mesh)
-    state = drive.start()
+    shaped = drive.trained is not None and drive.layout is None  # then shapes are enough
+    state: State = told(drive.init, told(drive.new, jnp.int32(-1))) if shaped else drive.start()
     chains = drive.keys.size * (len(drive.settings) if drive.sweep else 1)
     table = memory.bytes_of(drive.table)
     pools = memory.bytes_of(state.pool) + table * (mesh.size if mesh else 1)
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // chains
     own = jax.tree.leaves(kept(state.pool))
     row = memory.bytes_of(own) // (chains * own[0].shape[drive.axes])
-    step = "what a step needs"
+    step, besides = "what a step needs", f"on {jax.devices()[0].device_kind}, and compiling, measuring, saving"
     if drive.trained:
         each, said, taken = _training(chain, drive, state, lambda cut: Drive(cut, key, generations, replicates, mesh))
         model: Any = drive.chain.model
-        rows = f": {chains * model.steps * model.batch / each:,.0f} rows/s" if hasattr(model, "batch") else ""
-        said = f"{each * generations:.1f} s of training ({said}{rows})"
+        if each is not None:
+            rows = f": {chains * model.steps * model.batch / each:,.0f} rows/s" if hasattr(model, "batch") else ""
+            said = f"about {each * generations:.1f} s of training ({said}{rows}) {besides}"
         step = step if taken is None else f"{_bytes(taken)} that a step takes"
     else:
         ts = jnp.arange(1)
         fresh = drive.serve(state.key, ts)
         state, _ = jax.block_until_ready(drive.scan(state, ts, fresh))  # on an accelerator the old one is given away
         each, timed = _timed(lambda: drive.scan(jax.tree.map(jnp.copy, state), ts, fresh))
-        said = f"{each * generations:.1f} s ({timed} generations were timed)"
+        said = f"about {each * generations:.1f} s ({timed} generations were timed) {besides}"
     on = "" if mesh is None else f", shared by {mesh.shape['chain']} x {mesh.shape['batch']} devices"
     return {
         "chains": f"{chains}{on}",
@@ -64,7 +73,7 @@ def estimate(
         "parameters": f"{weights:,} a chain",
         "memory": f"{_bytes(pools)} of pools, {_bytes(4 * weights * chains)} of parameters, and {step}",
         "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
-        "time": f"about {said} on {jax.devices()[0].device_kind}, and compiling, measuring, saving",
+        "time": said,
     }
 
 
@@ -79,34 +88,42 @@ def _timed(work: Callable[[], Any], seconds: float = 1.0) -> tuple[float, int]:
 
 def _training(
     chain: Chain | Sweep, drive: Drive, state: State, driven: Callable[[Chain | Sweep], Drive]
-) -> tuple[float, str, int | None]:
+) -> tuple[float | None, str, int | None]:
     """(seconds of a fit, what was timed, bytes of that): a call of many optimizer steps, or one where that takes long.
 
-    On a mesh the bytes are not known.
+    None for seconds where nothing is timed; on a mesh the bytes are not known.
     """
 
+    def traced(drive: Drive) -> Any:
+        """The program of a call, from shapes alone."""
+        advance: Any = drive.advance
+        return next(advance.func.trace(*advance.args, *a) for piece, a in calls(drive, state) if piece is advance)
+
     def called(drive: Drive) -> tuple[float, int, int | None]:
-        diet, training = drive.begin(state, jnp.int32(0), state.params)  # there are no fresh rows yet
-        diet = with_those(diet, state.pool)
-        taken = None
-        if drive.layout is None:
-            advance: Any = drive.advance
-            taken = memory.taken(advance.func.lower(*advance.args, diet, training).compile())
+        begun = drive.start()
+        diet, training = drive.begin(begun, jnp.int32(0), begun.params)  # there are no fresh rows yet
+        diet = with_those(diet, begun.pool)
+        taken = None if drive.layout else memory.taken(traced(drive).lower().compile())
         training = jax.block_until_ready(drive.advance(diet, training))  # compiles
         return *_timed(lambda: drive.advance(diet, jax.tree.map(jnp.copy, training))), taken
 
     assert drive.trained is not None
-    calls, model = drive.trained.calls, drive.chain.generator
+    rounds, model = drive.trained.calls, drive.chain.generator
     if isinstance(model, Stepped):
         chunk = min(model.chunk, model.steps)
+        if jax.default_backend() == "cpu" and drive.layout is None:
+            program = traced(drive)
+            if (work := products(program.jaxpr) / chunk) > _TIMED:
+                taken = memory.taken(program.lower().compile())
+                return None, f"not timed on a CPU: an optimizer step is {work:.1e} operations", taken
         one = spec.override(drive.chain, {"generator.chunk": 1})
         seconds, timed, taken = called(
             driven(Sweep(one, chain.path, chain.values) if isinstance(chain, Sweep) else one)
         )
         if seconds * chunk > 3:
-            return seconds * chunk * calls, f"{timed} optimizer steps of {chunk * calls} were timed", taken
+            return seconds * chunk * rounds, f"{timed} optimizer steps of {chunk * rounds} were timed", taken
     seconds, timed, taken = called(drive)
-    return seconds * calls, f"{timed} calls of {calls} were timed", taken
+    return seconds * rounds, f"{timed} calls of {rounds} were timed", taken
 
 
 def _bytes(n: float) -> str:

@@ -14,7 +14,13 @@ from generators import VAE
 
 def test_where_no_accelerator_was_measured_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(rates, "RESULTS", tmp_path)
-    assert "not run there, and no rate" in rates.elsewhere(tiny_vae.chain, 8, 4)["on an accelerator"]
+    said = rates.elsewhere(tiny_vae.chain, 8, 4)["on an accelerator"]
+    assert "not run there, and no rate" in said
+    operations, after, seconds = said.partition(" operations of training, ")
+    assert after and float(operations) == pytest.approx(8 * 4 * rates.fit(tiny_vae.chain), rel=0.05)
+    assert seconds.startswith("0 s at 40 %")
+    monkeypatch.setattr(rates, "EXPECTED", 8 * 4 * rates.fit(tiny_vae.chain) / 7200)
+    assert " 120 min at 40 %" in rates.elsewhere(tiny_vae.chain, 8, 4)["on an accelerator"]
     assert rates.elsewhere(tiny_gaussian.chain, 8, 4) == {}, "it does not train by steps"
 
 

@@ -14,10 +14,12 @@ import tiny_vae
 from conftest import gaussian_chain
 from equality import close
 
+from experiments.command.rates import fit
 from generators import VAE, Gaussian
 from simulator import Chain, Dataset, GenlossError, Pool, Sweep, Truth, ensemble, run, simulate
 from simulator.recipe import Accumulate, Mix, Replace, Select, Subsample, Then, Verify
 from simulator.running import spec
+from simulator.running.drive import Drive
 from simulator.running.estimate import estimate
 
 KEY = jax.random.key(0)
@@ -362,3 +364,19 @@ def test_memory_of_an_accumulating_chain_is_stated_and_grows_linearly():
     rows = [int(estimate(chain, jax.random.key(0), n)["pool"].split()[0]) for n in (10, 20, 40)]
     assert rows[1] - rows[0] == 10 * 30 and rows[2] - rows[1] == 20 * 30
     assert "of pools" in estimate(chain, jax.random.key(0), 10)["memory"]
+
+
+def test_what_would_take_a_cpu_too_long_is_told_by_its_shapes_and_not_made(monkeypatch: pytest.MonkeyPatch):
+    """With the same sizes as where it is timed."""
+    told = [estimate(tiny_vae.sweep, KEY, 8, 2)]
+    monkeypatch.setattr("simulator.running.estimate._TIMED", 0.0)
+    monkeypatch.delattr(Drive, "start")
+    told.append(estimate(tiny_vae.sweep, KEY, 8, 2))
+    assert "of training (" in told[0]["time"] and "not timed on a CPU: an optimizer step is " in told[1]["time"]
+    assert all("that a step takes" in one["memory"] for one in told)
+    for name in set(told[0]) - {"time", "memory"}:
+        assert told[0][name] == told[1][name]
+    model = tiny_vae.chain.generator
+    work = 2 * 2 * fit(tiny_vae.chain) / model.steps  # of four chains
+    said = float(re.findall(r"step is (\S+) operations", told[1]["time"])[0])
+    assert said == pytest.approx(work, rel=0.05)
