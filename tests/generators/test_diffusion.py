@@ -360,16 +360,15 @@ def test_rows_are_the_same_in_batches_of_any_size():
 
     exact = partial(sample, network=partial(Exact, noise=noise), rows=jnp.zeros((3, 2)))
     whole = exact(50, 50)
-    for size in (1, 7, 25, 64):
+    for size in (1, 7, 64):
         assert same(exact(size, 50), whole)
     assert same(exact(8, 60)[:50], whole)  # nor does a row depend on how many there are
     digits = partial(sample, network=partial(Denoiser, width=16), rows=Dataset.digits().draw(KEY, 100, True))
     whole = digits(50, 50)
-    for size in (7, 64):
-        found = digits(size, 50)
-        assert same(found["label"], whole["label"])
-        apart = np.abs(found["image"].astype(int) - whole["image"].astype(int))
-        assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
+    found = digits(7, 50)
+    assert same(found["label"], whole["label"])
+    apart = np.abs(found["image"].astype(int) - whole["image"].astype(int))
+    assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
 
 
 def network_of_convolutions(shape: Any, classes: Any, *, dtype: Any, rngs: nnx.Rngs) -> Any:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,7 @@ def test_the_gradient_is_that_of_torch(torch: Any, tmp_path: Path):
 # Pipelines.
 
 
+@cache
 def trained(network: Any, shape: tuple[int, ...], classes: int | None) -> hub.Loaded:
     """A network every weight of which is random."""
     _, like = hub.skeleton(network, shape, classes)

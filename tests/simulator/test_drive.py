@@ -50,6 +50,7 @@ def test_scan_equals_host_loop_and_run(fields: dict[str, Any]):
     assert close(scanned, run(chain, key, 8, every=3))
 
 
+@pytest.mark.slow
 def test_scan_equals_run_for_a_network_after_few_steps():
     chain = Chain(
         source=Dataset.digits(),

@@ -48,6 +48,7 @@ def same(a: Any, b: Any) -> bool:
     return jax.tree.all(jax.tree.map(np.array_equal, a.metrics, b.metrics))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_within_a_fit_is_the_run_to_the_bit(tmp_path: Path):
     chain = digits(given=Prompts(of="real"), recipe=Then(Accumulate(), KeepLikely(0.5)))
     with contextlib.suppress(Stopped):

@@ -1,6 +1,7 @@
 """Lines of descent: exactly those of the rows, in law those of Wright and Fisher, and the same after a stop."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,12 +56,15 @@ def many(chain: Chain, generations: int, chains: int = 4000, seed: int = 0) -> d
 
 def served(chain: Chain, key: jax.Array, generations: int) -> list[np.ndarray]:
     """The real rows of each generation."""
-    state = jax.jit(chain.init, static_argnums=1, compiler_options=OPTIMISED)(key, generations)
-    start = np.asarray(state.pool.rows)[: chain.real]
-    if not chain.fresh:
-        return [start]
-    serve = jax.jit(jax.vmap(lambda t: chain.serve(state.key, t)), compiler_options=OPTIMISED)
-    return [start, *np.asarray(serve(jnp.arange(1, generations)))]
+
+    @partial(jax.jit, compiler_options=OPTIMISED)
+    def serve(key: jax.Array) -> tuple[Any, Any]:
+        state = chain.init(key, generations)
+        times = jnp.arange(1, generations if chain.fresh else 1)
+        return state.pool.rows[: chain.real], jax.vmap(lambda t: chain.serve(state.key, t))(times)
+
+    start, fresh = serve(key)
+    return [np.asarray(start), *np.asarray(fresh if chain.fresh else [])]
 
 
 def check_lines(chain: Chain, served: list[np.ndarray], record: Any) -> None:
@@ -331,6 +335,7 @@ class Driven(Categorical):
         return training.params, {}
 
 
+@pytest.mark.slow
 def test_host_loop_equals_scan():
     chain = chain_of(Driven(50), 12, recipe=Mix(real=0.5, size=10))
     assert same(run(chain, KEY, 4)["lineage"], simulate(chain, KEY, 4)["lineage"])

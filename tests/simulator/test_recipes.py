@@ -88,13 +88,18 @@ def test_who_eats_what(recipe: Any, t: int, expected: dict[tuple[str, int], floa
 @pytest.mark.parametrize("t", [1, 3])
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_mix_counts_are_exact_and_change_with_the_key(t: int, share: float):
-    found = [eaten(Mix(real=share, size=4), t, seed=seed) for seed in range(5)]
-    for diet in found:
-        assert sum(v for (kind, _), v in diet.items() if kind == R) == round(4 * share)
-        assert sum(v for (kind, b), v in diet.items() if kind == S and b == t - 1) == 4 - round(4 * share)
     shown = pool(t)
-    weights = [Mix(real=0.5, size=4)(jax.random.key(s), jnp.int32(t), shown) for s in range(8)]
-    assert len({tuple(np.asarray(w)) for w in weights}) > 1
+
+    @jax.jit
+    @jax.vmap
+    def weights(key: jax.Array) -> Any:
+        return [shown.weighed(Mix(real=r, size=4)(key, jnp.int32(t), shown)).weight for r in (share, 0.5)]
+
+    found, half = np.asarray(weights(jax.random.split(jax.random.key(0), 8)))  # [keys, capacity] each
+    real, last = np.asarray(shown.real), np.asarray(shown.synthetic & (shown.birth == t - 1))
+    assert (found[:, real].sum(1) == round(4 * share)).all()
+    assert (found[:, last].sum(1) == 4 - round(4 * share)).all() and (found.sum(1) == 4).all()
+    assert len({tuple(weight) for weight in half}) > 1
 
 
 def test_schedules_are_numbers():

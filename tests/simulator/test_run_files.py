@@ -30,6 +30,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Record]:
     return store, run_gaussian(store)
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the same chain, with another seed."""
+    folder = tmp_path_factory.mktemp("runs") / "other"
+    run(tiny_gaussian.chain, jax.random.key(1), 6, folder, replicates=2, every=2)
+    return folder
+
+
 @pytest.fixture
 def store(finished: tuple[Store, Record], tmp_path: Path) -> Store:
     shutil.copytree(finished[0].path, tmp_path / "copy")
@@ -219,12 +227,11 @@ def test_a_folder_taken_over_has_nothing_of_the_run_before(tmp_path: Path):
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_checkpoint_of_another_run_is_no_checkpoint_of_this_one(
-    step: int, finished: tuple[Store, Record], store: Store, tmp_path: Path
+    step: int, finished: tuple[Store, Record], store: Store, other: Path
 ):
-    run(tiny_gaussian.chain, jax.random.key(1), 6, tmp_path / "other", replicates=2, every=2)
     mine = store.path / "checkpoints" / str(step)
     shutil.rmtree(mine)
-    shutil.copytree(tmp_path / "other" / "checkpoints" / str(step), mine)
+    shutil.copytree(other / "checkpoints" / str(step), mine)
     with pytest.raises(GenlossError, match="of another run"):
         store.params(step)
     with pytest.warns(UserWarning, match=rf"generation {step} .* \(it is of another run\)"):

@@ -65,6 +65,7 @@ APART: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.quick("replace", "steps")
 @pytest.mark.parametrize("fields", APART.values(), ids=APART)
 def test_records_are_those_of_chains_that_hold_their_rows_themselves(fields: dict[str, Any], tmp_path: Path):
     """To the bit, where what is made of rows is exact: side by side, stored, stopped and gone on with."""
