@@ -84,7 +84,7 @@ def experiments() -> dict[str, str]:
     measured, made, rooms = findings(), {}, {}
     for name, text in listing.experiments().items():
         asked, file = listing.described(text), files()[name].relative_to(ROOT)
-        took = {words: listing.duration(found["seconds"]) for words, found in listing.measured(name).items()}
+        took = {words: listing.took(found) for words, found in listing.measured(name).items()}
         link = f"[{name}]({name}.md)"
         rooms.setdefault(file.parent.name, []).append([link, *asked, took.get("run", ""), took.get("reproduce", "")])
         page = f"# {name}\n\n**{asked.question}** {markdown(asked.paper)}\n\n"
@@ -94,7 +94,7 @@ def experiments() -> dict[str, str]:
         page += "\n## Measured\n\n"
         for words, found in listing.measured(name).items():
             verb, _, more = words.partition(" ")
-            about = {key: value for key, value in found.items() if key != "seconds"}
+            about = {key: value for key, value in found.items() if not key.endswith("seconds")}
             said = ", ".join(f"{value}" if key in ("on", "date") else f"{key} {value}" for key, value in about.items())
             page += f"- `{f'genloss {verb} {name} {more}'.strip()}`: {took[words]} ({said})\n"
         if name in measured:

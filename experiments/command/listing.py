@@ -73,9 +73,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
 
 
+def took(found: dict[str, Any]) -> str:
+    """How long it took: by the clock, or, where other work went on beside it, of its processors."""
+    return duration(found["seconds"]) if "seconds" in found else f"{duration(found['cpu_seconds'])} of CPU"
+
+
 def _said(found: dict[str, Any]) -> list[str]:
     """What was measured, in words."""
-    return [duration(found["seconds"]), *(str(value) for key, value in found.items() if key != "seconds")]
+    return [took(found), *(str(value) for key, value in found.items() if not key.endswith("seconds"))]
 
 
 def _print_experiments(told: dict[str, Asked]) -> None:
@@ -90,9 +95,8 @@ def _print_experiments(told: dict[str, Asked]) -> None:
     )
     rows = []
     for name, said in told.items():
-        times = measured(name)
-        took = [duration(times[verb]["seconds"]) if verb in times else "" for verb in ("run", "reproduce")]
-        rows.append((name, *took, *said))
+        known = measured(name)
+        rows.append((name, *(took(known[verb]) if verb in known else "" for verb in ("run", "reproduce")), *said))
     show(columns, rows)
     print("\nAll of one: genloss list experiments NAME")
 

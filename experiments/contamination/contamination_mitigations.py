@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from experiments.command.reproductions import Finding, Reproduction
 
 measured = {
-    "reproduce": {"seconds": 420, "on": "two CPU cores", "date": "before 2026-11-27"},
+    "reproduce": {"cpu_seconds": 873, "on": "two busy CPU cores", "date": "2026-11-27"},
 }
 
 RATIOS = (0.0, 0.4, 0.8, 0.95)  # at 100 % nothing is left to whoever drops all that is generated
