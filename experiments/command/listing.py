@@ -69,13 +69,13 @@ def described(text: str) -> Asked:
     return Asked(f"{question}?", paper.strip(" ()."))
 
 
-def duration(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
+def duration(seconds: float, of: str = "") -> str:
+    return f"{seconds:g} {of}s" if seconds < 600 else f"{seconds / 60:.3g} {of}min"
 
 
 def took(found: dict[str, Any]) -> str:
     """How long it took: by the clock, or, where other work went on beside it, of its processors."""
-    return duration(found["seconds"]) if "seconds" in found else f"{duration(found['cpu_seconds'])} of CPU"
+    return duration(found["seconds"]) if "seconds" in found else duration(found["cpu_seconds"], "CPU ")
 
 
 def _said(found: dict[str, Any]) -> list[str]:

@@ -13,9 +13,9 @@ with the watermark or without it), and a detector leaves no generated row.  Whet
 Of 2,000 rows it hurts: -1.4 ± 0.4 and -7.0 ± 0.8 points at 80 and 95 %, as knowing every origin does, since 400 or 100
 real rows teach less alone than beside images near the mean of each class; of 10,000 it gains 1.3 ± 0.3 and 1.0 ± 0.8,
 of the 3.0 and 5.5 that there were to lose.  Weights by the detector do as dropping does.  Keeping the half that lies
-furthest apart gains nothing (0.1 ± 0.3 and -0.1 ± 0.2), and costs a clean set 2.5 ± 0.2.  Richer prompts gain
-0.6 ± 0.2 and 2.1 ± 0.4 points of 2,000 rows (recall 0.01 -> 0.06, coverage 0.21 -> 0.24).  A regression on 1,000 real labels after
-masked pre-training has 66 % at every ratio: it loses nothing, and has less than what the others lose.  Seeds
+furthest apart gains nothing (0.1 ± 0.3 and -0.1 ± 0.2), and costs a clean set 2.5 ± 0.2.  Richer prompts gain 0.6 ± 0.2
+and 2.1 ± 0.4 points of 2,000 rows (recall 0.01 -> 0.06, coverage 0.21 -> 0.24).  A regression on 1,000 real labels
+after masked pre-training has 66 % at every ratio: it loses nothing, and has less than what the others lose.  Seeds
 share one generator, the set it said and the held-out rows, whose chance is in no error.
 """
 
