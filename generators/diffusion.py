@@ -18,6 +18,7 @@ from generators.train import Trained
 from simulator.checks.fields import BelowOne, Count, NonNegative, Positive
 from simulator.numerics.chance import fold_in, normal, uniform
 from simulator.numerics.selection import draw
+from simulator.numerics.streams import streams
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -229,7 +230,7 @@ class Diffusion(Trained):
         return plain and jax.default_backend() == "cpu"
 
     def _net(self, key: Key) -> Any:
-        return self.network(self._shape, self._classes, dtype=jnp.dtype(self.dtype), rngs=nnx.Rngs(key))
+        return self.network(self._shape, self._classes, dtype=jnp.dtype(self.dtype), rngs=streams(key))
 
     def _merged(self, net: Params) -> Any:
         """The network with these parameters."""

@@ -20,6 +20,7 @@ from simulator.checks.fields import BelowOne, Count, NonNegative, Positive, Rang
 from simulator.numerics.chance import fold_in, normal
 from simulator.numerics.processes import whole
 from simulator.numerics.schedule import Number, settled_number
+from simulator.numerics.streams import streams
 from simulator.pool import Rows
 from simulator.probes.text import up_to
 from simulator.types import Array, GenlossError, Key, Params
@@ -254,7 +255,7 @@ class Transformer(Trained):
 
     def _net(self, key: Key) -> Any:
         size = self.vocabulary + (self.bos is None)
-        return self.network(size, self._length, dtype=jnp.dtype(self.dtype), rngs=nnx.Rngs(key))
+        return self.network(size, self._length, dtype=jnp.dtype(self.dtype), rngs=streams(key))
 
     def _begun(self, tokens: Array) -> Array:
         """tokens [n, k] after the token that every row begins with, [n, k + 1]."""

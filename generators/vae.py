@@ -16,6 +16,7 @@ from generators.nets.mlp import MLP
 from generators.train import Trained
 from simulator.checks.fields import Count, NonNegative
 from simulator.numerics.selection import draw
+from simulator.numerics.streams import streams
 from simulator.pool import Pool, Rows
 from simulator.types import Array, GenlossError, Key
 
@@ -80,7 +81,7 @@ class VAE(Trained):
         return {"image": jnp.round(pixels * 255).astype(jnp.uint8).reshape(n, *self._shape), "label": label}
 
     def _nets(self, key: Key) -> dict[str, MLP]:
-        pixels, rngs = self._pixels, nnx.Rngs(key)
+        pixels, rngs = self._pixels, streams(key)
         encoder = MLP(pixels + self._classes, 2 * self.latent, self.hidden, rngs=rngs)
         return {"encoder": encoder, "decoder": MLP(self.latent + self._classes, pixels, self.hidden[::-1], rngs=rngs)}
 

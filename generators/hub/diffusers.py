@@ -28,6 +28,7 @@ from generators.nets.dit import DiT
 from generators.nets.unet import UNet, UNetModule
 from simulator import disk
 from simulator.checks.foreign import read_json
+from simulator.numerics.streams import streams
 from simulator.types import GenlossError, Params
 
 TABLE = re.compile(r"class_embedding\.weight|.*\.class_embedder\.embedding_table\.weight")  # where the rows are
@@ -170,7 +171,7 @@ def save(
 
 def skeleton(network: Any, shape: tuple[int, ...], classes: int | None) -> tuple[Any, Params]:
     """(structure, shapes of the parameters) of a network, without making any."""
-    module = nnx.eval_shape(lambda: network(shape, classes, rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: network(shape, classes, rngs=streams(0)))
     graph, params = nnx.split(module, nnx.Param)
     return graph, nnx.as_pure(params)
 

@@ -24,6 +24,7 @@ from generators.hub.files import State, check_names, folder_of, weights_of
 from generators.nets.decoder import Decoder
 from simulator import disk
 from simulator.checks.foreign import is_file, read_json
+from simulator.numerics.streams import streams
 from simulator.types import GenlossError, Params
 
 FILE = "model.safetensors"
@@ -147,7 +148,7 @@ def save(
 @functools.lru_cache(maxsize=8)
 def skeleton(network: Any, vocabulary: int, length: int) -> tuple[Any, Params]:
     """(structure, shapes of the parameters) of a network, without making any."""
-    module = nnx.eval_shape(lambda: network(vocabulary, length, rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: network(vocabulary, length, rngs=streams(0)))
     graph, params = nnx.split(module, nnx.Param)
     return graph, nnx.as_pure(params)
 

@@ -18,6 +18,7 @@ from flax import nnx
 
 from generators.nets.attention import kept
 from simulator.checks.fields import Count, Positive, Share, check
+from simulator.numerics.streams import streams
 from simulator.types import Array, GenlossError, Key, Params
 
 ACTIVATIONS = {"gelu": partial(jax.nn.gelu, approximate=False), "gelu-tanh": jax.nn.gelu, "silu": jax.nn.silu}
@@ -275,10 +276,10 @@ class Table(nnx.Module):
 
 def stacked(make: Any, depth: int, key: Key) -> Any:
     """`depth` modules as one whose parameters have an axis more, [depth, ...]."""
-    params: Params = jax.vmap(lambda key: nnx.as_pure(nnx.split(make(nnx.Rngs(key)), nnx.Param)[1]))(
+    params: Params = jax.vmap(lambda key: nnx.as_pure(nnx.split(make(streams(key)), nnx.Param)[1]))(
         jax.random.split(key, depth)
     )
-    return nnx.merge(nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))), nnx.Param)[0], params)
+    return nnx.merge(nnx.split(nnx.eval_shape(lambda: make(streams(0))), nnx.Param)[0], params)
 
 
 def residual(net: Decoder) -> Any:

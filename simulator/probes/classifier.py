@@ -12,6 +12,7 @@ from flax import nnx
 
 from simulator.checks import fields
 from simulator.numerics.selection import draw
+from simulator.numerics.streams import streams
 from simulator.pool import Rows, Shared, count, take
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -99,7 +100,7 @@ def started(network: Network, inputs: tuple[int, ...], kinds: int, key: Key) -> 
 
 
 def _built(network: Network, inputs: tuple[int, ...], kinds: int, key: Key) -> Any:
-    return network(inputs[0] if len(inputs) == 1 else inputs, kinds, rngs=nnx.Rngs(key))
+    return network(inputs[0] if len(inputs) == 1 else inputs, kinds, rngs=streams(key))
 
 
 def in_blocks(f: Callable[[Rows], Array], rows: Rows, block: int = 500) -> Array:

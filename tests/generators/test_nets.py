@@ -20,6 +20,7 @@ from generators.nets.mlp import MLP
 from generators.nets.patches import cut
 from generators.nets.vit import Attending, ViT
 from simulator import Dataset, GenlossError
+from simulator.numerics.streams import streams
 from simulator.probes.classifier import skeleton
 from simulator.probes.features import Learned, Stored, _named
 
@@ -34,6 +35,18 @@ SMALL = {
 
 def noise(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
+
+
+def test_keys_are_those_of_flax_and_so_is_the_program_that_asks_for_them():
+    def asked(make: Any, key: jax.Array) -> list[jax.Array]:
+        rngs = make(key)
+        keys = [rngs.params(), rngs(), rngs.dropout(), rngs.fork().params(), rngs.params()]
+        return [jax.random.key_data(key) for key in keys]
+
+    ours, theirs = (partial(asked, make) for make in (streams, nnx.Rngs))
+    key = jax.random.key(7)
+    assert np.array_equal(ours(key), theirs(key)) and len(set(map(str, ours(key)))) == 5
+    assert str(jax.make_jaxpr(ours)(key)) == str(jax.make_jaxpr(theirs)(key))
 
 
 @pytest.mark.quick("mlp", "vit")
