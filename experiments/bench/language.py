@@ -69,7 +69,7 @@ def compared(title: str, unit: str, much: float, works: dict[str, Callable[[], A
     say(found)
 
 
-def of_torch(work: Callable[[Any], Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+def of_torch(work: Callable[[Any], Callable[[], Any]], name: str = "PyTorch") -> dict[str, Callable[[], Any]]:
     """The same in PyTorch, by one thread and by one for each core, where it is installed."""
     if not importlib.util.find_spec("torch"):
         say("PyTorch is not installed: pip install genloss[torch]")
@@ -88,7 +88,7 @@ def of_torch(work: Callable[[Any], Callable[[], Any]]) -> dict[str, Callable[[],
         return run
 
     cores = os.cpu_count() or 1
-    return {f"PyTorch, {n} thread{'s' * (n > 1)}": by(n) for n in sorted({1, cores})}
+    return {f"{name}, {n} thread{'s' * (n > 1)}": by(n) for n in sorted({1, cores})}
 
 
 def train() -> None:
@@ -107,7 +107,7 @@ def train() -> None:
 
 
 def sample() -> None:
-    """Tokens a second: with a cache of keys and values here, without one there."""
+    """Tokens a second: with a cache of keys and values here and in transformers, without one in nanoGPT."""
     model = dataclasses.replace(MODEL, length=64, continuation=None, sample_batch=ROWS)
     params, key = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1)
     said = jax.jit(model.sample, static_argnums=2).lower(key, params, ROWS).compile()
@@ -116,8 +116,9 @@ def sample() -> None:
         network = nanogpt.built(model)
         return lambda: network.say(ROWS, 64)
 
+    cached = of_torch(lambda nanogpt: nanogpt.generating(model, ROWS, 64), "transformers, with a cache")
     here = {"here, with a cache": lambda: said(key, params)}
-    compared(f"sampling, {ROWS} rows of 64 tokens", "tokens", ROWS * 64, {**of_torch(job), **here})
+    compared(f"sampling, {ROWS} rows of 64 tokens", "tokens", ROWS * 64, {**of_torch(job), **cached, **here})
 
 
 def ensemble() -> None:

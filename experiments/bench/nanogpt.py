@@ -1,4 +1,4 @@
-"""nanoGPT's shapes in plain PyTorch: the reference of `bench language`.  Needs the extra `torch`."""
+"""nanoGPT's shapes in plain PyTorch, and in transformers: references of `bench language`.  Needs the extra `torch`."""
 
 from __future__ import annotations
 
@@ -61,6 +61,28 @@ def built(model: Transformer) -> GPT:
     """The network of a model's sizes."""
     net: Any = model.network
     return GPT(model.vocabulary, model.length or 0, net.width, net.depth, net.heads)
+
+
+def generating(model: Transformer, n: int, length: int) -> Callable[[], Any]:
+    """transformers' own `generate` of n rows of a network of these sizes, which keeps keys and values."""
+    from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
+
+    net: Any = model.network
+    sizes = {"n_embd": net.width, "n_layer": net.depth, "n_head": net.heads}
+    config = GPT2Config(vocab_size=model.vocabulary, n_positions=length + 1, **sizes, bos_token_id=0, eos_token_id=None)
+    network: Any = GPT2LMHeadModel(config).eval()
+    how = GenerationConfig(
+        do_sample=True, top_k=0, max_new_tokens=length, use_cache=True, pad_token_id=0, bos_token_id=0
+    )  # fmt: skip
+    begun = torch.zeros(n, 1, dtype=torch.long)
+
+    def say() -> torch.Tensor:
+        with torch.no_grad():
+            said = network.generate(begun, attention_mask=torch.ones_like(begun), generation_config=how)
+        assert said.shape == (n, length + 1)
+        return said[:, 1:]
+
+    return say
 
 
 def training(model: Transformer, rows: np.ndarray) -> Callable[[int], None]:
