@@ -132,7 +132,11 @@ def ensemble() -> None:
         return lambda: jax.block_until_ready(advance(begun))
 
     one, many = work(keys[0], lambda f: f), work(keys, jax.vmap)
-    works = {"one model, one after the other": lambda: [one() for _ in range(MODELS)], f"{MODELS} in one program": many}
+    works = {
+        "one model, one after the other": lambda: [one() for _ in range(MODELS)],
+        f"{MODELS} in one program, side by side": many,
+        f"{MODELS} in one program, in turn": work(keys, lambda f: lambda each: jax.lax.map(f, each)),
+    }
     compared("many models", "steps of all", MODELS * model.chunk, works)
 
 
