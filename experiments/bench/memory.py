@@ -10,6 +10,7 @@ import functools
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import say, table
@@ -64,7 +65,7 @@ def needed(source: Stream, chains: int) -> tuple[int, int]:
     model = VAE(steps=2, chunk=1, batch=128, hidden=(32,), latent=4)
     chain = Chain(source=source, generator=model, recipe=Accumulate(), real=REAL, rows=WRITTEN, held_out=1000)
     drive = Drive(chain, jax.random.key(0), GENERATIONS, chains)
-    state = jax.eval_shape(drive.start)
+    state = ahead.told(drive.init, ahead.told(drive.new, jnp.int32(-1)))
     programs = {piece.func.__name__: piece.func.lower(*piece.args, *a) for piece, a in ahead.calls(drive, state)}
     quickly = {"xla_backend_optimization_level": 0}  # memory is laid out before
     needs = [memory.taken(programs[name].compile(compiler_options=quickly)) for name in ("begin", "advance")]
