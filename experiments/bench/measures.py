@@ -120,8 +120,8 @@ def jobs(n: int) -> list[Job]:
         ("sliced Wasserstein, 100 directions", sliced, (a, b, lines), "POT", lambda: ot.sliced_wasserstein_distance(
             wide_x, wide_y, projections=np.asarray(lines, float).T, p=2)),
         ("radial spectrum, 28 x 28", lambda z: Spectrum().power(z, where), (jnp.asarray(images),), "NumPy fft2", power),
-        ("self-BLEU", lambda z: overlap(ngrams(z, 100, 4))["self_bleu"], (jnp.asarray(tokens),), "", None),
-        ("self-BLEU of 50 rows", lambda z: overlap(ngrams(z, 100, 4))["self_bleu"], (jnp.asarray(tokens[:50]),),
+        ("self-BLEU", lambda z: overlap(ngrams(z, 100, 4), z.shape[1])["self_bleu"], (jnp.asarray(tokens),), "", None),
+        ("self-BLEU of 50 rows", lambda z: overlap(ngrams(z, 100, 4), z.shape[1])["self_bleu"], (jnp.asarray(tokens[:50]),),
          "sacrebleu", bleu),
         ("compression ratio", squeeze, (jnp.asarray(tokens),), "zlib", lambda: zlib.compress(
             tokens.astype(np.uint8).tobytes())),

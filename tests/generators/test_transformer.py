@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -37,12 +37,12 @@ def law(model: Transformer, params: Any) -> np.ndarray:
     """The probability of each of EVERY, a token at a time and without a cache."""
     begun = jnp.pad(jnp.asarray(EVERY[:, :2]), ((0, 0), (1, 0)), constant_values=4)
     logits = np.asarray(jax.jit(lambda params: model.merged(params)(begun))(params))[..., :4]
-    found = np.ones(len(EVERY))
+    found, penalty = np.ones(len(EVERY)), cast(float, model.repetition)
     for row, (said, p) in enumerate(zip(logits, found, strict=True)):
         for t in range(3):
             own = said[t].astype(np.float64)
             for token in set(EVERY[row, :t].tolist()):
-                own[token] *= 1 / model.repetition if own[token] > 0 else model.repetition
+                own[token] *= 1 / penalty if own[token] > 0 else penalty
             over = model.eos is not None and model.eos in EVERY[row, :t]
             cut: Any = (model.temperature, model.top_k, model.top_p, model.min_p)
             p *= EVERY[row, t] == model.eos if over else reference(own, *cut)[EVERY[row, t]]

@@ -377,7 +377,7 @@ def test_what_would_take_a_cpu_too_long_is_told_by_its_shapes_and_not_made(monke
     assert all("that a step takes" in one["memory"] for one in told)
     for name in set(told[0]) - {"time", "memory"}:
         assert told[0][name] == told[1][name]
-    model = tiny_vae.chain.generator
+    model: Any = tiny_vae.chain.generator
     work = 2 * 2 * fit(tiny_vae.chain) / model.steps  # of four chains
     said = float(re.findall(r"step is (\S+) operations", told[1]["time"])[0])
     assert said == pytest.approx(work, rel=0.05)
