@@ -110,6 +110,7 @@ def jobs(n: int) -> list[Job]:
 
     view = View(jnp.int32(0), None, Pool.of(a), jnp.asarray(tokens), jnp.asarray(tokens[:10]), Ngram(100))
     squeeze = lambda rows: Compression(100)(jax.random.key(0), view._replace(synthetic=rows))  # noqa: E731
+    self_bleu = lambda rows: overlap(ngrams(rows, 100, 4), rows.shape[1])["self_bleu"]  # noqa: E731
     found: list[Job] = [
         ("precision, recall, density, coverage", partial(manifold, k=K), (a, b), "prdc", lambda: compute_prdc(x, y, K)),
         ("nearest neighbours", lambda p, q: nearest(p, q, K), (a, b), "scikit-learn", lambda: NearestNeighbors(
@@ -120,9 +121,8 @@ def jobs(n: int) -> list[Job]:
         ("sliced Wasserstein, 100 directions", sliced, (a, b, lines), "POT", lambda: ot.sliced_wasserstein_distance(
             wide_x, wide_y, projections=np.asarray(lines, float).T, p=2)),
         ("radial spectrum, 28 x 28", lambda z: Spectrum().power(z, where), (jnp.asarray(images),), "NumPy fft2", power),
-        ("self-BLEU", lambda z: overlap(ngrams(z, 100, 4), z.shape[1])["self_bleu"], (jnp.asarray(tokens),), "", None),
-        ("self-BLEU of 50 rows", lambda z: overlap(ngrams(z, 100, 4), z.shape[1])["self_bleu"], (jnp.asarray(tokens[:50]),),
-         "sacrebleu", bleu),
+        ("self-BLEU", self_bleu, (jnp.asarray(tokens),), "", None),
+        ("self-BLEU of 50 rows", self_bleu, (jnp.asarray(tokens[:50]),), "sacrebleu", bleu),
         ("compression ratio", squeeze, (jnp.asarray(tokens),), "zlib", lambda: zlib.compress(
             tokens.astype(np.uint8).tobytes())),
         ("ridge regression", lambda p, q, w: regressed(p, q, w, jnp.float32(1.0)), (x[:, :10], target, weight),
