@@ -25,7 +25,7 @@ from simulator import Chain, Sweep
 from simulator.probes import TextDiversity, TextLoss
 
 measured = {
-    "run": {"seconds": 370, "on": "two CPU cores with other work beside: 337 CPU seconds", "date": "2026-11-27"},
+    "run": {"cpu_seconds": 337, "on": "two busy CPU cores", "date": "2026-11-27"},
 }
 
 SETTINGS = {"replace": 0, "accumulate": 1, "real only": 4}

@@ -37,7 +37,7 @@ from simulator.sources.given import Prompts
 from simulator.types import Array, Key, View
 
 measured = {
-    "run": {"seconds": 826, "on": "two CPU cores with other work beside: 493 CPU seconds", "date": "2026-11-27"},
+    "run": {"cpu_seconds": 493, "on": "two busy CPU cores", "date": "2026-11-27"},
 }
 
 SETTINGS = {"replace": 0.0, "10 % real": 0.1, "real only": 1.0}
