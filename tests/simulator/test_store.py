@@ -1,6 +1,7 @@
 """Runs on disk: killed, damaged, full, foreign, forked; and each row once."""
 
 import errno
+import gc
 import json
 import os
 import random
@@ -31,6 +32,14 @@ from simulator.running.drive import identity
 
 # After a read or write that failed, Orbax leaves futures on an event loop it has closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected() -> Iterator[None]:
+    """Those futures are collected among these tests, not within another file's."""
+    yield
+    gc.collect()
+
 
 KEY = jax.random.key(0)
 
