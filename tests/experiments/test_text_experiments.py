@@ -10,6 +10,7 @@ import pytest
 
 from experiments.command.loading import files, load_module
 from experiments.text.briesch_logic import END, IS, SYMBOLS, Logic, read
+from generators.transformer import Transformer
 from simulator import Sweep
 
 NAMES = [name for name, file in files().items() if file.parent.name == "text"]
@@ -56,7 +57,9 @@ def parts(module: Any) -> dict[str, Any]:
 
 
 def shapes(chain: Any) -> Any:
-    return jax.eval_shape(lambda: chain.model.init(jax.random.key(0)))
+    return jax.eval_shape(
+        lambda: Transformer.init(chain.model, jax.random.key(0))
+    )  # not trained, where a model would be
 
 
 def test_the_verifier_agrees_with_reading_word_by_word():
