@@ -57,9 +57,8 @@ def parts(module: Any) -> dict[str, Any]:
 
 
 def shapes(chain: Any) -> Any:
-    return jax.eval_shape(
-        lambda: Transformer.init(chain.model, jax.random.key(0))
-    )  # not trained, where a model would be
+    """Those of new weights, also of a model that would begin with trained ones."""
+    return jax.eval_shape(lambda: Transformer.init(chain.model, jax.random.key(0)))
 
 
 def test_the_verifier_agrees_with_reading_word_by_word():
