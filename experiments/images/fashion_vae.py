@@ -10,9 +10,9 @@ recall 0.02 (0.36), coverage 0.49 (0.87), variance within classes 13 (35), accur
 0.73 (0.84); accumulating holds 16.5, 0.16, 0.74, 25 and 0.80; 20 % of the first real rows 20.0, 0.09, 0.64, 21 and
 0.80; 20 % fresh ones 20.8, 0.07, 0.63, 21 and 0.80; the control, real rows only, 8.9, 0.38, 0.87, 34 and 0.84.
 With a false alarm in a hundred measures, distances to the diet and its entropy tell all four arms from the control at
-once, energy and Fréchet distances and the spectrum at once or a generation later, the variance under replace at the
-end; recall, which falls furthest, two chains cannot tell, nor precision, label entropy and the number of modes.  With
-one false alarm in all of them they tell the distances to the diet alone.
+once, energy and Fréchet distances and the spectrum tell replace at once or a generation later, and the variance at the
+end; recall, which falls furthest, two chains cannot tell, nor precision, label entropy and the number of modes.  At
+a chance of 5 % that any is false, only the distances to the diet are told.
 """
 
 from __future__ import annotations
