@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from experiments.command import (
+    compare,
     compare_data,
     contaminate,
     devices,
@@ -31,6 +32,7 @@ COMMANDS = {
     "fork": fork.command,
     "show": show.command,
     "report": report.command,
+    "compare": compare.command,
     "reproduce": reproduce.command,
     "export": export.command,
     "synthesize": synthesize.command,
@@ -110,16 +112,17 @@ def _guarded(work: Callable[[argparse.Namespace], int], options: argparse.Namesp
     import jax
 
     from simulator import GenlossError, RunFailed
+    from simulator.report.names import plain
 
     warnings.showwarning = lambda message, *_, **__: print(f"genloss: {message}", file=sys.stderr)
     try:
         devices.join(getattr(options, "processes", None))
         return work(options)
     except GenlossError as error:
-        print(f"genloss: {error}", file=sys.stderr)
+        print(f"genloss: {plain(error)}", file=sys.stderr)
         return 2
     except RunFailed as error:
-        print(f"genloss: {error}", file=sys.stderr)
+        print(f"genloss: {plain(error)}", file=sys.stderr)
         return 1
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

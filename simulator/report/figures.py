@@ -68,7 +68,6 @@ def decay(
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import MaxNLocator
 
     metrics = metrics or shown(records["metric"])
     columns = min(columns, len(metrics))
@@ -96,14 +95,10 @@ def decay(
         level, decades = (ceiling or {}).get(metric, np.nan), _spans_decades(panel)
         if np.isfinite(level) and not (decades and level <= 0):
             panel.axhline(level, color="0.35", ls=":", lw=1.3, label="real against real")
-        if decades:
-            low, high = np.nanmin(_drawn(panel)), np.nanmax(_drawn(panel))
-            panel.set(yscale="log", ylim=(low / 2, high * 2))  # by the lines: a band may reach down to 0
+        scaled(panel, decades)
         panel.set_title(in_figure(HEADLINES.get(metric, metric)), fontsize=10)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        dressed(panel)
         panel.set_xlabel("generation", fontsize=9)
-        panel.tick_params(labelsize=8)
         named = dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True)) | named
     for panel in panels[len(metrics) :]:
         panel.axis("off")
@@ -111,6 +106,22 @@ def decay(
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": across, "handlelength": 3}
     figure.legend(named.values(), named, frameon=False, fontsize=9, **place)
     return figure
+
+
+def scaled(panel: Axes, decades: bool | None = None) -> None:
+    """A logarithmic axis where what is drawn, or was before, spans decades."""
+    if _spans_decades(panel) if decades is None else decades:
+        low, high = np.nanmin(_drawn(panel)), np.nanmax(_drawn(panel))
+        panel.set(yscale="log", ylim=(low / 2, high * 2))  # by the lines: a band may reach down to 0
+
+
+def dressed(panel: Axes) -> None:
+    """A panel over generations."""
+    from matplotlib.ticker import MaxNLocator
+
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.tick_params(labelsize=8)
 
 
 def _darker(colour: str) -> tuple[float, ...]:

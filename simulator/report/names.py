@@ -30,6 +30,18 @@ def in_page(name: Any) -> str:
     return html.escape(plain(name))
 
 
+_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def in_tex(name: Any) -> str:
+    """Text for LaTeX."""
+    return "".join(_TEX.get(c, c) for c in plain(name))
+
+
 def in_pre(text: str, most: int = 2_000) -> str:
     """Text of several lines for a <pre> of HTML."""
     return "\n".join(map(in_page, text[:most].split("\n"))) + "…" * (len(text) > most)

@@ -99,7 +99,7 @@ class Checkpoints:
         meta, tree = found.meta, found.state
         if meta["last"] != step or digest(tree) != meta["digest"]:
             raise ValueError("its contents do not match their checksum")
-        if meta.get("run", maker := _maker(about, step)) != maker:  # the first ones were saved without
+        if meta.get("run", made_by := maker(about, step)) != made_by:  # the first ones were saved without
             raise ValueError("it is of another run")
         rows = [tree["rows"][str(i)] for i in range(len(tree["rows"]))]
         metrics = {name: value for name, value in tree["record"].items() if name != "t"}
@@ -156,12 +156,12 @@ class Checkpoints:
             shutil.copytree(self.root / "checkpoints" / str(step), folder / "checkpoints" / str(step))
 
 
-def _maker(about: Mapping[str, Any], generation: int) -> str:
+def maker(about: Mapping[str, Any], generation: int) -> str:
     """Signature of the run that made a generation: of what a fork shares, that of the run it was forked from."""
-    maker, fork = about["signature"], about.get("fork")
+    signature, fork = about["signature"], about.get("fork")
     while fork is not None and generation <= fork["generation"]:
-        maker, fork = fork["of"], fork.get("fork")
-    return maker
+        signature, fork = fork["of"], fork.get("fork")
+    return signature
 
 
 def by_generation(found: Iterable[Path], suffix: str = "") -> dict[int, Path]:

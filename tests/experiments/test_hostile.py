@@ -91,7 +91,8 @@ def test_nothing_a_run_names_is_run(make: Callable[[Path], Any], folder: Path, c
         about["experiment"] = str(file)
 
     changed(folder, change)
-    assert main(["show", "run"]) == 0 and main(["report", "run"]) == 0
+    shutil.copytree(folder, "other")
+    assert main(["show", "run"]) == 0 and main(["report", "run"]) == 0 and main(["compare", "run", "other"]) == 0
     assert main(["fork", "run", "--at", "0", "--out", "forked"]) == 2
     assert main(["export", "run", "--to", "exported"]) == 2
     assert main(["synthesize", "--pipeline", "run", "--count", "1", "--out", "made"]) == 2

@@ -122,7 +122,9 @@ def test_a_row_equals_its_ancestors(model: Any, source: Any, fields: dict[str, A
 
 @pytest.mark.slow
 def test_a_row_equals_its_ancestors_under_every_recipe():
-    recipes = [recipe for recipe in RECIPES if not isinstance(recipe, KeepLikely)]  # a kernel of no width has no density
+    recipes = [
+        recipe for recipe in RECIPES if not isinstance(recipe, KeepLikely)
+    ]  # a kernel of no width has no density
 
     def make(index: Any) -> Chain:
         recipe = Select(tuple(recipes), index)
