@@ -9,6 +9,7 @@ sets named by GENLOSS_DATA; speed does not depend on what is read.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import resource
@@ -107,18 +108,21 @@ def train() -> None:
 
 
 def sample() -> None:
-    """Tokens a second: with a cache of keys and values here and in transformers, without one in nanoGPT."""
-    model = dataclasses.replace(MODEL, length=64, continuation=None, sample_batch=ROWS)
-    params, key = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1)
-    said = jax.jit(model.sample, static_argnums=2).lower(key, params, ROWS).compile()
+    """Tokens a second, drawn and greedy: with a cache here and in transformers, without one in nanoGPT."""
+    drawing = dataclasses.replace(MODEL, length=64, continuation=None, sample_batch=ROWS)
+    params, key = jax.jit(drawing.init)(jax.random.key(0)), jax.random.key(1)
+    for what, model in (("drawn", drawing), ("greedy", dataclasses.replace(drawing, temperature=0.0))):
+        said = jax.jit(model.sample, static_argnums=2).lower(key, params, ROWS).compile()
 
-    def job(nanogpt: Any) -> Callable[[], Any]:
-        network = nanogpt.built(model)
-        return lambda: network.say(ROWS, 64)
+        def job(nanogpt: Any, model: Transformer = model) -> Callable[[], Any]:
+            return functools.partial(nanogpt.built(model).say, ROWS, 64, model.temperature == 0)
 
-    cached = of_torch(lambda nanogpt: nanogpt.generating(model, ROWS, 64), "transformers, with a cache")
-    here = {"here, with a cache": lambda: said(key, params)}
-    compared(f"sampling, {ROWS} rows of 64 tokens", "tokens", ROWS * 64, {**of_torch(job), **cached, **here})
+        def generate(nanogpt: Any, model: Transformer = model) -> Callable[[], Any]:
+            return nanogpt.generating(model, ROWS, 64)
+
+        others = {**of_torch(job), **of_torch(generate, "transformers, with a cache")}
+        here = {"here, with a cache": functools.partial(said, key, params)}
+        compared(f"sampling, {ROWS} rows of 64 tokens, {what}", "tokens", ROWS * 64, {**others, **here})
 
 
 def ensemble() -> None:

@@ -48,12 +48,13 @@ class GPT(nn.Module):
         return self.norm(self.layers(x)) @ self.tokens.weight.T
 
     @torch.no_grad()
-    def say(self, n: int, length: int) -> torch.Tensor:
-        """[n, length], token by token; all that was said is read again for each."""
+    def say(self, n: int, length: int, greedy: bool = False) -> torch.Tensor:
+        """[n, length], token by token, drawn or the likeliest; all that was said is read again for each."""
         said = torch.zeros(n, 1, dtype=torch.long)
         for _ in range(length):
-            chance = torch.softmax(self(said[:, -length:])[:, -1], -1)  # [n, vocabulary]
-            said = torch.cat([said, torch.multinomial(chance, 1)], 1)
+            logits = self(said[:, -length:])[:, -1]  # [n, vocabulary]
+            token = logits.argmax(-1, keepdim=True) if greedy else torch.multinomial(torch.softmax(logits, -1), 1)
+            said = torch.cat([said, token], 1)
         return said[:, 1:]
 
 
@@ -64,16 +65,15 @@ def built(model: Transformer) -> GPT:
 
 
 def generating(model: Transformer, n: int, length: int) -> Callable[[], Any]:
-    """transformers' own `generate` of n rows of a network of these sizes, which keeps keys and values."""
+    """transformers' own `generate` of n rows by a network of these sizes, with its cache; greedy at temperature 0."""
     from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
     net: Any = model.network
     sizes = {"n_embd": net.width, "n_layer": net.depth, "n_head": net.heads}
     config = GPT2Config(vocab_size=model.vocabulary, n_positions=length + 1, **sizes, bos_token_id=0, eos_token_id=None)
     network: Any = GPT2LMHeadModel(config).eval()
-    how = GenerationConfig(
-        do_sample=True, top_k=0, max_new_tokens=length, use_cache=True, pad_token_id=0, bos_token_id=0
-    )  # fmt: skip
+    drawing = {"do_sample": False} if model.temperature == 0 else {"do_sample": True, "top_k": 0}
+    how = GenerationConfig(**drawing, max_new_tokens=length, use_cache=True, pad_token_id=0, bos_token_id=0)
     begun = torch.zeros(n, 1, dtype=torch.long)
 
     def say() -> torch.Tensor:
