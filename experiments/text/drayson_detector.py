@@ -46,7 +46,7 @@ from simulator.sources.given import Prompts
 from simulator.types import Array, Key, Params, Probe, View
 
 measured = {
-    "run": {"cpu_seconds": 220, "on": "two busy CPU cores", "date": "2026-11-27"},
+    "run": {"cpu_seconds": 168, "on": "two busy CPU cores", "date": "2026-11-27"},
 }
 
 PROMPT, SAID = 96, 32  # tokens of a row
