@@ -15,6 +15,7 @@ from experiments.command import (
     export,
     fork,
     listing,
+    plan,
     report,
     reproduce,
     run,
@@ -29,6 +30,7 @@ COMMANDS = {
     "list": listing.command,
     "run": run.command,
     "sweep": sweep.command,
+    "plan": plan.command,
     "fork": fork.command,
     "show": show.command,
     "report": report.command,
@@ -39,7 +41,6 @@ COMMANDS = {
     "contaminate": contaminate.command,
     "compare-data": compare_data.command,
 }
-GONE = {"plan": "what a run would cost is said by `genloss run NAME --dry-run`"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     parser, verbs = _parsers()
-    if words and words[0] in GONE:
-        parser.error(f"{words[0]} is no command: {GONE[words[0]]}")
     verb = words[0] if words and words[0] in COMMANDS else None
     if verb and COMMANDS[verb].takes_fields and words[1:] in (["-h"], ["--help"]):  # of no chain
         verbs[verb].print_help()

@@ -21,11 +21,25 @@ from experiments.bench import (
     measures,
     memory,
     onsets,
+    planner,
     say,
     synthesize,
 )
 
-FILES = (core, digits, exact, measures, classifiers, diffusion, language, contamination, synthesize, onsets, memory)
+FILES = (
+    core,
+    digits,
+    exact,
+    measures,
+    classifiers,
+    diffusion,
+    language,
+    contamination,
+    synthesize,
+    onsets,
+    planner,
+    memory,
+)
 USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for
 
 

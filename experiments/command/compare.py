@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.command import shared
 from experiments.command.command import Command
 from experiments.command.numbers import near, number, place, whole
-
-KINDS = ("png", "svg", "pdf")
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def arguments(sub: argparse.ArgumentParser) -> None:
         "--generation", type=whole(), metavar="K", help="this one alone (default: the last shared; as data, every one)"
     )
     sub.add_argument("--confidence", type=number(), default=0.95, metavar="P", help="of intervals (default: 0.95)")
-    sub.add_argument("--figure", type=place, metavar="FILE", help=f"draw it: a name that ends in .{', .'.join(KINDS)}")
+    shared.figure(sub)
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--format", choices=("text", "csv", "latex"), default="text", help="of the table (default: text)")
     form.add_argument("--json", action="store_true", help="as data")
@@ -34,26 +33,24 @@ def compare(options: argparse.Namespace) -> int:
     from simulator.report import beside, figures
     from simulator.running.spec import unknown
 
-    kind = Path(options.figure or "x.png").suffix[1:].lower()
-    if kind not in KINDS:
-        raise GenlossError(f"--figure writes .{', .'.join(KINDS)}; it was given '{options.figure}'.")
+    draw = shared.drawing(options.figure)
     runs = _read(options.runs)
-    pairs, known, shared = analysis.pairs(runs), analysis.measures(runs), analysis.generations(runs)
+    pairs, known, common = analysis.pairs(runs), analysis.measures(runs), analysis.generations(runs)
     metrics = list(dict.fromkeys(options.metric or figures.shown(known)))
     for metric in metrics:
         if metric not in known:
             raise GenlossError(unknown(metric, known, "These runs share no measure"))
-    if options.generation not in (None, *shared):
+    if options.generation not in (None, *common):
         raise GenlossError(
-            f"The last generation that all of these runs have is {shared[-1]}, not {options.generation}."
+            f"The last generation that all of these runs have is {common[-1]}, not {options.generation}."
         )
-    found = analysis.differences(pairs, metrics, shared, options.confidence)
-    if options.figure:
-        _draw(Path(options.figure), kind, beside.drawn(pairs, found, options.confidence))
+    found = analysis.differences(pairs, metrics, common, options.confidence)
+    if draw:
+        draw(beside.drawn(pairs, found, options.confidence))
     whole_run = options.generation is None and (options.json or options.format == "csv")
-    at = shared[-1] if options.generation is None else options.generation
+    at = common[-1] if options.generation is None else options.generation
     rows = found if whole_run else found[found["generation"] == at]
-    notes = _notes(pairs, shared, at, options.confidence)
+    notes = _notes(pairs, common, at, options.confidence)
     if options.json:
         lines = [
             {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}  # JSON has no NaN
@@ -83,18 +80,11 @@ def _read(folders: Sequence[str]) -> list[Any]:
     return [Run(name, store.about(), store.records()) for name, store in zip(names, stores, strict=True)]
 
 
-def _draw(file: Path, kind: str, figure: Any) -> None:
-    from simulator import disk
-    from simulator.report.figures import rendered
-
-    disk.write(file.absolute().parent, file.name, rendered(figure, kind))
-
-
-def _notes(pairs: Sequence[Any], shared: Sequence[int], at: int, level: float) -> list[str]:
+def _notes(pairs: Sequence[Any], common: Sequence[int], at: int, level: float) -> list[str]:
     """What the numbers are: a sentence on all, and one for each run on how it was compared."""
     reference = pairs[0].reference
     notes = [
-        f"Generation {at}, of 0 to {shared[-1]} that all have; differences to {reference.name}, with their "
+        f"Generation {at}, of 0 to {common[-1]} that all have; differences to {reference.name}, with their "
         f"{100 * level:g} % intervals, each by itself."
     ]
     for pair in {pair.run.name: pair for pair in reversed(pairs)}.values():
@@ -106,7 +96,7 @@ def _notes(pairs: Sequence[Any], shared: Sequence[int], at: int, level: float) -
             n, said = min(len(a), len(b)), f"unpaired, {len(a)} and {len(b)} replicates of other keys"
         if n < 2:
             said += ", too few for an interval"
-        if (last := pair.together(shared)) is not None:
+        if (last := pair.together(common)) is not None:
             said += f"; one run up to generation {last}"
         notes.insert(1, f"{pair.run.name}: {said}.")
     return notes

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from experiments.command.numbers import KEYS, number, place, whole
+
+KINDS = ("png", "svg", "pdf")  # of figures
 
 
 def run_folder(sub: argparse.ArgumentParser) -> None:
     """The run that is read."""
     sub.add_argument("run", type=place, metavar="RUN", help="the run's folder")
+
+
+def figure(sub: argparse.ArgumentParser) -> None:
+    """Where a figure is written, if it is."""
+    sub.add_argument("--figure", type=place, metavar="FILE", help=f"draw it: a name that ends in .{', .'.join(KINDS)}")
+
+
+def drawing(file: str | None) -> Callable[[Any], None] | None:
+    """What writes a figure to a file of that name, which is checked at once; None where none is asked for."""
+    from simulator import GenlossError, disk
+    from simulator.report.figures import rendered
+
+    if file is None:
+        return None
+    path = Path(file)
+    kind = path.suffix[1:].lower()
+    if kind not in KINDS:
+        raise GenlossError(f"--figure writes .{', .'.join(KINDS)}; it was given '{file}'.")
+    return lambda drawn: disk.write(path.absolute().parent, path.name, rendered(drawn, kind))
 
 
 def trust(sub: argparse.ArgumentParser) -> None:

@@ -79,6 +79,18 @@ def check(thing: Any) -> None:
         raise GenlossError(f"{what} must be {_described(hint)}{_missing(value, hint)}.")
 
 
+def allowed(thing: Any, name: str) -> Range | None:
+    """The range that the declaration of a dataclass's field gives its numbers; None where it gives none."""
+    hints = [_declared(type(thing)).get(name)]
+    while hints:
+        hint = hints.pop()
+        for note in getattr(hint, "__metadata__", ()):
+            if isinstance(note, Range):
+                return note
+        hints += typing.get_args(hint)
+    return None
+
+
 @functools.cache
 def _declared(cls: type) -> dict[str, Any]:
     """Field name -> its annotation."""

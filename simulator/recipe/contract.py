@@ -57,6 +57,12 @@ def wants_scores(recipe: Recipe) -> bool:
     return getattr(recipe, "wants_scores", False)
 
 
+def step(recipe: Recipe, name: str) -> float | None:
+    """What a share that counts whole rows moves by; None for other fields, and where the recipe does not say."""
+    own = getattr(recipe, "step", None)
+    return own(name) if own else None
+
+
 class Reach(NamedTuple):
     """All that a recipe says of its weights before it gives any; what it does not say is the safe guess."""
 

@@ -127,6 +127,9 @@ class Mix:
                 f"{have}; raise `rows` or lower `size`."
             )
 
+    def step(self, name: str) -> float | None:
+        return 1 / self.size if name == "real" else None
+
     def most(self, chain: Sizes) -> int | None:
         return self.size
 

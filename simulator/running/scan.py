@@ -52,3 +52,17 @@ def ensemble(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: in
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _ensemble(make: Callable[[Any], Chain], generations: int, grid: Any, keys: Key) -> Record:
     return jax.vmap(lambda value: jax.vmap(lambda key: _scan(make(value), key, generations))(keys))(grid)
+
+
+def each(make: Callable[[Any], Chain], grid: Any, keys: Key, generations: int) -> Record:
+    """`simulate` for every value of `grid` with a key of its own, as one program; leaves are [grid, generations, ...].
+
+    For curves over the grid: chains that share keys tell its values apart better, chains that do not tell the curve's
+    level better.  The same `make` is compiled once for every number of values.
+    """
+    return _each(make, generations, jax.tree.map(jnp.asarray, grid), keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _each(make: Callable[[Any], Chain], generations: int, grid: Any, keys: Key) -> Record:
+    return jax.vmap(lambda value, key: _scan(make(value), key, generations))(grid, keys)
