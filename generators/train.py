@@ -19,7 +19,7 @@ from generators.finish import Average, Finish
 from generators.objective import Objective, Plain
 from simulator.checks.fields import BelowOne, Count, Positive, check
 from simulator.numerics.selection import draw
-from simulator.pool import Pool, Rows
+from simulator.pool import SYNTHETIC, Pool, Rows
 from simulator.running.mesh import spread
 from simulator.types import Array, GenlossError, Key, Params
 
@@ -34,6 +34,7 @@ class Training(struct.PyTreeNode):
     call: Array  # [] int32: calls of `advance` done
     loss: Array  # [] mean loss per row over the last call, in the units of the loss
     start: Params | None = None  # the weights it began at, where the finish looks back
+    synthetic: Array | None = None  # [] share of the diet's mass that this chain wrote, where the finish looks back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +106,11 @@ class Trained(abc.ABC):
 
     def begin(self, key: Key, params: Params, pool: Pool) -> Training:
         params = self.closed_form(params, pool)
-        start = params if self.finish.looks_back else None
+        start = synthetic = None
+        if self.finish.looks_back:
+            start, synthetic = params, (pool.weight * (pool.origin == SYNTHETIC)).sum() / pool.weight.sum()
         state = self._optimizer().init(self._moving(params))
-        return Training(params, params, state, key, jnp.int32(0), jnp.float32(0), start)
+        return Training(params, params, state, key, jnp.int32(0), jnp.float32(0), start, synthetic)
 
     def advance(self, pool: Pool, training: Training) -> Training:
         """`chunk` optimizer steps."""
@@ -134,7 +137,8 @@ class Trained(abc.ABC):
         steps, unroll = (jnp.arange(chunk), index), 0 if self.unrolled else 1  # 0: no loop is left, of one step neither
         (params, average, state), losses = jax.lax.scan(step, carry, steps, unroll=unroll)
         params, average = whole(params), whole(average)
-        return Training(params, average, state, training.key, training.call + 1, losses.mean(), training.start)
+        call, loss = training.call + 1, losses.mean()
+        return training.replace(params=params, average=average, optimizer=state, call=call, loss=loss)
 
     def fit(self, key: Key, params: Params, pool: Pool) -> tuple[Params, dict[str, Array]]:
         training = self.begin(key, params, pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -173,6 +174,7 @@ class Drive:
         self.serve = self.lift(pieces.serve)
         self.scan = self.lift(pieces.scan)
         self.take_in = self.lift(pieces.take_in)
+        self.eat = self.lift(pieces.eat)
         self.begin = self.lift(pieces.begin)
         self.advance = self.lift(pieces.advance)
         self.finish = self.lift(pieces.finish)
@@ -338,10 +340,15 @@ class Drive:
             lambda *a: jax.lax.slice_in_dim(jnp.concatenate(a, self.axes), 0, self.chain.rows, axis=self.axes), *parts
         )
 
-    def resume(self, store: Store | None, state: State) -> tuple[list[Record], State]:
-        """The stored records, and the state after the last of them: the pool is filled again, block by block."""
+    def resume(self, store: Store | None, state: State, before: float = math.inf) -> tuple[list[Record], State]:
+        """The stored records, and the state after the last of them: the pool is filled again, block by block.
+
+        Of checkpoints that end before a generation alone, where one is given.
+        """
         chunks: list[Record] = []
         for first, last, params, rows, record in store.chunks() if store is not None else ():
+            if last >= before:
+                break
             ts = jnp.arange(first, last + 1)
             if len(rows) < min(len(ts), self.blocks(state)):
                 raise GenlossError(

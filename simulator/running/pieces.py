@@ -80,6 +80,11 @@ def take_in(c: Chain, k: Key, state: Given[State], t: Same[Array], fresh: Each[A
     return c.take_in(state.replace(t=t), fresh)
 
 
+def eat(c: Chain, k: Key, state: Each[State], t: Same[Array]) -> Pool:
+    """The diet of generation t, whose fresh rows have been taken in."""
+    return c.weigh(fold_in(k, t), state.replace(t=t))
+
+
 def begin(c: Chain, k: Key, state: Each[State], t: Same[Array], first: Each[Params]) -> tuple[Pool, Any]:
     """(the diet without what of it is the pool's, which stays where it is; a training at its start)."""
     k = fold_in(k, t)

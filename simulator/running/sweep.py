@@ -86,7 +86,7 @@ class Sweep:
         for measured in (False, True):
             if not all(found):
                 program = jax.make_jaxpr(lambda v, m=measured: _once(self.make(v), m))(first)
-                found = [a or b for a, b in zip(found, _reached(program, len(first)), strict=True)]
+                found = [a or b for a, b in zip(found, reached(program, len(first)), strict=True)]
         return found
 
 
@@ -105,15 +105,15 @@ def _once(chain: Chain, measured: bool) -> Any:
     return chain.measure(key, state.t, params, diet, synthetic, ancestors)
 
 
-def _reached(program: ClosedJaxpr, n: int) -> list[bool]:
+def reached(program: ClosedJaxpr, n: int) -> list[bool]:
     """Whether any output may depend on each of the first n inputs."""
     found = []
     for number in program.jaxpr.invars[:n]:
-        reached = {number}
+        moved = {number}
         for equation in program.jaxpr.eqns:
-            if any(v in reached for v in equation.invars if not isinstance(v, Literal)):
-                reached.update(equation.outvars)
-        found.append(any(v in reached for v in program.jaxpr.outvars if not isinstance(v, Literal)))
+            if any(v in moved for v in equation.invars if not isinstance(v, Literal)):
+                moved.update(equation.outvars)
+        found.append(any(v in moved for v in program.jaxpr.outvars if not isinstance(v, Literal)))
     return found
 
 

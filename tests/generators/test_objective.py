@@ -8,32 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_mean
+from points_on_a_line import Middle
 
 from generators import VAE, Transformer
 from generators.finish import Average, Extrapolate, Merge
 from generators.nets.decoder import gpt2
 from generators.objective import Plain, Truncated, TruncatedTokens
-from generators.train import Trained
 from simulator import GenlossError, Pool
 
 KEY = jax.random.key(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Middle(Trained):
-    """A point on the line, with the squared distance of each row for a loss, and a share fitted in closed form."""
-
-    def init(self, key: Any) -> Any:
-        return {"at": jnp.float32(0.5), "share": jnp.zeros(2)}
-
-    def closed_form(self, params: Any, pool: Pool) -> Any:
-        return {**params, "share": jnp.array([0.25, 0.75])}
-
-    def losses(self, key: Any, params: Any, rows: jax.Array) -> jax.Array:
-        return (rows - params["at"]) ** 2  # [n, 1]: of each value
-
-    def sample(self, key: Any, params: Any, n: int) -> jax.Array:
-        return jnp.broadcast_to(params["at"], (n, 1))
 
 
 PARAMS = {"at": jnp.float32(0.5), "share": jnp.zeros(2)}
