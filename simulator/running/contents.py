@@ -55,8 +55,9 @@ class About(TypedDict):
 
 
 class Ceiling(TypedDict):
-    """ceiling.json: means of what probes say of real rows, null where one is not finite."""
+    """ceiling.json: means of what probes say of real rows, and deviations over replicates; null where not finite."""
 
     run: str
     digest: str
     metrics: dict[str, float | None]
+    deviations: NotRequired[dict[str, float | None]]

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -56,20 +56,46 @@ def _depth(data: Any) -> int:
     return level
 
 
-def dump_ceiling(run: str, metrics: dict[str, float]) -> bytes:
-    known = {name: value if np.isfinite(value) else None for name, value in metrics.items()}
-    return json.dumps({"run": run, "digest": _text_digest(known), "metrics": known}, indent=1).encode()
+class Ceiling(NamedTuple):
+    """What probes say of real rows, by metric."""
+
+    means: dict[str, float]  # over all chains
+    deviations: dict[str, float]  # over replicates: the noise of the measure; empty where there is but one
+
+    @classmethod
+    def of(cls, record: Record, has_one: Callable[[str], bool]) -> Ceiling:
+        """That of a record with leaves [..., replicates] of each chain's own real rows."""
+        flat = {name: whole(leaf).astype(np.float64) for name, leaf in record.flat().items() if has_one(name)}
+        flat = {name: leaf for name, leaf in flat.items() if leaf.ndim == np.ndim(record.t)}
+        several = {name: leaf for name, leaf in flat.items() if leaf.ndim and leaf.shape[-1] > 1}
+        deviations = {name: float(np.sqrt(leaf.var(-1, ddof=1).mean())) for name, leaf in several.items()}
+        return cls({name: float(leaf.mean()) for name, leaf in flat.items()}, deviations)
 
 
-def load_ceiling(data: bytes, run: str) -> dict[str, float]:
+UNMEASURED = Ceiling({}, {})
+
+
+def dump_ceiling(run: str, found: Ceiling) -> bytes:
+    metrics, deviations = ({n: v if np.isfinite(v) else None for n, v in part.items()} for part in found)
+    told = {"run": run, "digest": _of_ceiling(metrics, deviations), "metrics": metrics, "deviations": deviations}
+    return json.dumps(told, indent=1).encode()
+
+
+def load_ceiling(data: bytes, run: str) -> Ceiling:
     import msgspec
 
-    from simulator.running.contents import Ceiling
+    from simulator.running import contents
 
-    found = msgspec.json.decode(data, type=Ceiling)
+    found = msgspec.json.decode(data, type=contents.Ceiling)
+    metrics, deviations = found["metrics"], found.get("deviations", {})  # which ceilings did not always have
     _same_run(found["run"], run)
-    _same_contents(found["digest"], _text_digest(found["metrics"]))
-    return {name: np.nan if value is None else value for name, value in found["metrics"].items()}
+    _same_contents(found["digest"], _of_ceiling(metrics, deviations))
+    return Ceiling(*({n: np.nan if v is None else v for n, v in part.items()} for part in (metrics, deviations)))
+
+
+def _of_ceiling(metrics: dict[str, float | None], deviations: dict[str, float | None]) -> str:
+    """Checksum."""
+    return _text_digest([metrics, deviations] if deviations else metrics)
 
 
 def dump_arrays(run: str, leaves: Leaves) -> bytes:

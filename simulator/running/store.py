@@ -17,7 +17,7 @@ import numpy as np
 from simulator import disk
 from simulator.abilities import Written, students, taught
 from simulator.checks import code
-from simulator.numerics.processes import alone, whole
+from simulator.numerics.processes import alone
 from simulator.running import files, spec
 from simulator.running.checkpoints import Checkpoints, Chunk, by_generation
 from simulator.running.files import Leaves, numbered, shaped, with_keys, without_keys
@@ -138,12 +138,16 @@ class Store:
 
     def ceiling(self) -> dict[str, float]:
         """ceiling.json: what the probes say of real rows, by metric; empty where it was not measured."""
-        return self._ceiling() or {}
+        return (self._ceiling() or files.UNMEASURED).means
+
+    def noise(self) -> dict[str, float]:
+        """Its standard deviation over replicates, which drew a generation's worth of real rows each; empty of one."""
+        return (self._ceiling() or files.UNMEASURED).deviations
 
     def has_ceiling(self) -> bool:
         return self._ceiling() is not None
 
-    def _ceiling(self) -> dict[str, float] | None:
+    def _ceiling(self) -> files.Ceiling | None:
         return self._read("ceiling.json", lambda file: files.load_ceiling(file.read_bytes(), self.signature))
 
     def prepared(self, chain: Any) -> dict[Any, Any] | None:
@@ -319,10 +323,8 @@ class Store:
             return None
 
     def write_ceiling(self, record: Record, has_one: Callable[[str], bool]) -> None:
-        """ceiling.json: the mean over all chains, of metrics that have one."""
-        flat = {name: whole(leaf).astype(np.float64) for name, leaf in record.flat().items() if has_one(name)}
-        means = {name: float(leaf.mean()) for name, leaf in flat.items() if leaf.ndim == np.ndim(record.t)}
-        self.write("ceiling.json", files.dump_ceiling(self.signature, means))
+        """ceiling.json, of metrics that have one."""
+        self.write("ceiling.json", files.dump_ceiling(self.signature, files.Ceiling.of(record, has_one)))
 
     def picture(self, t: int, rows: Any, axes: int, source: Any) -> None:
         """samples/T.png, where rows are images: a line of them for every setting (or replicate); T.jsonl of texts."""

@@ -140,6 +140,17 @@ def test_the_ceiling_leaves_out_what_has_none(tmp_path: Path):
     assert set(Store(tmp_path / "run").ceiling()) == {"fit.mass", "p.said"}
 
 
+def test_the_noise_of_a_measure_is_that_of_means_of_as_many_real_rows(tmp_path: Path):
+    """The mean of 10 standard normal rows deviates by 10^-½; of 400 replicates that is known to 4 %."""
+    chain = gaussian_chain(probes={"p": Partly()}, real=10, rows=10)
+    run(chain, jax.random.key(0), 1, tmp_path / "run", replicates=400)
+    noise = Store(tmp_path / "run").noise()
+    assert set(noise) == {"fit.mass", "p.said"} and noise["fit.mass"] == 0
+    assert abs(noise["p.said"] * 10**0.5 - 1) < 5 / 800**0.5
+    run(chain, jax.random.key(0), 1, tmp_path / "one")
+    assert Store(tmp_path / "one").noise() == {}
+
+
 def test_training_rows_of_a_source():
     assert training(jax.random.key(0), Dataset.digits())["image"].shape[0] == 1438
     assert training(jax.random.key(0), Dataset.digits(), 100)["image"].shape[0] == 100

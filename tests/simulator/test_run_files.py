@@ -172,10 +172,20 @@ def test_a_damaged_ceiling_is_named_and_measured_again(
 
 
 def test_a_metric_without_a_finite_ceiling_is_nan():
-    written = files.dump_ceiling("run", {"a": np.nan, "b": 2.5, "c": np.inf})
+    written = files.dump_ceiling("run", files.Ceiling({"a": np.nan, "b": 2.5, "c": np.inf}, {"a": np.nan, "b": 0.5}))
     assert json.loads(written)["metrics"] == {"a": None, "b": 2.5, "c": None}
     found = files.load_ceiling(written, "run")
-    assert np.isnan(found["a"]) and found["b"] == 2.5
+    assert np.isnan(found.means["a"]) and found.means["b"] == 2.5
+    assert np.isnan(found.deviations["a"]) and found.deviations["b"] == 0.5
+    with pytest.raises(ValueError, match="checksum"):
+        files.load_ceiling(written.replace(b"0.5", b"0.6"), "run")
+
+
+def test_a_ceiling_without_deviations_is_one():
+    """As they were written before."""
+    written = json.loads(files.dump_ceiling("run", files.Ceiling({"a": 2.5}, {})))
+    del written["deviations"]
+    assert files.load_ceiling(json.dumps(written).encode(), "run") == files.Ceiling({"a": 2.5}, {})
 
 
 def test_a_sample_that_is_no_picture_is_left_out(store: Store, capsys: pytest.CaptureFixture[str]):
