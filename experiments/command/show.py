@@ -5,23 +5,41 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from experiments.command import shared
 from experiments.command.command import Command
 from experiments.command.listing import duration
+from experiments.command.numbers import place
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
     shared.run_folder(sub)
     sub.add_argument("--all", action="store_true", help="every measure, not the headlines alone")
     sub.add_argument("--json", action="store_true", help="as data, every measure")
+    sub.add_argument(
+        "--sizes",
+        type=place,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs that differ in rows alone, for a scaling law",
+    )
+    sub.add_argument(
+        "--measures",
+        nargs="+",
+        default=[],
+        metavar="KIND=METRIC:READING",
+        help="what probes of your own say of a collapse, such as risk=mine.loss:loss",
+    )
 
 
 def show(options: argparse.Namespace) -> int:
-    from experiments.command.summary import print_table, summary
+    from experiments.command.summary import print_table, print_verdicts, summary
     from simulator import Store, theory
+    from simulator.analysis import verdicts
     from simulator.report import figures
     from simulator.report.names import plain
 
@@ -30,12 +48,17 @@ def show(options: argparse.Namespace) -> int:
     laws, ceiling = theory.kept(store), store.ceiling()
     headlines = figures.shown(records["metric"])
     everything = list(dict.fromkeys([*headlines, *figures.single(records["metric"])]))
+    found = verdicts.of_run(store, [Store(other) for other in options.sizes], _measures(options.measures))
     if options.json:
-        values = [
-            {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}  # JSON has no NaN
-            for row in summary(records, ceiling, laws, everything)
-        ]
-        print(json.dumps({"folder": str(store.path), **_told(store, about), "values": values}, indent=1))
+        values = [_finite(row) for row in summary(records, ceiling, laws, everything)]
+        collapse = {
+            "alarm": verdicts.ALARM,
+            "confidence": verdicts.CONFIDENCE,
+            "noise": _finite(store.noise()),
+            "verdicts": [_finite(one._asdict()) for one in found],
+        }
+        told = {"folder": str(store.path), **_told(store, about), "values": values, "collapse": collapse}
+        print(json.dumps(told, indent=1))
         return 0
     told = _told(store, about)
     print(plain(f"{store.path.name}: {told['done']} of {about['generations']} generations, on {about['device']}"))
@@ -48,7 +71,27 @@ def show(options: argparse.Namespace) -> int:
     print_table(records, ceiling, laws, metrics=everything if options.all else None)
     if not options.all and (more := len(everything) - len(headlines)):
         print(f"measures beside these: {more}, with --all")
+    print_verdicts(found, ceiling, store.noise())
     return 0
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _measures(given: list[str]) -> dict[str, tuple[str, str]]:
+    """Kind -> metric and reading, of KIND=METRIC:READING."""
+    from simulator import GenlossError
+
+    found: dict[str, tuple[str, str]] = {}
+    for one in given:
+        kind, equals, rest = one.partition("=")
+        metric, colon, reading = rest.rpartition(":")
+        if not (equals and colon):
+            raise GenlossError(f"--measures takes KIND=METRIC:READING, such as risk=mine.loss:loss, and not '{one}'.")
+        found[kind] = (metric, reading)
+    return found
 
 
 def _told(store: Any, about: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What a run measured: of each metric and setting the first and the last value, its interval, its law."""
+"""What a run measured: of each metric and setting the first and the last value, its interval, its law; and whether it
+has collapsed."""
 
 from __future__ import annotations
 
@@ -9,9 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.command.tables import Column, show
+from simulator.analysis.verdicts import Verdict
+from simulator.report import collapsed
 from simulator.report.figures import HEADLINES, shown
 from simulator.report.names import on_terminal, plain
 from simulator.theory import Overlay, sentences
+
+ANSWERS = ("holds", "does not", "cannot be told")
 
 
 def summary(
@@ -71,3 +76,23 @@ def print_table(
     console.print(Text(" ".join(said)), style="dim", soft_wrap=not console.is_terminal)
     for line in sentences(laws):
         console.print(on_terminal(f"theory, {line}"), style="dim", soft_wrap=not console.is_terminal, highlight=False)
+
+
+def print_verdicts(
+    found: Sequence[Verdict], ceiling: Mapping[str, float], noise: Mapping[str, float], console: Console | None = None
+) -> None:
+    """A line for each definition of collapse that something was measured for, and on the others why not."""
+    if not found:
+        return
+    console = console or Console()
+    console.print()
+    lines = collapsed.lines(found)
+    told = [
+        (definition, metric, ". ".join(f"{word}: {named}" for word, named in zip(ANSWERS, of, strict=True) if named))
+        for definition, metric, *of in lines
+    ]
+    if told:
+        columns = (Column("has it collapsed?", prose=True), Column("measure"), Column("answer", prose=True))
+        show(columns, [[plain(cell) for cell in line] for line in told], console=console)
+    for line in collapsed.sentences(found, ceiling, noise):
+        console.print(on_terminal(line), style="dim", soft_wrap=not console.is_terminal, highlight=False)

@@ -189,14 +189,14 @@ def slopes(sizes: Mapping[int, np.ndarray]) -> np.ndarray:
 
 
 DEFINITIONS: dict[str, tuple[str, Callable[[Arm, Bounds, float], Finding]]] = {
-    "catastrophic increase of population risk": ("population risk", catastrophe),
-    "any increase of population risk": ("population risk", increase),
-    "asymptotic divergence of population risk": ("population risk", divergence),
-    "change of scaling law": ("population risk", slower),
+    "catastrophic increase of population risk": ("risk", catastrophe),
+    "any increase of population risk": ("risk", increase),
+    "asymptotic divergence of population risk": ("risk", divergence),
+    "change of scaling law": ("risk", slower),
     "collapsing variance": ("variance", collapsing),
-    "disappearance of real tails": ("real tails", loss),
-    "entanglement of real modes": ("real modes", loss),
-    "appearance of hallucinated data": ("hallucinated data", loss),
+    "disappearance of real tails": ("tails", loss),
+    "entanglement of real modes": ("modes", loss),
+    "appearance of hallucinated data": ("hallucinations", loss),
 }
 
 

@@ -1,4 +1,4 @@
-"""Which metrics of a run speak of what: population risk, variance, real tails, real modes, hallucinated data."""
+"""Which metrics of a run speak of what: of population risk, variance, real tails, real modes, made-up samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READINGS = {
 
 # Kind -> "Probe.part" -> reading.  Of those that a run has the first is looked at: the nearest to the kind's meaning.
 KINDS: dict[str, dict[str, str]] = {
-    "population risk": {
+    "risk": {
         "Risk": "loss",
         "TrueLikelihood.forward": "loss",
         "Likelihood.mean": "likelihood",
@@ -49,7 +49,7 @@ KINDS: dict[str, dict[str, str]] = {
         "Categories.heterozygosity": "kept",
         "TextDiversity.distinct_2": "kept",
     },
-    "real tails": {
+    "tails": {
         "Categories.left": "kept",
         "TextLoss.lost.9": "lost",
         "Fidelity.recall": "kept",
@@ -59,12 +59,12 @@ KINDS: dict[str, dict[str, str]] = {
         "SequencePerplexity.strange": "kept",
         "Likelihood.possible": "kept",
     },
-    "real modes": {
+    "modes": {
         "Modes.agreement": "kept",
         "Centres.quality": "kept",
         "Diversity.between_class": "kept",
     },
-    "hallucinated data": {
+    "hallucinations": {
         "Fidelity.precision": "kept",
         "Manifold.precision": "kept",
         "ReferencePerplexity.possible": "kept",
@@ -110,10 +110,10 @@ class Reading(NamedTuple):
         return found
 
 
-def named(probes: Mapping[str, Any]) -> dict[str, str]:
+def named(probes: Any) -> dict[str, str]:
     """Of probes by name, or of the "probes" of a chain.json, those of this project: name -> class."""
     found: dict[str, str] = {}
-    for name, probe in probes.items():
+    for name, probe in probes.items() if isinstance(probes, Mapping) else ():
         said = probe.get("$type") if isinstance(probe, Mapping) else code.name(type(probe))
         home, _, kind = str(said).partition(":")
         if home == "simulator.probes":
@@ -150,5 +150,5 @@ def _first(
             return one
     if there:
         return f"{there[0].metric} is not finite in every chain."
-    wanted = ", ".join(dict.fromkeys(place.partition(".")[0] for place in KINDS[kind]))
-    return f"Nothing was measured of {kind}; a probe that does is one of {wanted}."
+    probing = ", ".join(dict.fromkeys(place.partition(".")[0] for place in KINDS[kind]))
+    return f"No measure of it was taken; probes that take one: {probing}."

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simulator.analysis.collapse import control
 from simulator.analysis.definitions import DEFINITIONS, Arm, Bounds, slopes, slower, when
-from simulator.analysis.measures import Reading, looked_at
+from simulator.analysis.measures import Reading, looked_at, named
+from simulator.running.store import Store
 from simulator.types import GenlossError
 
 BEGUN = "generation 0"  # the reference where no setting is one
+ALARM, CONFIDENCE = 0.05, 0.95  # unless another is asked for
 
 
 class Verdict(NamedTuple):
@@ -31,14 +33,30 @@ class Verdict(NamedTuple):
     high: int | None = None
 
 
+def of_run(
+    store: Store, others: Sequence[Store] = (), own: Mapping[str, tuple[str, str]] | None = None
+) -> list[Verdict]:
+    """`verdicts` of a stored run; `others` are runs that differ in their number of rows alone.  Builds no chain."""
+    by_rows: dict[int, Any] = {}
+    for each in (store, *others):
+        real = each.about()["run"]["chain"].get("real")
+        if not isinstance(real, int) or real in by_rows:
+            raise GenlossError(
+                f"{each.path} has {real} real rows, as another of these runs; give runs that differ in rows."
+            )
+        by_rows[real] = each.records()
+    probes = named(store.about()["run"]["chain"].get("probes"))
+    return verdicts(next(iter(by_rows.values())), probes, own, by_rows)
+
+
 def verdicts(
     records: Any,
     probes: Mapping[str, str],
     own: Mapping[str, tuple[str, str]] | None = None,
     by_rows: Mapping[int, Any] | None = None,
     bounds: Bounds = Bounds(),
-    alarm: float = 0.05,
-    confidence: float = 0.95,
+    alarm: float = ALARM,
+    confidence: float = CONFIDENCE,
 ) -> list[Verdict]:
     """Each definition of each setting but the reference, of a run's tidy records.
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulator.analysis import collapse
-from simulator.report import figures
+from simulator.analysis import collapse, verdicts
+from simulator.report import collapsed, figures
 from simulator.report.names import in_page, in_pre
 from simulator.running.store import Store
 from simulator.theory import Overlay, kept, sentences
@@ -19,8 +19,9 @@ from simulator.theory import Overlay, kept, sentences
 def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
     """report/: decay, measures, diets and samples as SVG and PNG, and index.html with all of them; returns the page.
 
-    decay has the headlines, measures every metric that is one number, where there are more.  Where one setting ate real
-    rows alone, the page says from which generation on each metric of each other setting is apart from it.
+    decay has the headlines, measures every metric that is one number, where there are more.  The page says which
+    definitions of collapse hold; and, where one setting ate real rows alone, from which generation on each metric of
+    each other setting is apart from it.
 
     `laws` are drawn over what was measured: by default those `simulator.theory.kept` with the run.  Nothing of the
     folder is run: its chain is not built.
@@ -58,7 +59,8 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
 td,th{{padding:.15rem .8rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}
 td.text{{text-align:left;vertical-align:top;max-width:18rem}}
 td pre{{white-space:pre-wrap;padding:.3rem}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>
-<h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records, laws)}{_onsets(records, known)}
+<h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records, laws)}
+{_collapsed(store)}{_onsets(records, known)}
 <h2>configuration</h2><pre>{html.escape(json.dumps(about, indent=1))}</pre></html>"""
     return store.write("report/index.html", page.encode())
 
@@ -87,6 +89,16 @@ def _table(records: Any, laws: Mapping[str, Overlay]) -> str:
 def _html(table: Any, **how: Any) -> str:
     """A table of numbers, its names escaped, which pandas leaves as they are in a head of several lines."""
     return table.rename(index=in_page, columns=in_page).to_html(border=0, escape=False, **how)
+
+
+def _collapsed(store: Store) -> str:
+    found = verdicts.of_run(store)
+    table = "".join(
+        f"<tr>{''.join(f'<td>{in_page(part)}</td>' for part in line)}</tr>" for line in collapsed.lines(found)
+    )
+    head = "".join(f"<th>{name}</th>" for name in ("definition", "measure", "holds", "does not", "cannot be told"))
+    said = "".join(f"<p>{in_page(line)}</p>" for line in collapsed.sentences(found, store.ceiling(), store.noise()))
+    return f"<h2>has it collapsed?</h2><table><tr>{head}</tr>{table}</table>{said}" if found else ""
 
 
 def _onsets(records: Any, metrics: list[str]) -> str:

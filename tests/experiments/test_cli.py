@@ -45,8 +45,21 @@ def test_run_a_file_of_ones_own_and_look_at_it(capsys: pytest.CaptureFixture[str
     assert "http" not in (folder / "report" / "index.html").read_text().replace("http://www.w3.org", "")
     capsys.readouterr()
     assert main(["show", str(folder)]) == 0
-    assert "3 of 3 generations" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "3 of 3 generations" in shown and "collapsing variance" in shown and "Against generation 0" in shown
     assert main(["report", str(folder)]) == 0
+    assert "has it collapsed?" in (folder / "report" / "index.html").read_text()
+    capsys.readouterr()
+    assert main(["show", str(folder), "--json", "--measures", "risk=diversity.variance:loss"]) == 0
+    told = json.loads(capsys.readouterr().out)["collapse"]
+    first = told["verdicts"][0]
+    assert first["definition"] == "catastrophic increase of population risk" and first["metric"] == "diversity.variance"
+    assert told["alarm"] == 0.05 and told["noise"]["diversity.variance"] > 0
+    for wrong, said in (("diversity.variance", "takes KIND=METRIC:READING"), ("risk=x:loss", "There is no metric 'x'")):
+        assert main(["show", str(folder), "--measures", wrong]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["show", str(folder), "--sizes", str(folder)]) == 2
+    assert "20 real rows, as another of these runs" in capsys.readouterr().err
 
 
 def test_the_same_command_goes_on_and_other_fields_are_another_run():
@@ -224,6 +237,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no command of ours": (["ruin"], "invalid choice: 'ruin'"),
     "the cost, as it was asked for": (["plan", GAUSSIAN], "is said by `genloss run NAME --dry-run`"),
     "nothing to show": (["show"], "required: RUN"),
+    "a size that is no run": (["show", "none", "--sizes", "."], "holds no run"),
     "sweep of words": (["sweep", GAUSSIAN, "--over", "generator.bias=low,high"], "numbers separated by commas"),
     "fork to nowhere": (["fork", "none", "--at", "1"], "holds no run"),
     "fork by too few": (["fork", "none", "--at", "1", "--processes", "here,2"], "takes HOST:PORT,N,I"),

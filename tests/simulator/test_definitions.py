@@ -75,9 +75,7 @@ def test_a_scaling_law_changes_where_small_cohorts_have_forgotten_and_large_ones
     """After 33 fits the error is 1 at n = 8 and 0.4 at 64; of one fit, and of n far above 33, it falls as 1/n."""
     few, many = ({n: gaussians[n] for n in sizes} for sizes in ((8, 64), (1024, 2**20)))
     for by_rows, changed in ((few, True), (many, False)):
-        found = verdicts(
-            gaussians[8], {"moments": "Moments"}, {"population risk": ("moments.mean_error", "loss")}, by_rows
-        )
+        found = verdicts(gaussians[8], {"moments": "Moments"}, {"risk": ("moments.mean_error", "loss")}, by_rows)
         assert answers(found, SCALING)["replace"] is changed
         reference = next(one.reference for one in found if one.definition == SCALING)
         assert reference is not None and abs(reference + 1) < 0.1
@@ -144,10 +142,10 @@ def test_of_runs_in_which_nothing_happens_no_more_are_said_to_have_collapsed_tha
         (of, ask, Reading(metric, reading))
         for of, (kind, ask) in DEFINITIONS.items()
         for metric, reading, kinds in (
-            ("moments.mean_error", "loss", ("population risk",)),
+            ("moments.mean_error", "loss", ("risk",)),
             ("moments.variance", "kept", ("variance",)),
-            ("near.recall", "kept", ("real tails",)),
-            ("near.precision", "kept", ("hallucinated data",)),
+            ("near.recall", "kept", ("tails",)),
+            ("near.precision", "kept", ("hallucinations",)),
         )
         if kind in kinds and ask is not slower
     ]
@@ -287,27 +285,25 @@ def why(found: list[Verdict], definition: str) -> str:
 
 def test_a_measure_that_is_missing_or_too_short_is_said():
     probes = {"near": "Manifold"}
-    assert "Nothing was measured of variance; a probe that does is one of Moments" in why(
-        verdicts(frame(), probes), VARIANCE
-    )
+    assert "No measure of it was taken; probes that take one: Moments, " in why(verdicts(frame(), probes), VARIANCE)
     assert "One replicate" in why(verdicts(frame(replicates=1), probes), TAILS)
     assert "more generations" in why(verdicts(frame(generations=1), probes), TAILS)
     assert "replicates; some" in why(verdicts(frame(), probes), TAILS)
     endless = frame()
     endless.loc[0, "value"] = np.inf
     assert why(verdicts(endless, probes), TAILS) == "near.recall is not finite in every chain."
-    own = {"population risk": ("near.recall", "loss")}
+    own = {"risk": ("near.recall", "loss")}
     assert "5 or more generations" in why(verdicts(frame(), probes, own), DIVERGENCE)
 
 
 def test_of_several_measures_the_first_that_is_finite_is_looked_at():
     both = pandas.concat([frame("a.covered"), frame("b.recall").assign(value=np.nan)])
     probes = {"a": "Centres", "b": "Fidelity"}
-    assert looked_at(both, probes)["real tails"] == Reading("a.covered", "kept")
+    assert looked_at(both, probes)["tails"] == Reading("a.covered", "kept")
     both["value"] = 1.0
-    assert looked_at(both, probes)["real tails"] == Reading("b.recall", "kept")
-    own = {"real tails": ("a.covered", "lost")}
-    assert looked_at(both, probes, own)["real tails"] == Reading("a.covered", "lost")
+    assert looked_at(both, probes)["tails"] == Reading("b.recall", "kept")
+    own = {"tails": ("a.covered", "lost")}
+    assert looked_at(both, probes, own)["tails"] == Reading("a.covered", "lost")
 
 
 def test_probes_are_known_by_their_class_and_strangers_are_not():
@@ -317,10 +313,10 @@ def test_probes_are_known_by_their_class_and_strangers_are_not():
 
 
 def test_a_scaling_law_wants_runs_that_differ_in_rows_alone():
-    probes, own = {"near": "Manifold"}, {"population risk": ("near.recall", "loss")}
+    probes, own = {"near": "Manifold"}, {"risk": ("near.recall", "loss")}
     assert "two or more numbers of rows" in why(verdicts(frame(), probes, own), SCALING)
     assert "no logarithm" in why(verdicts(frame(), probes, own, {1: frame(), 2: frame()}), SCALING)
-    nats = {"population risk": ("near.recall", "nats")}
+    nats = {"risk": ("near.recall", "nats")}
     assert "up to a constant" in why(verdicts(frame(), probes, nats, {1: frame(), 2: frame()}), SCALING)
     with pytest.raises(GenlossError, match="different settings, replicates or generations"):
         verdicts(frame(), probes, own, {1: frame(), 2: frame(generations=4)})
@@ -331,7 +327,7 @@ def test_a_scaling_law_wants_runs_that_differ_in_rows_alone():
     [
         ({"alarm": 0.0}, "rate of false alarms is 0.0"),
         ({"confidence": 1}, "confidence is 1 and"),
-        ({"own": {"risk": ("near.recall", "loss")}}, "no kind 'risk'; there are: population risk"),
+        ({"own": {"risks": ("near.recall", "loss")}}, "no kind 'risks'; the nearest is 'risk'"),
         ({"own": {"variance": ("near.recal", "kept")}}, "no metric 'near.recal'; the nearest is 'near.recall'"),
         ({"own": {"variance": ("near.recall", "los")}}, "no reading 'los'"),
     ],

@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from conftest import gaussian_chain
 from PIL import Image
 from rich.console import Console
 
-from experiments.command.summary import print_table
+from experiments.command.summary import print_table, print_verdicts
 from generators import Ngram
 from simulator import Chain, GenlossError, Store, Sweep, run, theory
+from simulator.analysis import verdicts
 from simulator.probes import LogDet, Moments, Reader, SequencePerplexity
 from simulator.recipe import Accumulate, Replace, Select
 from simulator.report import figures, page
@@ -274,3 +276,42 @@ def test_the_first_texts_of_every_setting_come_back(axes: int, tmp_path: Path):
     (tmp_path / "0.jsonl").write_bytes(files.dump_texts(decode, rows[(0,) * (2 - axes)], axes))
     lines = {0: rows[:1, 0], 1: rows[0], 2: rows[:, 0]}[axes]
     assert files.load_texts(tmp_path / "0.jsonl") == [decode(line[:4]) for line in lines]
+
+
+def test_a_report_and_a_summary_say_which_definitions_of_collapse_hold(tmp_path: Path):
+    """A Gaussian of 10 rows that eats its latest or all of them, 60 chains of 70 fits; its variance is 0.9^t or 0.8."""
+    recipe = Select((Replace(), Accumulate()), 0)
+    sweep = Sweep(gaussian_chain(recipe=recipe, probes={"moments": Moments()}), "recipe.index", {"<a>": 0, "b": 1})
+    run(sweep, jax.random.key(0), 70, tmp_path / "run", replicates=60, every=70)
+    store = Store(tmp_path / "run")
+    found = verdicts.of_run(store)
+    shown = page.write(store).read_text()
+    line = shown.partition("<td>collapsing variance</td>")[2].partition("</tr>")[0]
+    said = [cell.partition("</td>")[0] for cell in line.split("<td>")[1:]]
+    assert said[0] == "moments.variance" and said[2:] == ["b", ""]
+    assert re.fullmatch(r"&lt;a&gt; from \d+ \[\d+, \d+\]", said[1])
+    assert "Against generation 0: at most 5 % of such tables have a wrong answer." in shown
+    assert "moments.variance 1 ± 0" in shown  # read off the parameters of the truth, it has no noise
+
+    written = io.StringIO()
+    for console in (Console(file=written, width=80, force_terminal=True, color_system=None), Console(file=written)):
+        print_verdicts(found, store.ceiling(), store.noise(), console)
+    wide, narrow = (
+        re.sub(r"\s+", " ", text) for text in (written.getvalue().rsplit("has it", 1)[1], written.getvalue())
+    )
+    assert "collapsing variance moments.variance holds: <a> from" in wide and "does not: b" in wide
+    assert "Not told, change of scaling law: It wants runs of two or more numbers of rows." in narrow
+    assert max(len(line) for line in written.getvalue().partition("law: It")[0].splitlines()) <= 80
+    print_verdicts([], {}, {}, Console(file=written))
+
+
+def test_runs_of_several_sizes_tell_of_a_scaling_law(tmp_path: Path):
+    for rows in (5, 10, 40):
+        chain = gaussian_chain(real=rows, rows=rows, recipe=Replace(), probes={"moments": Moments()})
+        run(chain, jax.random.key(0), 9, tmp_path / str(rows), replicates=100, every=9)
+    small, middle, large = (Store(tmp_path / str(rows)) for rows in (5, 10, 40))
+    own = {"risk": ("moments.mean_error", "loss")}
+    (told,) = [one for one in verdicts.of_run(small, [middle, large], own) if one.definition == "change of scaling law"]
+    assert told.metric == "moments.mean_error" and told.reference == pytest.approx(-1, abs=0.3)
+    with pytest.raises(GenlossError, match="5 real rows, as another of these runs; give runs that differ in rows"):
+        verdicts.of_run(small, [small])
