@@ -1,4 +1,4 @@
-"""How often an onset is a false alarm, and what shift is seen: `python -m experiments.bench onsets`.
+"""Onsets: how often a false alarm, what shift is seen, what intervals hold: `python -m experiments.bench onsets`.
 
 Measures and settings that are all the control's own law, by how much of one generation is in the next.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.bench import say, table
 from simulator.analysis.collapse import apart
+from simulator.analysis.definitions import Arm, when
 
 RUNS, MEASURES, SETTINGS, GENERATIONS, REPLICATES = 4000, 20, 3, 8, (2, 3, 4, 8)
 KEPT = {"nothing": 0.0, "half": 0.5, "nine tenths": 0.9, "all": 1.0, "sums": None}  # correlation of neighbours
@@ -24,6 +25,7 @@ LAWS: dict[str, Any] = {
 def main() -> None:
     false_alarms()
     power()
+    intervals()
 
 
 def chains(chance: np.random.Generator, shape: tuple[int, ...], kept: float | None) -> np.ndarray:
@@ -71,4 +73,35 @@ def power() -> None:
                 low, high = (low, middle) if seen else (middle, high)
             shifts.append(f"{high:.1f}")
         found.add_row(str(comparisons), *shifts)
+    say(found)
+
+
+def intervals() -> None:
+    """Of risk that is five times the reference's from generation 5 on, since each fit adds as much: intervals of the onset
+    by the tests turned round, and between quantiles of 500 bootstraps over chains."""
+    runs, generations, dim, onset = 400, 12, 8, 5
+    found = table("90 % intervals of an onset", "", "hold it", "generations wide", "bootstrap", "generations wide")
+    chance = np.random.default_rng(0)
+    for replicates in REPLICATES:
+        walks = chance.normal(size=(2, runs, replicates, generations, dim))
+        values, against = (
+            (walks.cumsum(-2) ** 2).mean(-1),
+            (walks[:, :, :, :1] ** 2).mean(-1),
+        )  # [2, runs, r, t], [.., 1]
+        bound = np.broadcast_to(onset * against[1], values[0].shape)
+        turned = np.array(
+            [when(Arm(*arm, paired=False), arm[1], 0.9)[1:] for arm in zip(values[0], bound, strict=True)]
+        )
+        drawn = []
+        for of, at in zip(values[0], bound, strict=True):
+            means = (a[chance.integers(0, replicates, (500, replicates))].mean(1) for a in (of, at))
+            short = np.subtract(*means) <= 0  # [500, generations]
+            last = np.where(short.any(-1), generations - short[:, ::-1].argmax(-1), 0).clip(1, generations - 1)
+            drawn.append(np.quantile(last, [0.05, 0.95], method="nearest"))
+        cells = [
+            number
+            for low, high in (turned.T, np.array(drawn).T)
+            for number in (((low <= onset) & (high >= onset)).mean(), (high - low).mean())
+        ]
+        found.add_row(f"{replicates} replicates", *(f"{number:.2f}" for number in cells))
     say(found)
