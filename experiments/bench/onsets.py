@@ -77,8 +77,8 @@ def power() -> None:
 
 
 def intervals() -> None:
-    """Of risk that is five times the reference's from generation 5 on, since each fit adds as much: intervals of the onset
-    by the tests turned round, and between quantiles of 500 bootstraps over chains."""
+    """Each fit adds as much risk, so that it is above five times the reference's from generation 5 on: its intervals by
+    the tests turned round, and between quantiles of 500 bootstraps over chains."""
     runs, generations, dim, onset = 400, 12, 8, 5
     found = table("90 % intervals of an onset", "", "hold it", "generations wide", "bootstrap", "generations wide")
     chance = np.random.default_rng(0)
