@@ -123,8 +123,10 @@ def _rows(
     metrics: Sequence[str],
     k: int,
 ) -> list[dict[str, Any]]:
-    """Of each metric and setting: means at generation 0, K, and healed, healed - K with its 95 % interval, paired by
-    replicate; the control's at K, and that of real rows."""
+    """Of each metric and setting: means at generation 0, K, and healed, its gain over either with a 95 % interval,
+    paired by replicate; the control's at K, and that of real rows."""
+    import numpy as np
+
     from simulator.analysis.collapse import control
     from simulator.analysis.compare import difference
 
@@ -133,13 +135,19 @@ def _rows(
         for setting, w in strengths.items():
             first, last = (_at(records, setting, metric, replicates, t) for t in (0, k))  # [replicates]
             found = _at(measured[w], setting, metric, replicates)  # [replicates]
-            gain = difference(found, last, paired=True)
             real_only = None if against is None else _at(records, against, metric, replicates, k).mean()
-            values = {"first": first.mean(), "last": last.mean(), "healed": found.mean(), "difference": gain.mean}
-            values |= {"low": gain.low, "high": gain.high, "control": real_only, "real": ceiling.get(metric)}
-            finite = {name: float(v) if v is not None and math.isfinite(v) else None for name, v in values.items()}
-            rows.append({"metric": metric, "setting": setting, "w": w, **finite})
+            values = {"first": first.mean(), "last": last.mean(), "healed": found.mean()}
+            values |= {"control": real_only, "real": ceiling.get(metric)}
+            with np.errstate(invalid="ignore"):  # what is not finite has no gain
+                gains = {"over_first": difference(found, first, True), "over_last": difference(found, last, True)}
+            told = {name: _finite(value) for name, value in values.items()}
+            told |= {name: {n: _finite(v) for n, v in gain._asdict().items()} for name, gain in gains.items()}
+            rows.append({"metric": metric, "setting": setting, "w": w, **told})
     return rows
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None  # JSON has no NaN
 
 
 def _print(told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -150,16 +158,24 @@ def _print(told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     from simulator.report.figures import HEADLINES
     from simulator.report.names import plain
 
-    heads = {"first": "at 0", "last": f"at {told['generation']}", "healed": "healed", "difference": "difference"}
-    heads |= {name: name for name in ("low", "high", "control", "real")}
-    columns = {Column("measure"): [HEADLINES.get(row["metric"], row["metric"]) for row in rows]}
-    columns |= {
+    number = lambda value: "" if value is None else f"{value:.3g}"  # noqa: E731
+
+    def gain(found: Mapping[str, float | None]) -> str:
+        mean, high = found["mean"], found["high"]
+        return "" if mean is None else f"{mean:+.3g}" + (f" ± {high - mean:.2g}" if high is not None else "")
+
+    columns = {
+        Column("measure"): [HEADLINES.get(row["metric"], row["metric"]) for row in rows],
         Column("setting"): [row["setting"] for row in rows],
-        Column("w", right=True): [f"{r['w']:g}" for r in rows],
+        Column("w", right=True): [f"{row['w']:g}" for row in rows],
+        Column("at 0", right=True): [number(row["first"]) for row in rows],
+        Column(f"at {told['generation']}", right=True): [number(row["last"]) for row in rows],
+        Column("healed", right=True): [number(row["healed"]) or "nan" for row in rows],
+        Column("over 0", right=True): [gain(row["over_first"]) for row in rows],
+        Column(f"over {told['generation']}", right=True): [gain(row["over_last"]) for row in rows],
+        Column("control", right=True): [number(row["control"]) for row in rows],
+        Column("real", right=True): [number(row["real"]) for row in rows],
     }
-    for name, head in heads.items():
-        form = "{:+.3g}" if name in ("difference", "low", "high") else "{:.3g}"
-        columns[Column(head, right=True)] = ["" if row[name] is None else form.format(row[name]) for row in rows]
     several = len({row["setting"] for row in rows}) > 1
     kept = {c: cells for c, cells in columns.items() if any(cells) and (several or c.name != "setting")}
     lines = [[plain(cell) for cell in line] for line in zip(*kept.values(), strict=True)]
@@ -169,7 +185,7 @@ def _print(told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     show(list(kept), lines)
     n = len(told["telling"])
     said = f"{told['by']} of generation {told['generation']}; means of {n} replicate{'s' * (n > 1)}"
-    said += ", with the 95 % interval of the difference to that generation, paired." if n > 1 else "."
+    said += "; ± is half of the 95 % interval of a difference, paired by replicate." if n > 1 else "."
     if told["choosing"]:
         others = ", ".join(map(str, told["choosing"]))
         said += f"  w was chosen by {told['choose']}, nearest to that of real rows, in the replicates {others}."

@@ -65,8 +65,10 @@ def test_values_beside_the_healed_one_are_the_records_and_the_interval_is_paired
     for row in found["values"]:
         chosen = (frame["metric"] == "moments.variance") & (frame["setting"] == row["setting"])
         values, last = frame[chosen]["value"].to_numpy(), recorded(row["setting"], 2)
-        test: Any = stats.ttest_rel(values, last).confidence_interval(0.95)
-        assert np.allclose([row["low"], row["high"]], [test.low, test.high])
+        for over, before in (("over_first", recorded(row["setting"], 0)), ("over_last", last)):
+            test: Any = stats.ttest_rel(values, before).confidence_interval(0.95)
+            ends = [row[over][end] for end in ("mean", "low", "high")]
+            assert np.allclose(ends, [(values - before).mean(), test.low, test.high])
         assert np.allclose([row["healed"], row["last"]], [values.mean(), last.mean()])
         assert np.isclose(row["first"], recorded(row["setting"], 0).mean())
         assert np.isclose(row["control"], recorded("real only", 2).mean())
@@ -98,9 +100,11 @@ def test_the_table_is_text_too_and_the_parameters_are_written(capsys: pytest.Cap
     assert main(["heal", "run", *words, "--to", "made"]) == 0
     text = capsys.readouterr().out
     lines = [line.split() for line in text.splitlines()]
-    assert text.startswith("measure") and lines[0][-5:] == ["difference", "low", "high", "control", "real"]
+    assert text.startswith("measure") and lines[0][-2:] == ["control", "real"]
     for line, row in zip(lines[1:3], data, strict=True):
-        assert line[-4:] == [f"{row['low']:+.3g}", f"{row['high']:+.3g}", f"{row['control']:.3g}", f"{row['real']:.3g}"]
+        gain = row["over_last"]
+        shown = [f"{gain['mean']:+.3g}", "±", f"{gain['high'] - gain['mean']:.2g}"]
+        assert line[-5:] == [*shown, f"{row['control']:.3g}", f"{row['real']:.3g}"]
     assert "average of generation 3; means of 6 replicates" in text and "parameters: made" in text
     leaves = files.load_arrays(Path("made/params.npz"), Store("run").signature)
     stored = [Store("run").params(t) for t in range(4)]
