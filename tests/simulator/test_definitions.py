@@ -12,7 +12,18 @@ from scipy import stats
 from experiments.command import listing
 from generators import Categorical, Cohort, Gaussian, Linear, Mixture
 from simulator import Chain, GenlossError, Truth, ensemble
-from simulator.analysis.definitions import DEFINITIONS, Arm, Bounds, divergence, gap, slopes, slower, when
+from simulator.analysis.definitions import (
+    DEFINITIONS,
+    Arm,
+    Bounds,
+    catastrophe,
+    collapsing,
+    divergence,
+    gap,
+    slopes,
+    slower,
+    when,
+)
 from simulator.analysis.measures import KINDS, READINGS, Reading, looked_at, named
 from simulator.analysis.verdicts import Verdict, verdicts
 from simulator.probes import Categories, Centres, Diet, Manifold, Moments, Risk
@@ -228,6 +239,23 @@ def test_what_grows_as_a_logarithm_is_on_the_edge():
         assert np.mean([one is verdict for one in told]) < rate + 4 * np.sqrt(rate * (1 - rate) / 500)
 
 
+def test_variance_that_is_gone_has_collapsed_and_some_that_is_left_in_few_chains_is_not_told():
+    """Of chains without variance there are no logarithms, and no trend."""
+    chance = np.random.default_rng(0)
+    against, gone = -1 + 0.1 * chance.normal(size=(6, 9)), np.zeros((6, 9))
+    assert collapsing(Arm(gone, against, paired=False), Bounds(), 0.01).holds is True
+    half = gone + 0.5 * against * (np.arange(6) < 3)[:, None]
+    assert collapsing(Arm(half, against, paired=False), Bounds(), 0.01).holds is None
+
+
+def test_a_catastrophe_is_worse_than_a_factor_or_than_knowing_nothing():
+    against = np.random.default_rng(0).normal(2, 0.01, size=(6, 3))
+    for risk, factor, ignorant in ((9, False, True), (21, True, True), (7, False, False)):
+        arm = Arm(against + risk - 2, against, paired=False)
+        assert catastrophe(arm, Bounds(), 0.01).holds is factor
+        assert catastrophe(arm, Bounds(ignorant=8.0), 0.01).holds is ignorant
+
+
 def test_nats_are_compared_by_differences():
     arm = Arm(np.array([[-5.0], [-5.1]]), np.array([[-7.0], [-7.1]]), paired=False, logarithmic=True)
     assert np.allclose(arm.times(10.0), arm.against + np.log(10))
@@ -294,6 +322,30 @@ def test_a_measure_that_is_missing_or_too_short_is_said():
     assert why(verdicts(endless, probes), TAILS) == "near.recall is not finite in every chain."
     own = {"risk": ("near.recall", "loss")}
     assert "5 or more generations" in why(verdicts(frame(), probes, own), DIVERGENCE)
+
+
+def test_every_definition_and_setting_that_is_asked_is_paid_for():
+    """One setting is asked three questions of risk, two are asked six."""
+    of = np.random.default_rng(0).normal(size=(2, 5))  # of a generation, and of all
+    test: Any = stats.ttest_ind(*of, equal_var=False)
+    reach = (of.var(-1, ddof=1).sum() / 5) ** 0.5
+    found = []
+    for divided in (2.5, 3.5, 5.5, 6.5):  # a difference that is seen at 0.05 divided by more than that
+        shifted = of[0] - of[0].mean() + of[1].mean() + reach * float(stats.t.isf(0.05 / divided, test.df))
+        for settings in (("a",), ("a", "b")):
+            rows = [
+                (setting, r, t, name, value)
+                for setting in (*settings, "control")
+                for r in range(5)
+                for t in range(2)
+                for name, value in (
+                    ("mine", (of[1] if setting == "control" else shifted)[r]),
+                    ("diet.real", float(t == 0 or setting == "control")),
+                )
+            ]
+            table = pandas.DataFrame(rows, columns=["setting", "replicate", "generation", "metric", "value"])
+            found.append(answers(verdicts(table, {}, {"risk": ("mine", "loss")}), INCREASE)["a"])
+    assert found == [None, None, True, None, True, None, True, True]
 
 
 def test_of_several_measures_the_first_that_is_finite_is_looked_at():
