@@ -202,10 +202,16 @@ def test_an_interval_is_that_of_welch_or_of_students_paired_test():
 
 
 def test_chains_that_are_alike_by_chance_say_nothing_of_chance():
-    values, against = np.random.default_rng(0).normal(size=(2, 3, 6))
-    values[:, -1], against[:, -1] = 1.0, 0.0
-    mean, reach = gap(values, against, 0.05, paired=False)
-    assert mean[-1] == 1 and 0.5 < reach[-1] < 5
+    """What the reference varies by elsewhere stands in, then what the chains do; of 400 the quantile is the normal."""
+    values, against = np.random.default_rng(0).normal(size=(2, 400, 6)) * [[[1.0]], [[3.0]]]
+    of_values, of_against = values.var(0, ddof=1), against.var(0, ddof=1).mean() * 5 / 6
+    against[:, -1] = 0.0
+    for alike, square in ((False, of_values[-1] + of_against), (True, of_against)):
+        values[:, -1] = 1.0 if alike else values[:, -1]
+        _, reach = gap(values, against, 0.05, paired=False)
+        assert reach[-1] == pytest.approx(1.645 * (square / 400) ** 0.5, rel=0.03)
+    _, reach = gap(values, 0 * against, 0.05, paired=False)
+    assert reach[-1] == pytest.approx(1.645 * (of_values[:-1].sum() / 6 / 400) ** 0.5, rel=0.03)
     assert np.isinf(gap(np.ones((3, 6)), np.zeros((3, 6)), 0.05, paired=False)[1]).all()
 
 
