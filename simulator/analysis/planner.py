@@ -28,13 +28,14 @@ from simulator.types import GenlossError, Key
 ROUNDS = (3, 2, 3, 4, 4, 4)  # of the chains, in twentieths
 FEWEST = 100  # chains that an interval can be made of
 WIDE = 0.15  # share of a round's chains that are spread evenly over twice the middle 80 % of what is believed
+AGAIN = 0.05  # share that lie everywhere, as in the first round: what is believed may be wrong
 
 
 class Evaluated(NamedTuple):
     """Chains that were run for a plan."""
 
     values: np.ndarray  # [n]: of the field
-    margins: np.ndarray  # [n, generations or 1]: what each keeps above the bound
+    margins: np.ndarray  # [n]: what each keeps above the bound at the hardest generation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +55,10 @@ class Plan:
     evaluated: Evaluated = dataclasses.field(repr=False)
     draws: np.ndarray = dataclasses.field(repr=False)  # of the answer: what is believed
 
-    @property
-    def at(self) -> int:
-        """The column of margins that is the hardest generation's."""
-        return min(self.generation, self.evaluated.margins.shape[1] - 1)
-
     def data(self) -> dict[str, Any]:
-        """For JSON; of `evaluated` the margins at the hardest generation."""
+        """For JSON."""
         found = {name: value for name, value in vars(self).items() if name not in ("evaluated", "draws")}
-        margins = self.evaluated.margins[:, self.at]
-        return found | {"evaluated": {"value": self.evaluated.values.tolist(), "margin": margins.tolist()}}
+        return found | {"evaluated": {name: leaf.tolist() for name, leaf in self.evaluated._asdict().items()}}
 
 
 def plan(
@@ -82,10 +77,10 @@ def plan(
 ) -> Plan:
     """The least value between the ends of `over` at which the mean over chains keeps the bound.
 
-    With m(x) the mean margin of a chain at x at its worst generation, the answer is the x where m crosses 0, for m that
-    rises or falls throughout; `low` and `high` are the quantiles (1 ± confidence)/2 of what is believed of it.  `step`:
-    the field takes multiples of it only, 1 for whole numbers (then the answer is the least multiple that keeps the
-    bound).  `control`: what a relative bound is of; by default the chain whose every diet is its first real rows.
+    With m(x) the mean margin of chains at x at the hardest generation, the answer is the x where m crosses 0, for m
+    that rises or falls throughout; `low` and `high` are the quantiles (1 ± confidence)/2 of what is believed of it.
+    `step`: the field takes multiples of it only, 1 for whole numbers (then the answer is the least multiple that keeps
+    the bound).  `control`: what a relative bound is of; by default the chain whose every diet is its first real rows.
     `report(done, chains)` is called after each round.  Raises `GenlossError` where the bound is kept, or missed, at
     every value, and where more of the field does not help or harm throughout.
     """
@@ -98,17 +93,15 @@ def plan(
     job = _Job(make, field, keep, key, generations, control)
     unit = chains // sum(ROUNDS)
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
-    first = ROUNDS[0] * unit
-    u = np.r_[0.0, (np.arange(1, first - 1) + 0.5) / first, 1.0]  # [n]
-    u, margins = job(u, unit)
+    u, margins = job(_everywhere(ROUNDS[0] * unit), unit)
     sign = _direction(u, margins, field, keep)
     place = 0.5
     for units in [*ROUNDS[1:], 0]:
         if report:
             report(len(u), sum(ROUNDS) * unit)
         x = u if sign > 0 else 1 - u
-        worst = _worst(x, margins, place)
-        believed = roots(x, margins[:, worst], *((4, 50) if units else (16, 125)), random)
+        hardest = _hardest(x, margins, place)
+        believed = roots(x, margins[:, hardest], *((8, 25) if units else (16, 125)), random)
         place = float(np.median(believed))
         if not units:
             break
@@ -117,20 +110,22 @@ def plan(
         ends = np.quantile(believed, [0.1, 0.9])
         middle, half = ends.mean(), max(np.ptp(ends), 1e-6)
         new[:few] = middle + 1.5 * half * (2 * (np.arange(few) + 0.5) / few - 1)
+        again = round(AGAIN * len(new))
+        new[len(new) - again :] = _everywhere(again)
         new = np.clip(new, 0, 1)
         more, found = job(new if sign > 0 else 1 - new, unit)
         u, margins = np.r_[u, more], np.concatenate([margins, found])
     answers = field.answers(believed if sign > 0 else 1 - believed, sign)  # [draws]
     low, value, high = np.quantile(answers, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2])
     if not 0 < place < 1:
-        raise field.never(u, margins[:, worst], keep, place <= 0)
+        raise field.never(u, margins[:, hardest], keep, place <= 0)
     theory, why = (
         job.law(sign, max(1e-4, (high - low) / (field.high - field.low) / 50)) if law else (None, "not asked for")
     )
     return Plan(
         str(keep), float(value), float(low), float(high), confidence, "least" if sign > 0 else "most",
-        generations - 1 if keep.at_end else int(worst), len(u), theory, why,
-        Evaluated(field.at(u), margins), answers,
+        generations - 1 if keep.at_end else hardest, len(u), theory, why,
+        Evaluated(field.at(u), margins[:, hardest]), answers,
     )  # fmt: skip
 
 
@@ -308,15 +303,28 @@ def _real_only(chain: Chain) -> Chain:
     return dataclasses.replace(chain, recipe=Mix(real=1.0, size=chain.real))
 
 
-def _worst(u: np.ndarray, margins: np.ndarray, place: float) -> int:
-    """The generation that keeps least among the points next to a place."""
+def _everywhere(n: int, least: float = 1e-3) -> np.ndarray:
+    """Places [n] of the first round: a third evenly, a third by powers towards each end, both ends among them."""
+    even, low, high = (np.linspace(0, 1, len(part)) for part in np.array_split(np.arange(n), 3))
+    return np.r_[even, least ** (1 - low), 1 - least ** (1 - high)]
+
+
+def _hardest(u: np.ndarray, margins: np.ndarray, place: float, sigmas: float = 2.0) -> int:
+    """The generation that keeps least among the points next to a place: the last that is not surely better than it.
+
+    Measures decay or come to rest, and the least of many noisy means is chosen for its noise; so the last generation
+    stands for all, unless an earlier one is `sigmas` standard errors of their difference below it.
+    """
     next_to = np.argsort(np.abs(u - place), kind="stable")[: max(10, round(0.3 * len(u)))]
-    return int(margins[next_to].mean(0).argmin())
+    h = margins[next_to]  # [some, generations]
+    above = h - h[:, [h.mean(0).argmin()]]  # [some, generations]
+    error = above.std(0, ddof=1) / np.sqrt(len(h))  # [generations]
+    return int(np.flatnonzero(above.mean(0) <= sigmas * error)[-1])
 
 
 def _direction(u: np.ndarray, margins: np.ndarray, field: _Field, keep: Keep, sigmas: float = 5.0) -> int:
     """1 where more of the field helps, -1 where it harms; raises where it does both."""
-    h = margins[:, _worst(u, margins, 0.5)]
+    h = margins[:, _hardest(u, margins, 0.5)]
     sign = 1 if np.corrcoef(u, h)[0, 1] >= 0 or h.std() == 0 else -1
     parts = np.array_split(np.argsort(sign * u, kind="stable"), 6)
     mean = np.array([h[part].mean() for part in parts])

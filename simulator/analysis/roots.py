@@ -25,7 +25,7 @@ BENDS = (np.inf, 1.0, 0.3, 0.1, 0.03, 0.01, -1.0, -0.3, -0.1)  # c; below 0 the 
 KNOTS = (1, 2, 3, 4)
 WINDOW = 20.0  # half its width, in standard errors of the mean of all points
 LEAST = 0.3  # share of the points that lie in it at least
-TRUST = 0.5  # spread of the shape's slope and bends, as a share of its slope
+TRUST = 0.4  # spread of the shape's slope and bends, as a share of its slope
 ORDER = 3  # of the polynomial in the shape
 FLAT = 0.02  # share of a straight line in the shape, so that it rises everywhere
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def curve(plan: Plan, parts: int = 12) -> list[tuple[float, float, float, int]]:
     """(value, mean margin, its standard error, chains) of as many chains each, in the order of their values."""
-    values, margins = plan.evaluated.values, plan.evaluated.margins[:, plan.at]  # [n], [n]
+    values, margins = plan.evaluated  # [n], [n]
     found = []
     for part in np.array_split(np.argsort(values, kind="stable"), parts):
         h = margins[part]
@@ -29,10 +29,11 @@ def curve(plan: Plan, parts: int = 12) -> list[tuple[float, float, float, int]]:
 def drawn(plan: Plan, field: str) -> Figure:
     """Margins of chains (dots) and their means (± 1 standard error), the answer with its interval, and the law's."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import AutoLocator
 
     figure = Figure(figsize=(6.2, 3.8), layout="constrained")
     panel = figure.subplots()
-    values, margins = plan.evaluated.values, plan.evaluated.margins[:, plan.at]  # [n], [n]
+    values, margins = plan.evaluated  # [n], [n]
     panel.plot(values, margins, ".", ms=2, color="0.75", zorder=1, label="one chain")
     at, mean, error, _ = np.array(curve(plan)).T
     panel.errorbar(at, mean, error, fmt="o", ms=4, color=COLOURS[1], zorder=3, label="mean ± standard error")
@@ -48,6 +49,7 @@ def drawn(plan: Plan, field: str) -> Figure:
     panel.set_title(in_figure(plan.keep), fontsize=10)
     panel.legend(frameon=False, fontsize=8)
     dressed(panel)
+    panel.xaxis.set_major_locator(AutoLocator())
     return figure
 
 
