@@ -22,7 +22,11 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     shared.trust(sub)
     sub.add_argument("--by", choices=CURES, default="neon", help="the cure (default: neon)")
     sub.add_argument(
-        "--w", type=_numbers, default=[1.0], metavar="W[,W...]", help="how strong; of several the best is chosen"
+        "--w",
+        type=_numbers,
+        default=[0.1],
+        metavar="W[,W...]",
+        help="how strong (default: 0.1); of several one is chosen",
     )
     sub.add_argument(
         "--choose", metavar="M", help="by which measure: the nearest to that of real rows, in half of the replicates"
