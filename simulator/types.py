@@ -58,7 +58,7 @@ Recipe = Annotated[Callable[[Key, Array, Pool], Array], "a recipe, such as Repla
 
 Optional members: `check(chain)` raises `GenlossError` when the chain cannot satisfy it; `horizon(chain)` is the number
 of past generations it can still give weight to (None: all) and `forgets_real` says that generation 0's real rows fall
-under it too, which together bound the memory of the pool.
+under it too, which together bound the memory of the pool; `step(name)` is what a share that counts rows moves by.
 """
 
 

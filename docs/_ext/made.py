@@ -71,9 +71,7 @@ def printed(*arguments: str) -> str:
 
 INDEX = """# Every experiment
 
-Question, paper, command, result and figure of each; tables are those that `genloss reproduce` last wrote. Results of
-which the date says "before 2026-11-27" are from before the way random numbers are drawn changed: repeated now they
-differ within their errors, and have not been measured again yet.
+Question, paper, command, result and figure of each; tables are those that `genloss reproduce` last wrote.
 """
 
 

@@ -9,11 +9,11 @@ Every fit of the loop begins at the weights of a stored model of diffusers and i
 The first two commands make such a model, a small patch transformer that has seen all real images; the variable
 GENLOSS_MODEL names another, as a folder or a hub id.
 1,500 images a diet, one chain a setting, 200 steps of 64 images a fit.
-Result: no.  Fine-tuned from the same stored model in every generation, replace loses recall 0.76 -> 0.19 in five fits,
-coverage 0.68 -> 0.24, and the Fréchet distance goes from 17.0 to 71.7 (real against real 1.8, so the stored model has
-not converged either); 20 % real rows hold 0.47, 0.39 and 53.7.  The control, real rows only, stays: 0.77, 0.70, 15.6.
-Recall falls more slowly than that of the networks from scratch in `fresh_data` (0.49 -> 0.06), which are of another
-kind, and the Fréchet distance grows faster (14.3 -> 30.3).
+Result: no.  Fine-tuned from the same stored model in every generation, replace loses recall 0.72 -> 0.28 in five fits,
+coverage 0.70 -> 0.28, and the Fréchet distance goes from 15.8 to 65.6 (real against real 1.7, so the stored model has
+not converged either); 20 % real rows hold 0.54, 0.47 and 46.2.  The control, real rows only, stays: 0.79, 0.71, 15.4.
+Recall falls more slowly than that of the networks from scratch in `fresh_data` (0.51 -> 0.03), which are of another
+kind, and the Fréchet distance grows faster (13.4 -> 27.2).
 `--preset full`: CIFAR-10 from google/ddpm-cifar10-32, 5,000 steps a fit; 24 fits of 1.1e17 operations.  It has not
 been run; with `--dry-run` it says what it would take where that was measured.
 """
@@ -33,8 +33,8 @@ from simulator.probes import Fidelity
 from simulator.recipe import Mix
 
 measured = {
-    "run": {"seconds": 480, "on": "two CPU cores", "date": "before 2026-11-27"},
-    "run --preset base": {"seconds": 360, "on": "two CPU cores", "date": "before 2026-11-27"},
+    "run": {"cpu_seconds": 527, "on": "two busy CPU cores", "date": "2026-11-27"},
+    "run --preset base": {"cpu_seconds": 227, "on": "two busy CPU cores", "date": "2026-11-27"},
 }
 
 MODEL = os.environ.get("GENLOSS_MODEL", "models/fashion_dit")
