@@ -45,21 +45,15 @@ def judged(chains: int, plans: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     random = np.random.default_rng(seed)
     covers, widths, spent = [], [], 0.0
     for world in range(WORLDS):
-        inside: Any = []
-        while not len(inside):  # a world in which no answer can be told by so many chains is drawn again
-            real, rows, dim = (int(k) for k in random.integers((20, 20, 1), (200, 200, 10)))
-            generations = int(random.integers(10, 40))
-            make, known = chain_of(real, rows, dim), np.geomspace(0.01, 0.9, 20)
-            ideals = np.array([ideal_width(make, real, rows, generations, w, chains) for w in known])
-            inside = np.flatnonzero(ideals < np.minimum(known, 1 - known) / 3)
+        make, of, known, ideals = a_world(random, chains)
         for number in range(world, plans, WORLDS):
             key = jax.random.fold_in(jax.random.key(seed), number)
-            i = random.choice(inside)
+            i = random.choice(len(known))
             answer, ideal = float(known[i]), ideals[i]
-            bound = float(law(real, rows, generations, answer).min())
+            bound = float(law(*of, answer).min())
             began = time.process_time()
             try:
-                made = plan(make, (0, 1), f"moments.variance >= {bound!r}", key, generations=generations, chains=chains,
+                made = plan(make, (0, 1), f"moments.variance >= {bound!r}", key, generations=of[2], chains=chains,
                             confidence=CONFIDENCE, law=False)  # fmt: skip
                 covers.append(made.low <= answer <= made.high)
                 widths.append((made.high - made.low) / ideal)
@@ -67,6 +61,18 @@ def judged(chains: int, plans: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
                 covers.append(False)
             spent += time.process_time() - began
     return np.array(covers), np.array(widths), spent / plans
+
+
+def a_world(random: np.random.Generator, chains: int) -> tuple[Any, tuple[int, int, int], np.ndarray, np.ndarray]:
+    """(what makes its chains, what its law is of, answers that so many chains can tell, the ideal's width at each)."""
+    while True:
+        real, rows, dim = (int(k) for k in random.integers((20, 20, 1), (200, 200, 10)))
+        of = (real, rows, int(random.integers(10, 40)))
+        make, known = chain_of(real, rows, dim), np.geomspace(0.01, 0.9, 20)
+        ideals = np.array([ideal_width(make, *of, w, chains) for w in known])
+        inside = ideals < np.minimum(known, 1 - known) / 3
+        if inside.any():
+            return make, of, known[inside], ideals[inside]
 
 
 def chain_of(real: int, rows: int, dim: int = 1) -> Any:

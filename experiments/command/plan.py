@@ -45,14 +45,14 @@ def plan(options: argparse.Namespace) -> int:
             "Say what is to be kept and what is searched: --keep 'fidelity.recall >= 0.95 of control' "
             "--over recipe.real."
         )
-    keep, figure = Keep.parse(options.keep), shared.drawing(options.figure)
+    keep, draw = Keep.parse(options.keep), shared.drawing(options.figure)
     options.replicates = options.every = options.out = None
     experiment = Experiment.load(options, own_sweep=False)
     first = Range.read(experiment.chain, options.over[0])
     if len(options.over) == 1:
         found = _plan(experiment, first, keep, options)
         data: Any = found.data()
-        picture = planned.drawn(found, first.path) if figure else None
+        picture = planned.drawn(found, first.path) if draw else None
     else:
         second = Range.read(experiment.chain, options.over[1])
         if second.path == first.path:
@@ -71,12 +71,12 @@ def plan(options: argparse.Namespace) -> int:
             "plans": {f"{value:g}": found.data() for value, found in plans.items()},
             "never": {f"{value:g}": said for value, said in never.items()},
         }
-        picture = planned.phases(plans, first.path, second.path) if figure else None
+        picture = planned.phases(plans, first.path, second.path) if draw else None
         if not options.json:
             for value, said in never.items():
                 print(f"{second.path} {value:g}: {said}")
-    if picture is not None:
-        figure(picture)
+    if draw and picture is not None:
+        draw(picture)
     if options.json:
         print(json.dumps(data, indent=1))
     elif options.figure:

@@ -22,7 +22,7 @@ def figure(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--figure", type=place, metavar="FILE", help=f"draw it: a name that ends in .{', .'.join(KINDS)}")
 
 
-def drawing(file: str | None) -> Callable[[Any], None] | None:
+def drawing(file: str | None) -> Callable[[Any], Path] | None:
     """What writes a figure to a file of that name, which is checked at once; None where none is asked for."""
     from simulator import GenlossError, disk
     from simulator.report.figures import rendered

@@ -85,7 +85,7 @@ def plan(
     every value, and where more of the field does not help or harm throughout.
     """
     keep = Keep.parse(keep) if isinstance(keep, str) else keep
-    field = _Field(*map(float, over), step)
+    field = _Field(float(over[0]), float(over[1]), step)
     if chains < FEWEST:
         raise GenlossError(f"An interval wants {FEWEST} chains or more; it was given {chains}.")
     if not 0 < confidence < 1:
@@ -95,24 +95,18 @@ def plan(
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
     u, margins = job(_everywhere(ROUNDS[0] * unit), unit)
     sign = _direction(u, margins, field, keep)
-    place = 0.5
-    for units in [*ROUNDS[1:], 0]:
+    place, rounds = 0.5, iter(ROUNDS[1:])
+    while True:
         if report:
             report(len(u), sum(ROUNDS) * unit)
+        units = next(rounds, 0)
         x = u if sign > 0 else 1 - u
         hardest = _hardest(x, margins, place)
         believed = roots(x, margins[:, hardest], *((8, 25) if units else (16, 125)), random)
         place = float(np.median(believed))
         if not units:
             break
-        new = random.permutation(np.resize(random.permutation(believed), units * unit))
-        few = round(WIDE * len(new))
-        ends = np.quantile(believed, [0.1, 0.9])
-        middle, half = ends.mean(), max(np.ptp(ends), 1e-6)
-        new[:few] = middle + 1.5 * half * (2 * (np.arange(few) + 0.5) / few - 1)
-        again = round(AGAIN * len(new))
-        new[len(new) - again :] = _everywhere(again)
-        new = np.clip(new, 0, 1)
+        new = _next(believed, units * unit, random)
         more, found = job(new if sign > 0 else 1 - new, unit)
         u, margins = np.r_[u, more], np.concatenate([margins, found])
     answers = field.answers(believed if sign > 0 else 1 - believed, sign)  # [draws]
@@ -307,6 +301,17 @@ def _everywhere(n: int, least: float = 1e-3) -> np.ndarray:
     """Places [n] of the first round: a third evenly, a third by powers towards each end, both ends among them."""
     even, low, high = (np.linspace(0, 1, len(part)) for part in np.array_split(np.arange(n), 3))
     return np.r_[even, least ** (1 - low), 1 - least ** (1 - high)]
+
+
+def _next(believed: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
+    """Places [n] of a round: as believed, some evenly around that, and some everywhere."""
+    new = random.permutation(np.resize(random.permutation(believed), n))
+    few, again = round(WIDE * n), round(AGAIN * n)
+    ends = np.quantile(believed, [0.1, 0.9])
+    middle, half = ends.mean(), max(np.ptp(ends), 1e-6)
+    new[:few] = middle + 1.5 * half * (2 * (np.arange(few) + 0.5) / few - 1)
+    new[n - again :] = _everywhere(again)
+    return np.clip(new, 0, 1)
 
 
 def _hardest(u: np.ndarray, margins: np.ndarray, place: float, sigmas: float = 2.0) -> int:

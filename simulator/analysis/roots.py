@@ -63,13 +63,12 @@ def shape(u: np.ndarray, h: np.ndarray, weight: np.ndarray) -> Shape:
     for c in BENDS:
         at = bent(u, c)  # [n]
         variance = np.ones(len(u))  # [n]
-        for knots in KNOTS:
+        for knots in (KNOTS[0], *KNOTS):  # the variance of the last fit is the next one's
             basis = rising(at, knots)  # [n, k]
-            for _ in range(2 if knots == KNOTS[0] else 1):  # the variance of the last fit is the next one's
-                root = np.sqrt(weight / variance)  # [n]
-                coefficients = nnls(basis * root[:, None], h * root)[0]  # [k]
-                square = (h - basis @ coefficients) ** 2  # [n]
-                variance = _smooth(at, square)  # [n]
+            root = np.sqrt(weight / variance)  # [n]
+            coefficients = nnls(basis * root[:, None], h * root)[0]  # [k]
+            square = (h - basis @ coefficients) ** 2  # [n]
+            variance = _smooth(at, square)  # [n]
             criterion = (weight * (square / variance + np.log(variance))).sum() + 2 * (knots + 1)
             if criterion < best:
                 best, found = criterion, (c, knots, coefficients, variance)
@@ -93,9 +92,8 @@ def crossing(u: np.ndarray, h: np.ndarray, known: Shape, draws: int, random: np.
     f = np.interp(u, GRID, g)  # [n]
     s = np.linspace(-1, 1, 401)  # places in the window
     powers = np.vander(s, ORDER + 1, increasing=True)  # [401, order + 1]
-    centre = step = 0.0
-    for _ in range(4):
-        centre = float(np.clip(centre + step, g[0], g[-1]))
+    centre, left = 0.0, 4
+    while True:
         far = np.abs(f - centre)  # [n]
         noise = 1 / np.median(known.precision[np.argsort(far)[: max(10, n // 8)]])  # variance near the root
         width = max(WINDOW * np.sqrt(noise / n), np.partition(far, k := min(n - 1, int(LEAST * n)))[k], 1e-300)
@@ -108,8 +106,10 @@ def crossing(u: np.ndarray, h: np.ndarray, known: Shape, draws: int, random: np.
         scores = design * (weight * (h - design @ mean))[:, None]  # [n, order + 1]
         spread = inverse @ (scores.T @ scores + np.diag(belief)) @ inverse
         step = width * np.interp(0, np.maximum.accumulate(powers @ mean) + 1e-12 * s, s)
-        if abs(step) < 1e-3 * width:
+        left -= 1
+        if abs(step) < 1e-3 * width or not left:
             break
+        centre = float(np.clip(centre + step, g[0], g[-1]))
     values, vectors = np.linalg.eigh(spread)
     half = vectors * np.sqrt(np.maximum(values, 0))  # [order + 1, order + 1]
     curves = (mean + random.normal(size=(draws, ORDER + 1)) @ half.T) @ powers.T  # [draws, 401]

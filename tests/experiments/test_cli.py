@@ -235,7 +235,7 @@ BAD: dict[str, tuple[list[str], str]] = {
         "--ratio takes a share such as 0.4",
     ),
     "no command of ours": (["ruin"], "invalid choice: 'ruin'"),
-    "the cost, as it was asked for": (["plan", GAUSSIAN], "is said by `genloss run NAME --dry-run`"),
+    "a plan of nothing": (["plan", GAUSSIAN], "Say what is to be kept and what is searched"),
     "nothing to show": (["show"], "required: RUN"),
     "a size that is no run": (["show", "none", "--sizes", "."], "holds no run"),
     "sweep of words": (["sweep", GAUSSIAN, "--over", "generator.bias=low,high"], "numbers separated by commas"),

@@ -33,12 +33,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_an_answer_as_data_and_as_a_picture(experiment: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     picture = tmp_path / "plan.png"
     assert (
-        main(["plan", experiment, *KEEP, "--chains", "200", "--confidence", "0.99", "--json", "--figure", str(picture)])
+        main(["plan", experiment, *KEEP, "--chains", "400", "--confidence", "0.99", "--json", "--figure", str(picture)])
         == 0
     )
     found = json.loads(capsys.readouterr().out)
     assert 0 < found["low"] < found["law"] < found["high"] < 0.2 and found["side"] == "least"
-    assert len(found["evaluated"]["value"]) == len(found["evaluated"]["margin"]) == found["chains"] == 200
+    assert len(found["evaluated"]["value"]) == len(found["evaluated"]["margin"]) == found["chains"] == 400
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
