@@ -38,7 +38,7 @@ def test_an_answer_as_data_and_as_a_picture(experiment: str, capsys: pytest.Capt
     )
     found = json.loads(capsys.readouterr().out)
     assert 0 < found["low"] < found["law"] < found["high"] < 0.2 and found["side"] == "least"
-    assert len(found["evaluated"]["value"]) == len(found["evaluated"]["margin"]) == found["chains"] == 400
+    assert len(found["evaluated"]["values"]) == len(found["evaluated"]["margins"]) == found["chains"] == 400
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
