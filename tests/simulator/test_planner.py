@@ -135,6 +135,24 @@ def test_relative_to_a_control():
     assert (own.low, own.high) == (found.low, found.high)
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """The fitted variance, times what is planned."""
+
+    by: Any
+
+    def __call__(self, key: jax.Array, view: Any) -> jax.Array:
+        return self.by * view.params.variances.mean()
+
+
+def test_a_control_has_the_key_of_its_chain():
+    """A chain that is its control times x is at 0.8 of it where x is, without any noise."""
+    control = replace(make(1.0), recipe=Mix(real=1.0, size=REAL), probes={"scaled": Scaled(1.0)})
+    times = lambda x: replace(control, probes={"scaled": Scaled(x)})  # noqa: E731
+    found = plan(times, (0, 1), "scaled >= 0.8 of control", KEY, generations=3, chains=100, law=False, control=control)
+    assert np.abs(np.array([found.low, found.value, found.high]) - 0.8).max() < 2e-3
+
+
 def windowed(k: Any) -> Chain:
     return replace(make(0.5), recipe=Window(k), fresh=0)
 
@@ -145,8 +163,8 @@ def test_whole_numbers_are_searched_a_program_each():
     kept = {k: simulate_mean(windowed(k), 20) for k in (1, 2, 3, 4, 5, 6)}  # by many more chains than the plan has
     bound = (kept[3] + kept[4]) / 2  # so 4 is the answer
     found = plan(windowed, (1, 8), f"moments.variance >= {bound:.4f} at the end", KEY, generations=20, chains=400,
-                 step=1, law=False)  # fmt: skip
-    assert found.low <= 4 <= found.high and {found.low % 1, found.value % 1, found.high % 1} == {0}
+                 step=1)  # fmt: skip
+    assert found.low <= 4 <= found.high and found.law == 4 and {found.low % 1, found.value % 1, found.high % 1} == {0}
 
 
 def simulate_mean(chain: Chain, fits: int) -> float:
