@@ -23,7 +23,7 @@ from simulator.recipe import Reweigh, Then, Window
 from simulator.running.scan import each
 from simulator.types import GenlossError
 
-PLANS, WORLDS, CONFIDENCE = 200, 8, 0.9
+PLANS, WORLDS, CONFIDENCE = 96, 8, 0.9
 
 
 def main(plans: int = PLANS, sizes: tuple[int, ...] = (1000,)) -> None:

@@ -59,8 +59,9 @@ def plan(options: argparse.Namespace) -> int:
             raise GenlossError(f"--over {first.path} was given twice; a phase map has two fields.")
         plans, never = {}, {}
         for value in second.some(ROWS):
+            fixed = {second.path: int(value) if second.step == 1 else value}
             try:
-                plans[value] = _plan(experiment, first, keep, options, {second.path: value})
+                plans[value] = _plan(experiment, first, keep, options, fixed)
             except GenlossError as error:  # the bound is kept, or missed, everywhere on this row
                 never[value] = str(error)
         if not plans:
@@ -134,9 +135,6 @@ class Range:
         span = [self.low + (self.high - self.low) * i / (n - 1) for i in range(n)]
         return span if self.step is None else sorted({round(v / self.step) * self.step for v in span})
 
-    def typed(self, value: Any) -> Any:
-        return int(value) if self.step == 1 and isinstance(value, float) else value
-
 
 def _plan(experiment: Any, over: Range, keep: Any, options: Any, fixed: dict[str, float] | None = None) -> Any:
     import jax
@@ -146,14 +144,13 @@ def _plan(experiment: Any, over: Range, keep: Any, options: Any, fixed: dict[str
     from simulator.running import spec
 
     chain = experiment.chain
-    for path, value in (fixed or {}).items():
-        whole_number = isinstance({leaf.path: leaf.value for leaf in spec.leaves(chain)}[path], int)
-        chain = spec.override(chain, {path: int(value) if whole_number else value})
+    if fixed:
+        chain = spec.override(chain, fixed)
     console = Console(stderr=True)
     began = (time.perf_counter(), time.process_time())
     with console.status("compiling") as status:
         found = planner.plan(
-            lambda value: spec.override(chain, {over.path: over.typed(value)}),
+            lambda value: spec.override(chain, {over.path: value}),
             (over.low, over.high),
             keep,
             jax.random.key(options.seed),
