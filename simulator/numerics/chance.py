@@ -126,15 +126,20 @@ def bernoulli(key: Key, p: Array | float, shape: tuple[int, ...]) -> Array:
     return (exponential(key, shape) < -jnp.log1p(-jnp.asarray(p, jnp.float32))).astype(jnp.int32)
 
 
-def exponentials(key: Key, size: int, block: int = 4096) -> Array:
-    """`exponential(key, (size,))`, to the bit, made block by block in a loop.
+def exponentials(key: Key, size: int, block: int = 4096, most: Array | int | None = None) -> Array:
+    """`exponential(key, (size,))`, to the bit, made block by block in a loop; after the first `most` any numbers >= 0.
 
     Where several things are computed of them the compiler otherwise draws them again for each.
     """
     block = min(block, _whole(-(-size // 2)))  # a loop of one turn is none
     raw, turns = _raw(key), -(-size // block)
-    made = jax.lax.map(lambda i: _exponential(*_pairs(raw, block, first=i * block)), jnp.arange(turns))
-    return made.ravel()[:size]
+    made = jnp.zeros(turns * block)
+
+    def make(i: Array, made: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(made, _exponential(*_pairs(raw, block, first=i * block)), i * block, 0)
+
+    last = turns if most is None else (jnp.asarray(most, jnp.int32) + (block - 1)) // block
+    return jax.lax.fori_loop(0, last, make, made)[:size]
 
 
 def _exponential(x: Array, y: Array) -> Array:

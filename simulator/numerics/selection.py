@@ -50,22 +50,28 @@ def choose(key: Array, weight: Array, n: Array | int) -> Array:
     """
     weight, info = jax.lax.stop_gradient(weight), jnp.finfo(jnp.float32)
     rate = jnp.maximum(weight / jnp.maximum(weight.max(), info.tiny), info.tiny)  # [capacity]
-    wait = jnp.minimum(exponentials(fold_in(key, 0), weight.shape[0]) / rate, info.max)  # [capacity], above 0
+    size = weight.shape[0]
+    most = jnp.where(weight > 0, jnp.arange(1, size + 1), 0).max()  # up to the last row that weighs something
+    wait = jnp.minimum(exponentials(fold_in(key, 0), size, most=most) / rate, info.max)  # [capacity], above 0 up to it
     order = jax.lax.bitcast_convert_type(jnp.where(weight > 0, wait, jnp.inf), jnp.int32)  # as floats >= 0 are ordered
     n = jnp.asarray(n, jnp.int32)
+
+    def number(mask: Array) -> Array:
+        """How many are set; as floats, which are exact below 2^24, in half the time."""
+        return mask.astype(jnp.float32 if size < 2**24 else jnp.int32).sum().astype(jnp.int32)
 
     def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = low + (high - low) // 2
-        there = (order <= middle).sum()
+        there = number(order <= middle)
         return jnp.where(there < n, middle + 1, jnp.where(there == n, middle, low)), jnp.where(there < n, high, middle)
 
     # A bound of the n smallest by bisection of 31 bits, until it holds just n or is the n-th smallest itself: sorting a
     # table is a hundred times slower on CPU.
     last = jax.lax.while_loop(lambda bounds: bounds[0] < bounds[1], halve, (jnp.int32(0), jnp.int32(2**31 - 1)))[0]
     # Of those equal to it are taken that follow one of them drawn at random, the first after the last.
-    tied, left = (order == last) & (weight > 0), n - (order < last).sum()
-    equals = tied.sum()
+    tied, left = (order == last) & (weight > 0), n - number(order < last)
+    equals = number(tied)
     start = (uniform(fold_in(key, 1), ()) * equals).astype(jnp.int32)
     begin, end, wrapped = nth(tied, jnp.stack([start, start + left, jnp.maximum(start + left - equals, 0)]))
     slot = jnp.arange(order.shape[0])

@@ -192,8 +192,7 @@ class Drive:
         """A piece as a compiled function, under its own name, of arguments with the axes that it declares."""
         declared = pieces.axes(piece)
         axes = [0 if axis.each else None for axis in declared]
-        # The CPU backend has no donation and would warn.
-        given = [] if jax.default_backend() == "cpu" else [i + 3 for i, axis in enumerate(declared) if axis.given]
+        given = [i + 3 for i, axis in enumerate(declared) if axis.given]
 
         def one(value: Any, key: Key, table: Any, *arguments: Any) -> Any:
             chain = self.chain if self.sweep is None else self.sweep.make(value)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from conftest import OPTIMISED
 
-from experiments.text import decoding, gerstgrasser_language, shumailov_language
+from experiments.text import briesch_logic, decoding, drayson_detector, gerstgrasser_language, shumailov_language
 from experiments.text import shakespeare_transformer as shakespeare
-from generators.nets.decoder import llama
+from generators import Transformer
+from generators.nets.decoder import gpt2, llama
 from simulator import Chain, Sweep, ensemble
-from simulator.probes import TextDiversity, TextLoss
-from simulator.recipe import Mix
+from simulator.probes import Diet, TextDiversity, TextLoss
+from simulator.recipe import Mix, Select
 from simulator.sources.given import Prompts
 
 TINY = llama(width=32, depth=1, heads=2, kv_heads=None)
@@ -96,3 +97,48 @@ def test_fine_tuning_on_ones_own_continuations_forgets_how_real_text_goes_on():
     loss = {name: np.log(read(found, name, "real.perplexity")) for name in found}
     assert_above(loss["replace"], loss["10 % real"])
     assert_above(loss["10 % real"], loss["real only"])
+
+
+@pytest.mark.slow
+def test_what_is_said_of_logic_stays_correct_while_it_grows_poorer():
+    chain = dataclasses.replace(
+        briesch_logic.chain,
+        source=briesch_logic.Logic(most=2),
+        generator=dataclasses.replace(
+            briesch_logic.generator,
+            network=gpt2(width=32, depth=1, heads=4),
+            steps=1000,
+            learning_rate=3e-3,
+            sample_batch=250,
+        ),
+        recipe=Select(briesch_logic.regimes(500)),
+        probes={"verified": briesch_logic.Verified()},
+        real=500,
+        rows=500,
+        fresh=50,
+        held_out=100,
+    )
+    settings = {name: briesch_logic.SETTINGS[name] for name in ("replace", "real only")}
+    found = measured(chain, "recipe.index, generator.temperature", settings, 3, 4)
+    said = lambda setting, metric: read(found, setting, f"verified.{metric}")  # noqa: E731
+    assert_above(said("replace", "correct"), 0.95)
+    assert_above(read(found, "replace", "verified.different", 0), said("replace", "different"))
+    assert_above(said("real only", "different"), said("replace", "different"))
+
+
+@pytest.mark.slow
+def test_a_detector_learned_early_lowers_the_share_of_synthetic_text_that_is_trained_on(monkeypatch: Any):
+    of = drayson_detector
+    monkeypatch.setattr(of, "PROMPT", 16)
+    source = dataclasses.replace(of.source, length=of.PROMPT + of.SAID)
+    own = {name: getattr(of.generator, name) for name in ("vocabulary", "continuation", "batch", "temperature")}
+    generator = Transformer(**own, network=TINY, steps=60, learning_rate=1e-2, sample_batch=300)
+    detector = of.EarlyDetector(source, generator, 300)
+    chain = of.prompted(source, generator, detector, 300)
+    chain = dataclasses.replace(chain, probes={"diet": Diet(), "detector": of.Detected(detector)}, held_out=300)
+    settings = {name: of.SETTINGS[name] for name in ("half synthetic", "weighed by the detector", "origin known")}
+    found = measured(chain, "recipe.index", settings, 2, 4)
+    share = {name: 1 - read(found, name, "diet.real") for name in settings}
+    assert np.allclose(share["half synthetic"], 0.5) and np.allclose(share["origin known"], 0, atol=1e-6)
+    assert_above(share["half synthetic"], share["weighed by the detector"], 5)
+    assert_above(read(found, "half synthetic", "detector.auroc", 0), 0.5, 5)
