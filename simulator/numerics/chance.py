@@ -136,7 +136,9 @@ def exponentials(key: Key, size: int, block: int = 4096, most: Array | int | Non
     made = jnp.zeros(turns * block)
 
     def make(i: Array, made: Array) -> Array:
-        return jax.lax.dynamic_update_slice_in_dim(made, _exponential(*_pairs(raw, block, first=i * block)), i * block, 0)
+        return jax.lax.dynamic_update_slice_in_dim(
+            made, _exponential(*_pairs(raw, block, first=i * block)), i * block, 0
+        )
 
     last = turns if most is None else (jnp.asarray(most, jnp.int32) + (block - 1)) // block
     return jax.lax.fori_loop(0, last, make, made)[:size]

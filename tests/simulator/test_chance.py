@@ -96,6 +96,10 @@ def test_exponentials_made_block_by_block_are_those_made_at_once(size: int):
     keys = jax.random.split(KEY, 3)
     once = np.stack([chance.exponential(k, (size,)) for k in keys])
     assert np.array_equal(jax.vmap(lambda k: chance.exponentials(k, size, block=8))(keys), once)
+    most = jnp.array([0, size // 2, size])  # another one in each chain
+    first = jax.vmap(lambda k, most: chance.exponentials(k, size, 8, most))(keys, most)
+    there = jnp.arange(size) < most[:, None]
+    assert np.array_equal(first[there], once[there]) and (first >= 0).all()
 
 
 def test_keys_are_those_of_the_library():
@@ -229,7 +233,7 @@ def test_light_rows_are_chosen_in_proportion_once_heavy_ones_are_gone(scale: flo
 
 
 def test_of_rows_that_wait_equally_long_none_is_favoured(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(selection, "exponentials", lambda key, size: jnp.ones(size))
+    monkeypatch.setattr(selection, "exponentials", lambda key, size, most: jnp.ones(size))
     weight = jnp.where(jnp.arange(90) % 9 < 7, 2.0, 0.0)  # 70 rows
     for n in (1, 20, 69):
         chosen = jax.jit(jax.vmap(lambda k, n=n: selection.choose(k, weight, n)))

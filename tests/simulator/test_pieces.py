@@ -37,8 +37,11 @@ def test_each_chain_has_its_own_and_all_share_the_same():
     # Both arguments have as many entries as there are chains, so that the wrong axis would broadcast without a word.
     lifted = Drive(gaussian_chain(), KEY, 1, 3).lift(declared, fixed=1000)
     own, shared = jax.numpy.arange(3), 10 * jax.numpy.arange(3)
-    expected = own[:, None] + shared + own[:, None] + 1000
-    assert (lifted(own, shared, own) == expected).all()
+    spent = 100 * jax.numpy.ones((3, 3), int)
+    expected = own[:, None] + shared + spent + 1000
+    assert (lifted(own, shared, spent) == expected).all()
+    assert spent.is_deleted()  # its memory is the result's
+    assert not own.is_deleted() and not shared.is_deleted()
 
 
 def test_programs_are_called_as_their_pieces(caplog: pytest.LogCaptureFixture):
