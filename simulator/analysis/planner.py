@@ -19,7 +19,7 @@ from simulator.analysis.bounds import Keep
 from simulator.analysis.roots import roots
 from simulator.chain import Chain
 from simulator.recipe.mixing import Mix
-from simulator.running.prepare import adopt
+from simulator.running.prepare import alone
 from simulator.running.scan import each
 from simulator.running.spec import unknown
 from simulator.theory.overlay import overlay
@@ -182,14 +182,14 @@ class _Job:
         self.rounds, self.full = 0, make(self._typed(field.low))
         probe = keep.metric.partition(".")[0]
         prepared = self.full.prepared
-        self.make = lambda value: _measured(make(value), probe, prepared)
+        self.make = lambda value: alone(make(value), probe, prepared)
         known = jax.eval_shape(lambda k: each(lambda _: self.full, np.zeros(1), k[None], 1), key).flat()
         if keep.metric not in known:
             raise GenlossError(unknown(keep.metric, list(known), "The chain has no measure"))
         if known[keep.metric].shape != (1, 1):
             raise GenlossError(f"'{keep.metric}' has many values a generation; keep a measure that is one number.")
         self.control = control or _real_only(self.full) if keep.of_control else None
-        self.beside = _measured(self.control, probe, prepared) if self.control else None
+        self.beside = alone(self.control, probe, prepared) if self.control else None
         self.one = self._is_one_program()
         self.alone: dict[float, Callable[[Any], Chain]] = {}  # value -> its chain, where each is a program
 
@@ -282,14 +282,6 @@ class _Job:
             kept_at = [float(x) for x in places if margin(float(x)) >= 0]
             place = min(kept_at) if sign > 0 else max(kept_at)
         return float(self.field.at(np.array([place]))[0]), said
-
-
-def _measured(chain: Chain, probe: str, prepared: dict[Any, Any]) -> Chain:
-    """The chain with one probe alone, and what was learned for it before."""
-    probes = {probe: chain.probes[probe]} if probe in chain.probes else {}
-    made = dataclasses.replace(chain, probes=probes)
-    adopt(made, prepared)
-    return made
 
 
 def _real_only(chain: Chain) -> Chain:

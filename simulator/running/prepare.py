@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +21,14 @@ def adopt(chain: Chain, prepared: dict[Any, Any]) -> None:
 def adopted(chain: Chain) -> dict[Any, Any] | None:
     """What a chain has prepared or taken; None where it has done neither yet."""
     return vars(chain).get("prepared")
+
+
+def alone(chain: Chain, probe: str, prepared: dict[Any, Any]) -> Chain:
+    """The chain with one of its probes alone, and what was learned for it before."""
+    probes = {probe: chain.probes[probe]} if probe in chain.probes else {}
+    made = dataclasses.replace(chain, probes=probes)
+    adopt(made, prepared)
+    return made
 
 
 def perfect(chain: Chain, key: Key, capacity: int) -> tuple[Pool, Rows, Array | None]:
