@@ -105,7 +105,7 @@ class Axes:
 
     @classmethod
     def read(cls, chain: Any, texts: Sequence[str], ahead: float) -> Axes:
-        """From FIELD,...[=V1,V2,...] each: whole numbers grow together, the first through the values; one is a share."""
+        """From FIELD,...[=V1,V2,...] each: whole numbers grow together, the first of them as given; one is a share."""
         from simulator import GenlossError, Sweep
 
         growing: list[str] = []

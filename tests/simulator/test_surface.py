@@ -13,7 +13,7 @@ from simulator.analysis.surface import Surface, fitted, spread, surface
 
 SIZES = np.array([100.0, 200.0, 400.0, 800.0])
 ALPHA, AMPLITUDE = 0.7, np.array([0.5, 1.0, 3.0, 4.0])  # of four curves
-FLOOR = np.array([0.002, 0.02, 0.0, 0.05])
+FLOOR = np.array([0.01, 0.05, 0.0, 0.1])
 CHAINS, SETS, DRAWS = 60, 100, 300
 
 
@@ -77,12 +77,12 @@ def test_intervals_cover_and_a_power_law_is_refuted_as_rarely_as_is_said():
 
 
 def test_a_floor_is_found_where_there_is_one():
-    found = several(lambda n: FLOOR + power(n), 20, 4000)
+    found = several(lambda n: FLOOR + power(n), 15, 600)
     assert all(one.has_floor and one.refuted is not None and one.refuted < 0.05 for one in found)
-    assert np.mean([one.fits for one in found]) >= 0.8  # 0.95 less 3 standard errors
-    assert 0.75 <= covered(found, FLOOR + power(np.array(3200.0)), 3200) <= 1
+    assert np.mean([one.fits for one in found]) >= 0.78  # 0.95 less 3 standard errors
+    assert covered(found, FLOOR + power(np.array(3200.0)), 3200) >= 0.67  # 0.9 less 3, of sets whose curves are one
     floors = np.array([one.fit.floor[0] for one in found])
-    assert (np.abs(floors.mean(0) - FLOOR) < 5 * floors.std(0) / np.sqrt(20) + 1e-3).all()
+    assert (np.abs(floors.mean(0) - FLOOR) < 5 * floors.std(0) / np.sqrt(15) + 1e-3).all()
 
 
 def test_what_is_no_power_law_is_refuted():
