@@ -65,7 +65,7 @@ def scaling(options: argparse.Namespace) -> int:
         ahead=options.ahead,
     )
     if not options.json:
-        _say_price(ladder, axes)
+        _say_price(ladder, axes, axes.left(experiment.chain))
     if options.dry_run:
         if options.json:
             print(json.dumps({"price": ladder.price._asdict()}))
@@ -149,13 +149,27 @@ class Axes:
 
     def made(self, chain: Any) -> Any:
         """`make(size, share)`."""
+        from simulator import GenlossError
         from simulator.running import spec
 
         def make(size: Any, share: Any) -> Any:
             changes = {path: _part(size, part) for path, part in self.parts.items()}
-            return spec.override(chain, changes | ({} if self.share is None else {self.share: share}))
+            try:
+                return spec.override(chain, changes | ({} if self.share is None else {self.share: share}))
+            except GenlossError as error:
+                if not (left := self.left(chain)):
+                    raise
+                said = str(error).rstrip(".")
+                raise GenlossError(f"{said}; or let {', '.join(left)} grow with the rows.") from error
 
         return make
+
+    def left(self, chain: Any) -> list[str]:
+        """The sizes of the recipe's diets that stay what they are."""
+        from simulator.running.spec import leaves
+
+        sizes = (leaf.path for leaf in leaves(chain) if leaf.path.startswith("recipe.") and leaf.path.endswith(".size"))
+        return [path for path in sizes if path not in self.parts]
 
 
 def _part(size: Any, part: float) -> Any:
@@ -232,7 +246,7 @@ def _counts(chain: Any, path: str) -> bool:
     return isinstance(value, int) and not (declared is not None and declared.high <= 1)
 
 
-def _say_price(ladder: Any, axes: Axes) -> None:
+def _say_price(ladder: Any, axes: Axes, left: Sequence[str]) -> None:
     from simulator.analysis.ladder import counted
     from simulator.report.names import plain
 
@@ -240,12 +254,15 @@ def _say_price(ladder: Any, axes: Axes) -> None:
     print(plain(f"{', '.join(axes.parts)}: {', '.join(map(counted, ladder.sizes))}{beyond}"))
     if axes.share:
         print(plain(f"{axes.share}: {', '.join(f'{share:g}' for share in ladder.shares)}"))
+    if left:
+        print(plain(f"as they are: {', '.join(left)}"))
     programs, chains, rows = ladder.price
-    several = "programs" if programs > 1 else "program"
-    print(
-        f"price: {chains:,} chains of {ladder.generations} generations, {rows:,} rows, {programs} {several} to compile",
-        flush=True,
-    )
+    fits, compiled = _many(ladder.generations, "generation"), _many(programs, "program")
+    print(f"price: {chains:,} chains of {fits}, {rows:,} rows, {compiled} to compile", flush=True)
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n > 1)}"
 
 
 def _say(found: Any, axes: Axes, spent: tuple[float, float]) -> None:
@@ -256,7 +273,8 @@ def _say(found: Any, axes: Axes, spent: tuple[float, float]) -> None:
     right = lambda *names: [Column(name, right=True) for name in names]  # noqa: E731
     end, level = found.generations[-1], f"{found.confidence:.0%}"
     print(f"cost: {spent[0]:.0f} s, {spent[1]:.0f} CPU s")
-    print(plain(f"{found.metric} at generations {', '.join(map(str, found.generations))}: {found.verdict}"))
+    at = f"generation{'s' * (len(found.generations) > 1)} {', '.join(map(str, found.generations))}"
+    print(plain(f"{found.metric} at {at}: {found.verdict}"))
     if found.exponent is not None:
         value, error, low, high = map(float, found.exponent)
         law = "none" if found.law is None else f"{found.law:.4g}"

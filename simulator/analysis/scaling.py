@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from simulator.analysis.ladder import Ladder, Price, counted
-from simulator.analysis.surface import ALARM, Estimate, Surface, fitted, spread, surface
+from simulator.analysis.surface import Estimate, Surface, fitted, spread, surface
 from simulator.theory.overlay import overlay
 from simulator.types import GenlossError, Key
 
@@ -27,7 +27,7 @@ class Best(NamedTuple):
 
     size: float
     share: Estimate
-    law: float | None  # the theory's
+    law: float | None  # the theory's, at the ends of the ladder
 
 
 class Check(NamedTuple):
@@ -59,7 +59,7 @@ class Scaling:
     best: tuple[Best, ...]  # at each size, and beyond if a form fits; empty for fewer than three shares
     beyond: float  # the size of the checks; 0 where none were asked for
     checks: tuple[Check, ...]  # a share each; empty where no form fits
-    law: float | None  # the exponent of the theory's errors at the same sizes, fitted in the same way
+    law: float | None  # the exponent of the theory's errors at the ends of the ladder, where no floor is needed
     why: str  # whose law it is, or why there is none
 
     @property
@@ -81,7 +81,7 @@ class Scaling:
             form = "E = c + A·n^-α" if found.has_floor else "E = A·n^-α"
             without = f"; with c = 0: {found.refuted:.2g}" if found.has_floor else ""
             return f"{form} is not refuted (lack of fit: p = {found.p:.2g}{without})"
-        if found.p < ALARM:
+        if not found.holds:
             return (
                 f"no power law fits the sizes {many} (lack of fit: p = {found.p:.2g}), so that no exponent is given; "
                 "leave out the smallest sizes, or take larger ones"
@@ -133,14 +133,18 @@ def scaling(
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
     found = surface(np.array(ladder.sizes), curves, random)
     sought = [*ladder.sizes, *([ladder.beyond] if found.fits and ladder.beyond else [])]
-    laws, why = _laws(ladder, sought) if law else (None, "not asked for")
+    ends = ladder.sizes[:: steps - 1]
+    laws, why = _laws(ladder, ends) if law else (None, "not asked for")
     best = []
     for i, size in enumerate(sought if len(ladder.shares) >= SEVERAL else []):
         error, draws = (fit.at(size)[:, last] for fit in (found.fit, found.draws))
         if not found.fits:  # what was measured
             error, draws = curves[None, i, last].mean(-1), found.means[:, i, last]
         share = Estimate.of(least(ladder.shares, error)[0], least(ladder.shares, draws), confidence)
-        best.append(Best(size, share, None if laws is None else float(least(ladder.shares, laws[None, i, :, -1])[0])))
+        of_law = None
+        if laws is not None and size in ends:
+            of_law = float(least(ladder.shares, laws[None, ends.index(size), :, -1])[0])
+        best.append(Best(size, share, of_law))
     checks = []
     if found.fits and len(beyond):
         foretold = found.at(ladder.beyond, confidence)
@@ -149,10 +153,11 @@ def scaling(
             error = float(end.std(ddof=1) / math.sqrt(len(end)))
             checks.append(Check(share, Estimate(*(part[last][j] for part in foretold)), float(end.mean()), error))
     exponent = None
-    if laws is not None:
-        known = laws[:steps].reshape(steps, -1)  # [sizes, curves]
-        fit = fitted(np.array(ladder.sizes), known[None], 1 / (spread(curves) * known**2), found.has_floor)
-        exponent = float(fit.exponent[0])
+    if laws is not None and found.has_floor:
+        why = "its errors have no floor of their own"
+    elif laws is not None:
+        known, relative = laws.reshape(2, -1), spread(curves)[:: steps - 1]  # [ends, curves]
+        exponent = float(fitted(np.array(ends), known[None], 1 / (relative * known**2), floor=False).exponent[0])
     return Scaling(
         ladder.metric, ladder.sizes, ladder.shares, tuple(ladder.at), confidence, ladder.price, values, found,
         tuple(best), ladder.beyond, tuple(checks), exponent, why,

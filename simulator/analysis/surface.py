@@ -13,7 +13,7 @@ mixing and iterating move the amplitude and the floor.  So it is where it is kno
 c > 0 where a constant share is what a model of fixed quality said (Dohmatob et al. 2025, arXiv:2410.04840).
 
 Where two powers cross, or n is not yet large, it is another curve, and a test says so: the form taken is the first of
-c = 0 and c >= 0 that the replicates do not refute at the rate ALARM, and none where both are refuted.
+c = 0 and c >= 0 that the replicates do not refute, and none where both are refuted.
 
 The fit is by least squares on the means over R chains, whose variances are E²v²/R with E that of the fit and v the
 relative spread of chains (`spread`).  Given α the rest is linear, so only α is searched.  Intervals are those of the
@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ALARM = 0.05  # rate at which a form that is right is refuted
+ALARM, STRICT = 0.01, 0.05  # rates at which a form that is right is refuted: c = 0; floors, which bend to much else
 DRAWS = 1000  # of the bootstrap
 EXPONENTS = (0.01, 4.0)  # between which α is searched
 ZOOMS, PLACES = 7, 13  # the range of α falls to a sixth with each: to 1e-5
@@ -84,8 +84,14 @@ class Surface:
         return bool(np.mean((alpha < low + 1e-3) | (alpha > high - 1e-3)) <= ALARM)
 
     @property
+    def holds(self) -> bool:
+        """Whether the form is not refuted."""
+        return self.p >= (STRICT if self.has_floor else ALARM)
+
+    @property
     def fits(self) -> bool:
-        return self.p >= ALARM and self.tells
+        """Whether the form is not refuted, and has an exponent."""
+        return self.holds and self.tells
 
     def at(self, size: float, confidence: float) -> Estimate:
         """E at a size, [curves]."""
@@ -98,7 +104,7 @@ def surface(sizes: np.ndarray, values: np.ndarray, random: np.random.Generator, 
     again = resampled(values, random, draws)  # [draws, sizes, curves]
     first = _form(sizes, values, means, again, floor=False)
     spare = (len(sizes) - 2) * means.shape[1] - 1  # points beyond the numbers that the second form has
-    if first.p >= ALARM or spare < 1:
+    if first.holds or spare < 1:
         return first
     second = _form(sizes, values, means, again, floor=True)
     return Surface(True, second.fit, second.draws, again, second.p, first.p)
@@ -151,29 +157,31 @@ def fitted(sizes: np.ndarray, means: np.ndarray, weight: np.ndarray, floor: bool
     each = np.arange(len(means))
     for _ in range(ZOOMS):
         tried = low + (high - low) * places  # [places, draws]
-        best = np.stack([_given(alpha, x, means, weight, floor)[2] for alpha in tried]).argmin(0)  # [draws]
+        best = _given(tried, x, means, weight, floor)[2].argmin(0)  # [draws]
         low, high = tried[np.maximum(best - 1, 0), each], tried[np.minimum(best + 1, PLACES - 1), each]
     exponent = (low + high) / 2
-    return Fit(exponent, *_given(exponent, x, means, weight, floor), middle)
+    base, amplitude, misfit = (found[0] for found in _given(exponent[None], x, means, weight, floor))
+    return Fit(exponent, base, amplitude, misfit, middle)
 
 
 def _given(
     alpha: np.ndarray, x: np.ndarray, means: np.ndarray, weight: np.ndarray, floor: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(c [draws, curves], A [draws, curves], misfit [draws]) of least squares where the exponents [draws] are given."""
-    power = np.exp(-alpha[:, None] * x)  # [draws, sizes]
+    """c, A [places, draws, curves] and the misfit [places, draws] of least squares, exponents [places, draws] given."""
+    power = np.exp(-alpha[..., None] * x)  # [places, draws, sizes]
     weighed = weight * means  # [draws, sizes, curves]
-    with_power = np.einsum("ds,dsc->dc", power, weighed)  # [draws, curves]
-    square = power**2 @ weight  # [draws, curves]
-    amplitude = with_power / square  # [draws, curves]: through 0
+    with_power = np.einsum("pds,dsc->pdc", power, weighed)  # [places, draws, curves]
+    square = power**2 @ weight  # [places, draws, curves]
+    amplitude = with_power / square  # [places, draws, curves]: through 0
     base = np.zeros_like(amplitude)
     if floor:
-        total, one, plain = weight.sum(0), power @ weight, weighed.sum(1)  # [curves], [draws, curves] twice
+        total, one, plain = weight.sum(0), power @ weight, weighed.sum(1)  # [curves], [.., curves], [draws, curves]
         det = total * square - one**2
         free = (square * plain - one * with_power) / det, (total * with_power - one * plain) / det
         flat = (free[0] >= 0) & (free[1] < 0)  # it rises: a constant is the best that falls
         both = (free[0] >= 0) & ~flat
         base = np.where(both, free[0], np.where(flat, plain / total, 0.0))
         amplitude = np.where(both, free[1], np.where(flat, 0.0, amplitude))
-    off = means - base[:, None] - power[:, :, None] * amplitude[:, None]  # [draws, sizes, curves]
-    return base, amplitude, np.einsum("sc,dsc->d", weight, off**2)
+    # Σ weight y (y - c - A p) is Σ weight (y - c - A p)²: what is left is orthogonal to what is not held at 0.
+    left = (weighed * means).sum(1) - base * weighed.sum(1) - amplitude * with_power  # [places, draws, curves]
+    return base, amplitude, left.sum(-1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.report.figures import dressed
+from simulator.report.figures import COLOURS, dressed
 from simulator.report.names import in_figure
 
 if TYPE_CHECKING:
@@ -29,12 +29,11 @@ def drawn(found: Scaling, size: str, share: str | None) -> Figure:
     figure = Figure(figsize=(4.2 * panels, 4.0), layout="constrained")
     first, *others = figure.subplots(1, panels, squeeze=False)[0]
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(found.shares)))
-    _over_sizes(first, found, colours, share is not None)
-    first.set_xlabel(in_figure(size), fontsize=9)
+    _over_sizes(first, found, colours, size, share is not None)
     if len(found.generations) > 1:
         _over_generations(others.pop(0), found, colours, size)
     if found.best:
-        _best(others.pop(0), found)
+        _best(others.pop(0), found, size)
     if share is not None:
         handles = first.get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=8, frameon=False, fontsize=8, title=in_figure(share))
@@ -44,7 +43,7 @@ def drawn(found: Scaling, size: str, share: str | None) -> Figure:
     return figure
 
 
-def _over_sizes(panel: Axes, found: Scaling, colours: np.ndarray, named: bool) -> None:
+def _over_sizes(panel: Axes, found: Scaling, colours: np.ndarray, size: str, named: bool) -> None:
     mean, error = _measured(found)
     beyond = max(found.beyond, found.sizes[-1])
     parts = ((found.sizes[0], found.sizes[-1], "-"), (found.sizes[-1], beyond, "--")) if found.exponent else ()
@@ -60,9 +59,9 @@ def _over_sizes(panel: Axes, found: Scaling, colours: np.ndarray, named: bool) -
             panel.fill_between(sizes, bottom[:, j], top[:, j], color=colour, alpha=0.2, lw=0)
     for check, colour in zip(found.checks, colours, strict=False):
         panel.errorbar(found.beyond, check.measured, check.error, fmt="o", ms=5, mfc="white", color=colour, zorder=4)
-    panel.set(xscale="log", yscale="log")
+    panel.set_yscale("log")
     panel.set_title(f"error at generation {found.generations[-1]}", fontsize=10)
-    _plain(panel)
+    _by_sizes(panel, found, size)
 
 
 def _over_generations(panel: Axes, found: Scaling, colours: np.ndarray, size: str) -> None:
@@ -77,9 +76,10 @@ def _over_generations(panel: Axes, found: Scaling, colours: np.ndarray, size: st
     panel.set_xlabel("generation", fontsize=9)
     panel.set_title(in_figure(f"error at {size} = {found.sizes[-1]:,.10g}"), fontsize=10)
     dressed(panel)
+    panel.tick_params(which="both", labelsize=8)
 
 
-def _best(panel: Axes, found: Scaling) -> None:
+def _best(panel: Axes, found: Scaling, size: str) -> None:
     sizes = np.array([best.size for best in found.best])
     value, _, low, high = np.array([best.share for best in found.best], np.float64).T
     name = f"measured, {found.confidence:.0%} interval"
@@ -88,11 +88,11 @@ def _best(panel: Axes, found: Scaling) -> None:
     )
     laws = np.array([np.nan if best.law is None else best.law for best in found.best])
     if np.isfinite(laws).any():
-        panel.plot(sizes, laws, "--", color="#c1272d", lw=1.3, label="law")
-    panel.set(xscale="log", ylim=(found.shares[0], found.shares[-1]))
+        panel.plot(sizes, laws, "_", ms=14, color=COLOURS[0], label="law", zorder=4)
+    panel.set_ylim(found.shares[0], found.shares[-1])
     panel.set_title(f"share of least error at generation {found.generations[-1]}", fontsize=10)
     panel.legend(frameon=False, fontsize=8)
-    _plain(panel)
+    _by_sizes(panel, found, size)
 
 
 def _measured(found: Scaling) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,15 @@ def _measured(found: Scaling) -> tuple[np.ndarray, np.ndarray]:
     return found.values.mean(2), found.values.std(2, ddof=1) / np.sqrt(chains)
 
 
-def _plain(panel: Axes) -> None:
-    """Ticks at the sizes that there are, as they are said."""
+def _by_sizes(panel: Axes, found: Scaling, size: str) -> None:
+    """A logarithmic axis with ticks at the sizes that there are."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    sizes = [*found.sizes, *([found.beyond] if found.checks else [])]
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(FixedLocator(sizes))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(lambda n, _: f"{n:,.10g}")
+    panel.set_xlabel(in_figure(size), fontsize=9)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(labelsize=8)
+    panel.tick_params(which="both", labelsize=8)

@@ -4,7 +4,9 @@ Exponents are held to 2 standard errors, so that with new keys one of three fail
 fixed.
 """
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,13 +16,14 @@ import pytest
 
 from experiments.published.dohmatob_tails import MissingMass
 from generators import Categorical, Cohort, Gaussian, Linear
-from simulator import Chain, GenlossError, Truth, simulate, theory
+from simulator import Chain, GenlossError, Truth, theory
 from simulator.analysis.ladder import Ladder
 from simulator.analysis.scaling import Scaling, scaling
 from simulator.probes import Moments, Risk
 from simulator.recipe import Replace, Reweigh, Then
 
 KEY = jax.random.key(0)
+KEYS = jax.random.split(KEY, 11)
 SHARES = [0.3, 0.45, 0.6, 0.75, 0.9]
 FITS = 12
 
@@ -54,20 +57,19 @@ def within_two(found: Scaling, exponent: float, most: float) -> None:
 def golden() -> Scaling:
     ladder = Ladder(weighed, [50, 100, 200, 400], SHARES, generations=FITS, replicates=300, metric="moments.mean_error")
     assert ladder.price == (1, 5 * 5 * 300, 5 * 5 * 300 * (1 + FITS + FITS - 1))
-    return scaling(ladder, KEY)
+    return scaling(ladder, KEY, law=False)
 
 
 def test_the_gaussians_error_falls_as_1_over_n_whatever_is_mixed(golden: Scaling):
     within_two(golden, 1.0, 0.03)
-    assert golden.law == pytest.approx(1, abs=0.01) and not golden.surface.has_floor
+    assert not golden.surface.has_floor
     assert golden.generations[0] == 0 and golden.generations[-1] == FITS - 1
 
 
 def test_the_best_share_is_golden_at_every_size(golden: Scaling):
     assert [b.size for b in golden.best] == [50, 100, 200, 400, 1600]
     for best in golden.best:
-        assert best.share.low <= theory.golden_share(1) <= best.share.high and best.share.high - best.share.low < 0.25
-        assert best.law == pytest.approx(theory.golden_share(1), abs=0.02)
+        assert best.share.low <= theory.golden_share(1) <= best.share.high < best.share.low + 0.1
 
 
 def test_the_error_at_4_times_the_largest_size_is_foretold(golden: Scaling):
@@ -78,63 +80,76 @@ def test_the_error_at_4_times_the_largest_size_is_foretold(golden: Scaling):
         assert abs(check.measured - exact) < 3 * check.error and abs(check.apart) < 3
 
 
+def test_sizes_have_keys_of_their_own_and_shares_have_the_same(golden: Scaling):
+    first = golden.values[..., 0]  # [sizes, shares, replicates]: generation 0, which eats real rows alone
+    assert np.array_equal(first[:, 0], first[:, 1])
+    assert np.abs(np.corrcoef(first[:, 0]) - np.eye(4)).max() < 5 / np.sqrt(300)
+
+
+def test_a_law_is_data(golden: Scaling):
+    found = json.loads(json.dumps(golden.data()))
+    assert found["fits"] and found["price"]["programs"] == 1 and len(found["checks"]) == len(found["shares"]) == 5
+    scaled = np.array(found["surface"]["amplitude"]) * 200.0 ** -found["exponent"]["value"]
+    assert np.allclose(scaled, found["surface"]["errors"][2]["value"]) and np.allclose(scaled, golden.at(200).value)
+    assert "is not refuted" in found["verdict"]
+
+
+@pytest.mark.slow
 def test_a_regressions_risk_falls_as_1_over_n():
     ladder = Ladder(regressed, [300, 600, 1200, 2400], [0.0], generations=4, replicates=400, ahead=0)
     found = scaling(ladder, KEY)
     within_two(found, 1.0, 0.04)
-    assert found.metric == "risk" and not found.best and not found.checks and found.law == pytest.approx(1, abs=0.01)
+    assert found.metric == "risk" and not found.best and not found.checks
+    assert found.law == pytest.approx(np.log(2396 / 296) / np.log(8), abs=1e-4)  # of 1/(n - d - 1) between the ends
     error = found.at(2400).value[0]  # [generations]: the law grows with every fit
     assert np.allclose(error, theory.replace_risk(2400, 3, 4)[list(found.generations)], rtol=0.2)
 
 
 def test_the_tail_of_zipfs_law_is_missing_as_a_power_of_the_words():
-    ladder = Ladder(told, [500, 1000, 2000, 4000], [0.0], generations=1, replicates=40, ahead=0)
-    within_two(scaling(ladder, KEY, law=False), 1 - 1 / 2.0, 0.02)
+    ladder = Ladder(told, [500, 1000, 2000], [0.0], generations=1, replicates=40, ahead=0)
+    found = scaling(ladder, KEY, law=False)
+    within_two(found, 1 - 1 / 2.0, 0.02)
+    assert ladder.price.programs == 3
 
 
-def test_sizes_have_keys_of_their_own_and_shares_have_the_same():
-    ladder = Ladder(weighed, [20, 40, 80], [0.5, 1.0], generations=2, replicates=10, metric="moments.mean_error")
-    values = ladder.run(KEY)  # [sizes, shares, replicates, generations]
-    assert np.array_equal(values[:, 0, :, 0], values[:, 1, :, 0])  # generation 0 eats real rows alone
-    own = jax.random.split(jax.random.fold_in(KEY, 2), 10)
-    again = [simulate(weighed(80, 0.5), key, 2)["moments.mean_error"] for key in own]
-    assert np.allclose(values[2, 0], again, rtol=1e-4)
-    assert np.corrcoef(values[0, 0, :, 0], values[1, 0, :, 0])[0, 1] < 0.9
-
-
+@pytest.mark.slow
 def test_chains_that_have_no_room_side_by_side_run_in_parts(monkeypatch: pytest.MonkeyPatch):
     import simulator.analysis.ladder as room
 
-    of_rows = lambda n, share: replace(told(n, share), rows=2)  # noqa: E731
-    whole = Ladder(of_rows, [20, 40, 80], [0.0], generations=2, replicates=11, ahead=0)
-    monkeypatch.setattr(room, "BYTES", 4 * whole.sizes[-1] * 16.0)
-    parts = Ladder(of_rows, [20, 40, 80], [0.0], generations=2, replicates=11, ahead=0)
-    assert min(whole.at_once) > 11 > min(parts.at_once)
-    assert np.allclose(whole.run(KEY), parts.run(KEY), rtol=1e-6)
+    ladder = partial(Ladder, told, [20, 40, 80], [0.0], generations=1, replicates=11, ahead=0)
+    whole = ladder()
+    monkeypatch.setattr(room, "BYTES", 5 * 80 * 20.0)
+    parts = ladder()
+    assert min(whole.at_once) > 11 > parts.at_once[-1] > 1
+    assert np.allclose(whole._one_size(2, KEYS), parts._one_size(2, KEYS), rtol=1e-6)
 
 
 # Refusals.
 
 
-@dataclass(frozen=True)
-class Signed:
-    by: float
-
-    def __call__(self, key: jax.Array, view: Any) -> dict[str, jax.Array]:
-        return {"value": view.params.mean[0] * 0 + self.by, "vector": jnp.ones(2)}
+def both(key: jax.Array, view: Any) -> dict[str, jax.Array]:
+    return {"value": view.params.mean[0], "vector": jnp.ones(2)}
 
 
-def refused(sentence: str, probes: dict[str, Any], metric: str | None) -> None:
-    make = lambda n, share: replace(weighed(n, share), probes=probes)  # noqa: E731
-    with pytest.raises(GenlossError, match=sentence) as error:
-        Ladder(make, [10, 20, 40], [0.4, 0.5], generations=2, replicates=10, metric=metric, ahead=0).run(KEY)
-    assert "\n" not in str(error.value)
+def laddered(metric: str | None, *probes: str) -> Ladder:
+    make = lambda n, share: replace(weighed(n, share), probes=dict.fromkeys(probes, both))  # noqa: E731
+    return Ladder(make, [10, 20, 40], [0.4, 0.5], generations=2, replicates=10, metric=metric, ahead=0)
 
 
 def test_what_has_no_scaling_law_is_said_in_a_sentence():
-    refused("is -1 in the mean over chains at 10 rows, share 0.4, generation 0, and a", {"a": Signed(-1.0)}, "a.value")
-    refused("is 0 in the mean", {"a": Signed(0.0)}, "a.value")
-    refused("is the same in every chain", {"a": Signed(1.0)}, "a.value")
-    refused("no measure of one number 'a.valu'; the nearest is 'a.value'", {"a": Signed(1.0)}, "a.valu")
-    refused("no measure of one number 'a.vector'", {"a": Signed(1.0)}, "a.vector")
-    refused(r"--metric NAME; there are: a.value, b.value", {"a": Signed(1.0), "b": Signed(1.0)}, None)
+    with pytest.raises(GenlossError, match=r"no measure of one number 'a.valu'; the nearest is 'a.value'"):
+        laddered("a.valu", "a")
+    with pytest.raises(GenlossError, match=r"no measure of one number 'a.vector'"):
+        laddered("a.vector", "a")
+    with pytest.raises(GenlossError, match=r"--metric NAME; there are: a.value, b.value\.$"):
+        laddered(None, "a", "b")
+    ladder = laddered(None, "a")
+    values = np.ones((3, 2, 10, 2))
+    values[1, 1, :, 1] = -1.5
+    with pytest.raises(GenlossError, match=r"'a.value' is -1.5 in the mean over chains at 20 rows, share 0.5, gen"):
+        ladder._checked({"a.value": values}, 0)
+    values[1, 1, 3, 1] = np.nan
+    with pytest.raises(GenlossError, match=r"'a.value' is nan in the mean"):
+        ladder._checked({"a.value": values}, 0)
+    with pytest.raises(GenlossError, match=r"'a.value' is the same in every chain"):
+        ladder._checked({"a.value": np.ones((3, 2, 10, 2))}, 0)

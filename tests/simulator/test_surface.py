@@ -9,7 +9,7 @@ from scipy.optimize import curve_fit
 from simulator import theory
 from simulator.analysis.ladder import Ladder
 from simulator.analysis.scaling import least
-from simulator.analysis.surface import Surface, fitted, spread, surface
+from simulator.analysis.surface import ALARM, STRICT, Surface, fitted, spread, surface
 
 SIZES = np.array([100.0, 200.0, 400.0, 800.0])
 ALPHA, AMPLITUDE = 0.7, np.array([0.5, 1.0, 3.0, 4.0])  # of four curves
@@ -73,12 +73,12 @@ def test_intervals_cover_and_a_power_law_is_refuted_as_rarely_as_is_said():
     alone = 2 * 1.645 * np.sqrt(relative / CHAINS) / (np.log(SIZES).std() * 2)  # of the slope of one curve's logarithms
     assert 0.7 * alone < width < alone  # four curves tell more than one, and share most of their chance
     refuted = np.mean([one.has_floor for one in found])
-    assert refuted <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / SETS)
+    assert refuted <= ALARM + 3 * np.sqrt(ALARM * (1 - ALARM) / SETS)
 
 
 def test_a_floor_is_found_where_there_is_one():
     found = several(lambda n: FLOOR + power(n), 15, 600)
-    assert all(one.has_floor and one.refuted is not None and one.refuted < 0.05 for one in found)
+    assert all(one.has_floor and one.refuted is not None and one.refuted < ALARM for one in found)
     assert np.mean([one.fits for one in found]) >= 0.78  # 0.95 less 3 standard errors
     assert covered(found, FLOOR + power(np.array(3200.0)), 3200) >= 0.67  # 0.9 less 3, of sets whose curves are one
     floors = np.array([one.fit.floor[0] for one in found])
@@ -88,7 +88,7 @@ def test_a_floor_is_found_where_there_is_one():
 def test_what_is_no_power_law_is_refuted():
     """The risk of regressions on hardly more rows than features, d/(n - d - 1)."""
     found = several(lambda n: AMPLITUDE / (n[..., None] - 90), 10, 400)
-    assert all(one.p < 0.05 and not one.fits for one in found)
+    assert all(one.p < STRICT and not one.fits for one in found)
 
 
 def test_an_error_that_does_not_fall_tells_no_exponent():
