@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from generators.bernoulli import Bernoulli as Bernoulli
     from generators.categorical import Categorical as Categorical
     from generators.cohort import Cohort as Cohort
+    from generators.corrected import Corrected as Corrected
     from generators.diffusion import Diffusion as Diffusion
     from generators.edited import Edited as Edited
     from generators.exponential import Exponential as Exponential
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from generators.per_class import PerClass as PerClass
     from generators.poisson import Poisson as Poisson
     from generators.prompted import Prompted as Prompted
+    from generators.self_improved import SelfImproved as SelfImproved
     from generators.society import Society as Society
     from generators.transformer import Transformer as Transformer
     from generators.vae import VAE as VAE

@@ -145,6 +145,10 @@ class Diffusion(Trained):
         parts = jax.lax.map(lambda i: self.portion(key, params, n, i, given), jnp.arange(self.portions(n)))
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], parts)  # leaves [n, ...]
 
+    def repelled(self, params: Params, other: Params, strength: Array) -> Params:
+        """These parameters, with the network of others that sampling is led away from (`SelfImproved`)."""
+        return {**params, "other": other["net"], "strength": strength}
+
     def portions(self, n: int) -> int:
         """Batches that a sample of n rows is made in."""
         return -(-n // min(self.sample_batch, n))
@@ -155,7 +159,7 @@ class Diffusion(Trained):
         batch = min(self.sample_batch, n)
         index = i * batch + jnp.arange(batch)  # [batch]
         keys = jax.vmap(lambda i: fold_in(for_rows, i))(index)  # [batch]
-        net = self._merged(params["net"])
+        net = self._network(params)
         if self.classes is None:
             if given is not None:
                 raise GenlossError("These rows have no label, and nothing else can be given to a Diffusion.")
@@ -231,6 +235,14 @@ class Diffusion(Trained):
 
     def _net(self, key: Key) -> Any:
         return self.network(self._shape, self._classes, dtype=jnp.dtype(self.dtype), rngs=streams(key))
+
+    def _network(self, params: Params) -> Any:
+        """What tells rows: the network, or (1 + w) of it less w of another, whose scores so are combined alike."""
+        net = self._merged(params["net"])
+        if "other" not in params:
+            return net
+        other, w = self._merged(params["other"]), params["strength"]
+        return lambda x, t, label: (1 + w) * net(x, t, label) - w * other(x, t, label)
 
     def _merged(self, net: Params) -> Any:
         """The network with these parameters."""

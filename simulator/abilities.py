@@ -52,6 +52,15 @@ class Completing(Protocol):
 
 
 @runtime_checkable
+class Repelled(Protocol):
+    """Samples by a score, and can be led away from that of other parameters."""
+
+    def repelled(self, params: Params, other: Params, strength: Array) -> Params:
+        """Parameters by which `sample` follows (1 + w)·score - w·other's, w the strength."""
+        ...
+
+
+@runtime_checkable
 class Trained(Protocol):
     """Is fitted call by call, so that a run can drive a long fit from the host (`generators/train.py`)."""
 

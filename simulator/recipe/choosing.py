@@ -65,7 +65,9 @@ class Reweigh:
 class Verify:
     """Keeps the synthetic rows whose score reaches the threshold; real rows pass (arXiv:2406.07515).
 
-    Rows are in or out, so the gradient in `threshold` is 0.
+    Of a verifier that errs these are the rows that are good: it keeps one of them with probability `tpr` and another
+    with `fpr`, each row by itself and anew at every fit (`simulator.theory.verifier_limit` says when that pays).
+    Rows are in or out, so the gradient in `threshold` and in both rates is 0.
     `score(rows) -> [n]`: a module-level function or a frozen dataclass with `__call__`; "model": what the last model
     thinks of them (`pool.scores`).
 
@@ -75,9 +77,13 @@ class Verify:
 
     score: Score
     threshold: Number = 0.0  # in the units of the score
+    tpr: Annotated[Number, Range(0, 1)] = 1.0  # true-positive rate: of the rows that reach it, which are kept
+    fpr: Annotated[Number, Range(0, 1)] = 0.0  # false-positive rate: of the others
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
-        return pool.weight * (pool.real | (judged(self.score, pool) >= at(self.threshold, t)))
+        good = judged(self.score, pool) >= at(self.threshold, t)  # [capacity]
+        kept = uniform(key, good.shape) < jnp.where(good, at(self.tpr, t), at(self.fpr, t))  # [capacity]
+        return pool.weight * (pool.real | kept)
 
     @property
     def wants_scores(self) -> bool:

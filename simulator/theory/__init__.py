@@ -61,6 +61,7 @@ from simulator.theory.smoothing import (
     tilted_gaussian,
     truncation_factor,
 )
+from simulator.theory.verified import verification_breakdown, verified_error, verified_rows, verifier_limit
 from simulator.theory.workflow import Portions, linear_workflow, portions, workflow_error, workflow_gaussian
 
 __all__ = [
@@ -120,6 +121,10 @@ __all__ = [
     "tilted",
     "tilted_gaussian",
     "truncation_factor",
+    "verification_breakdown",
+    "verified_error",
+    "verified_rows",
+    "verifier_limit",
     "weighted_covariance_loss",
     "weighted_mean_error",
     "weighted_mean_error_limit",
