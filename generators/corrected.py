@@ -77,7 +77,8 @@ class Corrected:
         """Centres [k, d] of rows x [n, d]."""
 
         def seed(square: Array, key: Key) -> tuple[Array, Array]:
-            new = x[draw(key, jnp.where((weight * square).sum() > 0, weight * square, weight), ())]  # [d]
+            potential = weight * jnp.where(jnp.isfinite(square), square, 1.0)  # [n]; the first seed is drawn by weight
+            new = x[draw(key, jnp.where(potential.sum() > 0, potential, weight), ())]  # [d]
             return jnp.minimum(square, ((x - new) ** 2).sum(1)), new
 
         def step(_: Array, centres: Array) -> Array:
@@ -87,7 +88,7 @@ class Corrected:
             return jnp.where(mass > 0, total / jnp.where(mass > 0, mass, 1.0), centres)
 
         keys = jax.vmap(lambda i: fold_in(key, i))(jnp.arange(self.centres))
-        seeds = jax.lax.scan(seed, jnp.ones(len(x)), keys)[1]  # [k, d]; 1: the first is drawn by weight alone
+        seeds = jax.lax.scan(seed, jnp.full(len(x), jnp.inf), keys)[1]  # [k, d]
         return jax.lax.fori_loop(0, self.steps, step, seeds)
 
 

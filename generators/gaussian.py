@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from simulator.checks.fields import Count, NonNegative, check
 from simulator.numerics.chance import bartlett, normal
-from simulator.numerics.linalg import cholesky, scatter
+from simulator.numerics.linalg import cholesky, scatter, solve_lower
 from simulator.numerics.selection import summed
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
@@ -70,7 +70,7 @@ class Gaussian:
     def log_prob(self, params: GaussianParams, rows: Array) -> Array:
         """[n], in nats."""
         lower = cholesky(params.cov)  # [d, d]
-        z = jax.scipy.linalg.solve_triangular(lower, (rows - params.mean).T, lower=True)  # [d, n]
+        z = solve_lower(lower, (rows - params.mean).T)  # [d, n]
         scale = jnp.log(jnp.diagonal(lower)).sum() + 0.5 * self.dim * math.log(2 * math.pi)
         return -0.5 * (z**2).sum(0) - scale
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from simulator.checks.fields import Count, Positive, check
-from simulator.numerics.linalg import cholesky, scatter
+from simulator.numerics.linalg import cholesky, scatter, solve_lower
 from simulator.numerics.selection import draw
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
@@ -110,7 +110,7 @@ def _joint(params: MixtureParams, x: Array) -> Array:
     """log π_k + log N(x; μ_k, Σ_k), [n, k]."""
 
     def density(mean: Array, lower: Array) -> Array:
-        white = jax.scipy.linalg.solve_triangular(lower, (x - mean).T, lower=True)  # [d, n]
+        white = solve_lower(lower, (x - mean).T)  # [d, n]
         return -0.5 * (white**2).sum(0) - jnp.log(jnp.diagonal(lower)).sum() - 0.5 * len(mean) * math.log(2 * math.pi)
 
     each = jax.vmap(density)(params.means, jax.vmap(cholesky)(params.covs))  # [k, n]

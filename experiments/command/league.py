@@ -52,20 +52,18 @@ def league(options: argparse.Namespace) -> int:
     added = {Path(file).stem: load_module(file) for file in options.add}
     if len(added) < len(options.add):
         raise GenlossError("Two files of --add have one name; rename one.")
-    entries = {}
+    entries = {}  # world -> those that are added
     for name, world in worlds.items():
         if taken := sorted(added.keys() & world.entries.keys()):
             raise GenlossError(f"The world {name} has an entry '{taken[0]}'; rename your file.")
-        entries[name] = {**world.entries, **{own: world.added(own, module) for own, module in added.items()}}
+        entries[name] = {own: world.added(own, module) for own, module in added.items()}
     out = disk.folder(options.out)
     results = {}
     with Console(stderr=True).status("compiling") as status:
         for name, world in worlds.items():
-            order = list(entries[name])
 
-            def tell(entry: str, progress: Any, name: str = name, order: list[str] = order) -> None:
-                at = f"{name}, {entry} ({order.index(entry) + 1} of {len(order)})"
-                status.update(f"{at}: generation {progress.done} of {progress.generations}")
+            def tell(what: str, progress: Any, name: str = name) -> None:
+                status.update(f"{name}, {what}: generation {progress.done} of {progress.generations} {progress.doing}")
 
             key = jax.random.key(options.seed)
             results[name] = held(world, entries[name], key, out / name, options.replicates, tell)

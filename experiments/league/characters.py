@@ -1,8 +1,8 @@
 """Which mitigation keeps a language model of characters?
 
 Pairs of characters of the embedded "english", counted; windows of 64, judged by the perplexity of held-out text.
-Verifier and reward are such a model of all training text, eleven times the budget: a window is good where that finds it
-likelier than 5 % of real ones.
+Verifier and reward are such a model of all training text, nearly twenty times the budget: a window is good where that
+finds it likelier than 5 % of real ones.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ chain = Chain(
     generator=model,
     recipe=Replace(),
     probes={"real": TextLoss(), "text": TextDiversity()},
-    real=500,
-    rows=500,
+    real=300,
+    rows=300,
     held_out=500,
 )
 world = World(
@@ -62,7 +62,7 @@ world = World(
         **mitigations.by_itself(chain),
     },
     generations=GENERATIONS,
-    replicates=16,
+    replicates=8,
     metric="real.perplexity",
     better="lower",
     beside=("text.distinct_3",),

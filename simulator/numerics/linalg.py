@@ -26,6 +26,7 @@ _eigvalsh = _in_turn(lambda matrix: jnp.linalg.eigvalsh(matrix))
 _singular_values = _in_turn(lambda matrix: jnp.linalg.svd(matrix, compute_uv=False))
 _cholesky = _in_turn(lambda matrix: jnp.linalg.cholesky(matrix))
 _solve = _in_turn(lambda matrix, right: jnp.linalg.solve(matrix, right))
+_solve_lower = _in_turn(lambda lower, right: jax.scipy.linalg.solve_triangular(lower, right, lower=True))
 
 
 def eigh(matrix: Array) -> tuple[Array, Array]:
@@ -51,6 +52,11 @@ def cholesky(matrix: Array) -> Array:
 def solve(matrix: Array, right: Array) -> Array:
     """The solution x [d] of matrix x = right."""
     return _solve(matrix, right)
+
+
+def solve_lower(lower: Array, right: Array) -> Array:
+    """The solution x [d, n] of lower x = right [d, n], lower triangular."""
+    return _solve_lower(lower, right)
 
 
 @jax.custom_jvp

@@ -12,6 +12,7 @@ import numpy as np
 
 from simulator.abilities import Dense
 from simulator.checks.fields import Count, Positive, Range, check
+from simulator.numerics.linalg import solve_lower
 from simulator.pool import Rows, count
 from simulator.probes.features import flat
 from simulator.probes.fidelity import energy
@@ -176,7 +177,7 @@ class Centres:
         modes, x = view.prepared[self], flat(view.synthetic)  # [n, d]
 
         def squares(mean: Array, lower: Array) -> Array:
-            white = jax.scipy.linalg.solve_triangular(lower, (x - mean).T, lower=True)  # [d, n]
+            white = solve_lower(lower, (x - mean).T)  # [d, n]
             return (white**2).sum(0)  # [n]
 
         far = jax.vmap(squares)(modes["means"], modes["lower"])  # [k, n]: squared standard deviations

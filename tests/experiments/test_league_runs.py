@@ -26,8 +26,12 @@ CHAIN = Chain(
     rows=12,
     held_out=0,
 )
+SHRUNK = dataclasses.replace(CHAIN, generator=Gaussian(2, bias=0.9))
 TINY = World(
-    entries=mitigations.eating(CHAIN, {"replace": Replace(), "accumulate": Accumulate()}),
+    entries={
+        **mitigations.eating(CHAIN, {"replace": Replace(), "accumulate": Accumulate()}),
+        "shrunk": SHRUNK,
+    },
     generations=8,
     replicates=40,
     metric="moments.variance",
@@ -64,11 +68,11 @@ def test_a_league_that_was_stopped_goes_on_and_takes_somebodys_recipe(
         return go(self, store, *rest)
 
     monkeypatch.setattr(Drive, "go", counted)
-    assert call(out, "--json") == 1 and driven == ["replace", "accumulate"]
+    assert call(out, "--json") == 1 and driven == ["2-recipes", "shrunk"]
     capsys.readouterr()
-    assert call(out, "--json") == 0 and driven[2:] == ["accumulate"]
+    assert call(out, "--json") == 0 and driven[2:] == ["shrunk"]
     first = json.loads(capsys.readouterr().out)["tiny"]
-    assert [e["entry"] for e in first["entries"]] == ["accumulate", "replace"] and first["real_rows"] == 12
+    assert [e["entry"] for e in first["entries"]] == ["accumulate", "replace", "shrunk"] and first["real_rows"] == 12
     assert call(out, "--add", str(own), "--json") == 0 and driven[3:] == ["every-other"]
     found = {e["entry"]: e for e in json.loads(capsys.readouterr().out)["tiny"]["entries"]}
     assert found["replace"]["value"] < found["every_other"]["value"] < found["accumulate"]["value"]  # so are the laws

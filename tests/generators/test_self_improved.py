@@ -55,6 +55,7 @@ def test_what_is_followed_is_one_more_of_the_own_score_less_one_of_the_other():
     assert led.std() > 1.05 * plain.std()  # away from a model that is too narrow is wider
 
 
+@pytest.mark.slow
 def test_a_fit_learns_its_rows_and_then_what_it_said_of_them():
     small = Diffusion(shape=(2,), steps=60, chunk=20, batch=32, sample_steps=5)
     rows = 0.5 * jax.random.normal(jax.random.key(1), (200, 2)) + jnp.array([1.0, -1.0])

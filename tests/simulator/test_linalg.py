@@ -16,6 +16,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "eigvalsh": (linalg.eigvalsh, scipy.linalg.eigvalsh),
     "singular values": (linalg.singular_values, scipy.linalg.svdvals),
     "cholesky": (linalg.cholesky, lambda a: scipy.linalg.cholesky(a, lower=True)),
+    "solve lower": (lambda a: linalg.solve_lower(a, a), lambda a: scipy.linalg.solve_triangular(a, a, lower=True)),
     "solve": (lambda a: linalg.solve(a, a[0]), lambda a: scipy.linalg.solve(a, a[0])),
 }
 
@@ -49,7 +50,7 @@ def test_no_batch_is_decomposed(name: str):
         return found
 
     seen = shapes(jax.make_jaxpr(jax.vmap(CASES[name][0]))(matrices(3, 4)).jaxpr)
-    decomposed = [n for primitive, n in seen if primitive in ("eigh", "svd", "cholesky", "lu")]
+    decomposed = [n for primitive, n in seen if primitive in ("eigh", "svd", "cholesky", "lu", "triangular_solve")]
     assert decomposed and max(decomposed) == 2, seen
 
 
