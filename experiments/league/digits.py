@@ -21,17 +21,17 @@ from simulator.recipe import Accumulate, Augment, DropSuspects, Replace, Then
 
 GENERATIONS = 6
 
-generator = digits.chain.generator
-assert isinstance(generator, VAE)
+vae = digits.chain.generator
+assert isinstance(vae, VAE)
 chain = dataclasses.replace(digits.chain, recipe=Replace(), probes={"fidelity": Fidelity()})
 
 
 def cured(finish: Finish) -> Chain:
     """Each fit goes on from the last weights, and ends with other ones than those that it found."""
-    return dataclasses.replace(chain, generator=dataclasses.replace(generator, finish=finish), start="previous")
+    return dataclasses.replace(chain, generator=dataclasses.replace(vae, finish=finish), start="previous")
 
 
-truncated = dataclasses.replace(generator, objective=Truncated(0.1))
+truncated = dataclasses.replace(vae, objective=Truncated(0.1))
 inside = {
     "truncated loss": dataclasses.replace(chain, generator=truncated),  # arXiv:2004.14589
     "on from the last weights": cured(Average()),
@@ -39,7 +39,7 @@ inside = {
     "negate half of what was learned": cured(Negate(0.5)),  # arXiv:2212.04089
     "Neon, w = 0.1": cured(Negate(1.1)),  # arXiv:2510.03597
     "augment, self-correction": dataclasses.replace(
-        chain, generator=Corrected(generator), recipe=Augment(1.0)
+        chain, generator=Corrected(vae), recipe=Augment(1.0)
     ),  # arXiv:2402.07087
 }
 world = World(
