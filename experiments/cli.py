@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from experiments.command import (
+    audit,
     compare,
     compare_data,
     contaminate,
@@ -46,6 +47,7 @@ COMMANDS = {
     "synthesize": synthesize.command,
     "contaminate": contaminate.command,
     "compare-data": compare_data.command,
+    "audit": audit.command,
 }
 
 

@@ -11,6 +11,7 @@ import jax
 
 from experiments.bench import (
     accelerator,
+    audit,
     classifiers,
     contamination,
     core,
@@ -38,6 +39,7 @@ FILES = (
     synthesize,
     onsets,
     planner,
+    audit,
     memory,
 )
 USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for

@@ -16,6 +16,7 @@ from simulator.recipe.contamination import RATIOS
 
 # ResNet-50 on ImageNet, top-1 in percent at RATIOS, digitised from the first author's plot (± 0.3).
 IMAGENET = {"generated": (75.6, 74.7, 72.8, 65.3, 15.5), "other real": (75.6, 75.3, 74.1, 68.4, 61.4)}
+ROWS = 2000  # real rows of a set
 MOST = (0.8, 1.0)  # ratios where the cliff is
 NOTE = (
     "Seeds differ in real rows, in which of them are replaced and by what, and in the judge's first weights and "

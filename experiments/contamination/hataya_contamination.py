@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.contamination.findings import IMAGENET, MOST, NOTE, Case, findings_of, harm
+from experiments.contamination.findings import IMAGENET, MOST, NOTE, ROWS, Case, findings_of, harm
 from generators.archive import Archive
 from generators.nets.convnet import ConvNet
 from generators.nets.mixer import Mixer
@@ -167,7 +167,7 @@ TASKS = {  # other families of networks, of what the first generator says of Fas
     "patch mixer": Downstream(partial(Mixer, patch=7, width=32, depth=2)),
     "ViT": Downstream(partial(ViT, patch=7, width=32, depth=2)),
 }
-chain = contaminated(FASHION, SHARP, TASK, rows=2000, held_out=2000)
+chain = contaminated(FASHION, SHARP, TASK, rows=ROWS, held_out=2000)
 sweep = swept(chain)
 generations = 2
 replicates = 5

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,15 @@ MOST_SIDE = 4096
 COPIES = 6  # bytes of a value of a pixel: as it is read, stacked, and in single precision
 NEIGHBOURS = 5
 SHARES = ("precision", "recall", "density", "coverage")
+
+
+class Pair(Protocol):
+    """Two sets, of which images are chosen and decoded."""
+
+    @property
+    def side(self) -> int | None: ...
+    @property
+    def skip_broken(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -105,11 +114,11 @@ def compare(asked: Comparison) -> int:
     sizes = [sum(count.values()) for count in counts]
     n = min(asked.limit, sizes[0] // 2, sizes[1])
     refuse_large(asked, index, 3 * n)
-    real, fake = (_pictures(asked, index, i, most, troubles) for i, most in ((REAL, 2 * n), (SYNTHETIC, n)))
+    real, fake = (pictures(asked, index, i, most, troubles) for i, most in ((REAL, 2 * n), (SYNTHETIC, n)))
     refuse(asked, troubles)
     if asked.skip_broken:
         troubles.print()
-    real, fake = _alike(asked, real, fake)
+    real, fake = coloured(real, fake, asked.real, asked.synthetic)
     n = min(len(real) // 2, len(fake))
     if n < 20:
         raise GenlossError(
@@ -132,7 +141,7 @@ def compare(asked: Comparison) -> int:
     return 1 if troubles.count or missing else 0
 
 
-def refuse(asked: Comparison, troubles: Troubles) -> None:
+def refuse(asked: Pair, troubles: Troubles) -> None:
     """Raises where something cannot be used and is not to be left out."""
     if troubles.count and not asked.skip_broken:
         troubles.print()
@@ -149,7 +158,7 @@ def check_out(asked: Comparison, out: Path) -> None:
         raise GenlossError(f"{out / there[0]} is not of this comparison; choose another folder for --out.")
 
 
-def refuse_large(asked: Comparison, index: Index, n: int) -> None:
+def refuse_large(asked: Pair, index: Index, n: int) -> None:
     """Raises where the pixels of n images, and what is computed of them, could not be held."""
     (pixels,) = index.db.execute("SELECT IFNULL(MAX(width * height), 0) FROM item").fetchone()
     need = n * 3 * (pixels if asked.side is None else asked.side**2) * COPIES
@@ -161,7 +170,7 @@ def refuse_large(asked: Comparison, index: Index, n: int) -> None:
         )
 
 
-def _pictures(asked: Comparison, index: Index, number: int, most: int, troubles: Troubles) -> np.ndarray:
+def pictures(asked: Pair, index: Index, number: int, most: int, troubles: Troubles) -> np.ndarray:
     """The `most` images of a set that chance chose, decoded, uint8 [n, h, w, c], in colour if any is."""
     chosen = f"SELECT id FROM item WHERE set_ = {number} ORDER BY rank, label, name LIMIT {most}"
     index.spool(number, chosen)
@@ -175,10 +184,10 @@ def _pictures(asked: Comparison, index: Index, number: int, most: int, troubles:
     return stacked(found) if found else np.zeros((0, 1, 1, 1), np.uint8)
 
 
-def _alike(asked: Comparison, real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def coloured(real: np.ndarray, fake: np.ndarray, *names: str) -> tuple[np.ndarray, np.ndarray]:
     """Both sets in colour if one is, which is said: a network or a spectrum sees as many channels of each."""
     if real.shape[-1] != fake.shape[-1]:
-        grey = asked.real if real.shape[-1] == 1 else asked.synthetic
+        grey = names[0] if real.shape[-1] == 1 else names[1]
         print(
             f"images of {grey} are grey and those compared with them in colour; all are read as colour", file=sys.stderr
         )

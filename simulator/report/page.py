@@ -47,22 +47,32 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None) -> Path:
         png = figures.rendered(figure, "png")
         store.write(f"report/{name}.png", png)
         store.write(f"report/{name}.svg", figures.rendered(figure, "svg"))
-        body.append(f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
+        body.append(f"<h2>{name}</h2>{picture(name, png)}")
         if name == "decay":
             body.append("".join(f"<p>theory, {in_page(line)}</p>" for line in sentences(laws)))
     if texts := _spread(store.texts()):
         lines = settings if about["run"]["sweep"] else [str(r) for r in range(about["run"]["replicates"] or 1)]
         body.append(_side_by_side(texts, lines))
-    title = in_page(store.path.name)
-    page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+    body.append(f"<h2>last generation</h2>{_table(records, laws)}\n{_collapsed(store)}{_onsets(records, known)}")
+    body.append(f"\n<h2>configuration</h2><pre>{html.escape(json.dumps(about, indent=1))}</pre>")
+    page = document(store.path.name, "".join(body))
+    return store.write("report/index.html", page.encode())
+
+
+def document(title: str, body: str) -> str:
+    """A page of HTML that needs nothing beside it."""
+    title = in_page(title)
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
 td,th{{padding:.15rem .8rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}
 td.text{{text-align:left;vertical-align:top;max-width:18rem}}
 td pre{{white-space:pre-wrap;padding:.3rem}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>
-<h1>{title}</h1>{"".join(body)}<h2>last generation</h2>{_table(records, laws)}
-{_collapsed(store)}{_onsets(records, known)}
-<h2>configuration</h2><pre>{html.escape(json.dumps(about, indent=1))}</pre></html>"""
-    return store.write("report/index.html", page.encode())
+<h1>{title}</h1>{body}</html>"""
+
+
+def picture(name: str, png: bytes) -> str:
+    """A figure within a page."""
+    return f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def summary(records: Any, metrics: list[str] | None = None) -> Any:
