@@ -44,6 +44,9 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--side", type=whole(4, 4096), metavar="PX", help="resize images to PX x PX pixels")
     sub.add_argument("--seed", type=whole(0, KEYS), default=0, metavar="S", help="of what is chosen (default: 0)")
+    sub.add_argument(
+        "--watermark", type=whole(0, KEYS), metavar="S", help="read this project's watermark of that seed in the set"
+    )
     sub.add_argument("--json", action="store_true", help="as data")
     sub.add_argument("--out", type=place, metavar="DIR", help=f"folder of {PAGE}, {TEXT} and {JSON}")
     shared.image_sets(sub)

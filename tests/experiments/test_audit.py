@@ -115,6 +115,18 @@ def test_what_files_say_of_themselves_is_told_and_is_no_guess(capsys: pytest.Cap
     assert "say nothing of where they come from" in capsys.readouterr().out
 
 
+def test_a_watermark_is_read_by_its_seed_and_by_no_other(capsys: pytest.CaptureFixture[str]):
+    from simulator.recipe.watermark import Watermark
+
+    spots("mixed", 40, 0, grain=20.0, side=24)
+    files = sorted(Path("mixed").rglob("*.png"))[:10]
+    marked = Watermark(7).embed(np.stack([np.asarray(Image.open(file)) for file in files])[..., None])
+    for file, image in zip(files, np.asarray(marked), strict=True):
+        Image.fromarray(image[..., 0]).save(file)
+    assert go(capsys, "mixed", "--watermark", "7")["written"]["said"] == {"the watermark of seed 7": 10}
+    assert go(capsys, "mixed", "--watermark", "8")["written"]["said"] == {}
+
+
 def test_what_cannot_be_asked_is_refused_in_one_sentence(capsys: pytest.CaptureFixture[str]):
     spots("real", 100, 0)
     spots("mixed", 99, 1)
