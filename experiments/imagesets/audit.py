@@ -20,7 +20,7 @@ from experiments.imagesets.masks import REAL, SYNTHETIC, refuse_odd
 from experiments.imagesets.names import unescaped
 from experiments.imagesets.writing import CONFIG, MANIFEST, MARK, read_json
 from simulator.analysis.audit import Share, share
-from simulator.sources.images import decode, stacked
+from simulator.sources.images import Unreadable, decode, stacked
 from simulator.types import GenlossError
 
 LEAST = 100  # rows of either set
@@ -157,7 +157,10 @@ def written(asked: Audit, troubles: Troubles) -> Written:
         if mark := next((name for mark, name in MARKS.items() if mark in data), None):
             said[mark] = said.get(mark, 0) + 1
         elif asked.watermark is not None and len(decoded) < asked.limit:
-            decoded.append(decode(data, item.where))
+            try:
+                decoded.append(decode(data, item.where))
+            except Unreadable as error:
+                note(error.where, error.why)
     if not rows:
         troubles.print()
         raise GenlossError(f"{asked.given} holds no image that can be used; give an image folder, or parquet.")
