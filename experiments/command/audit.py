@@ -101,7 +101,7 @@ def _told(found: Found, confidence: float) -> dict[str, Any]:
     if share is not None and (share.value is not None or share.low > 0):
         ends = (share.low if share.value is None else share.value, share.low, share.high)
     elif written.whole or written.generated:
-        ends = (written.generated / written.rows,) * 3
+        ends = (said := written.generated / written.rows, said, said)
     z = float(ndtri((1 + confidence) / 2))
     names = ("value", "low", "high", "auroc", "error", "part", "why")
     return {
@@ -109,16 +109,16 @@ def _told(found: Found, confidence: float) -> dict[str, Any]:
         "confidence": confidence, "rows": written.rows, "used": dict(zip(("real", "set"), found.used, strict=True)),
         "same": found.same, "notes": list(found.notes),
         "written": {"generated": written.generated, "whole": written.whole, "said": written.said},
-        "costs": [_cost(curve, *ends, z) for curve in curves()] if ends else [],
+        "costs": [_cost(curve, ends, z) for curve in curves()] if ends else [],
     }  # fmt: skip
 
 
-def _cost(curve: Curve, value: float, low: float, high: float, z: float) -> dict[str, Any]:
-    (points, error), *ends = (curve.at(at) for at in (value, low, high))
+def _cost(curve: Curve, shares: tuple[float, float, float], z: float) -> dict[str, Any]:
+    (points, error), *ends = (curve.at(share) for share in shares)
     return {
         "on": curve.name, "rows": curve.rows, "points": points, "error": error,
         "low": min(at - z * e for at, e in ends), "high": max(at + z * e for at, e in ends),
-        "percent": curve.worth(value), "fresh": curve.least(value, z),
+        "percent": curve.worth(shares[0]), "fresh": curve.least(shares[0], z),
     }  # fmt: skip
 
 
@@ -131,9 +131,7 @@ def _sentences(told: dict[str, Any], given: str, real: str | None) -> list[str]:
         if told["value"] is not None:
             lines.append(f"looks generated: {percent(told['value'])} {ends}")
         elif told["low"] > 0:
-            lines.append(
-                f"at least {percent(told['low'])} looks generated, and cannot tell how much: {told['why']} {ends}"
-            )
+            lines.append(f"at least {percent(told['low'])} looks generated {ends}; cannot tell how much: {told['why']}")
         else:
             lines.append(f"cannot tell what share is generated: {told['why']}")
         lines.append(
@@ -170,7 +168,7 @@ def _cells(told: dict[str, Any]) -> list[list[str]]:
                 f"{one['rows']:,}",
                 f"{one['points']:.1f} [{one['low']:.1f}, {one['high']:.1f}]",
                 f"{one['percent']:.3f}",
-                "none is told" if fresh is None else f"{max(1, round(fresh * rows)):,} ({100 * fresh:.0f} %)",
+                "none was seen to" if fresh is None else f"{max(1, round(fresh * rows)):,} ({100 * fresh:.0f} %)",
             ]
         )
     return lines
@@ -196,8 +194,8 @@ def _write(out: Path, told: dict[str, Any], lines: list[str], found: Found) -> N
     from simulator.report.names import in_page, plain
     from simulator.report.page import document, picture
 
-    names = [Path(told[name] or "").name for name in ("real", "set")]
-    figure = drawn(found.share, found.scores, {c.name: (c.ratios, c.points) for c in curves()}, names)
+    real, given = (Path(told[name] or "").name for name in ("real", "set"))
+    figure = drawn(found.share, found.scores, {c.name: (c.ratios, c.points) for c in curves()}, (real, given))
     cells = _cells(told)
     rows = ["".join(f"<td>{in_page(cell)}</td>" for cell in line) for line in cells]
     head = "".join(f"<th>{name}</th>" for name in HEADS)
@@ -207,7 +205,7 @@ def _write(out: Path, told: dict[str, Any], lines: list[str], found: Found) -> N
     body = f"<p><b>{first}</b></p>{''.join(f'<p>{line}</p>' for line in others)}"
     body += picture("scores, the share and its cost", rendered(figure, "png")) + costs * bool(cells)
     text = [*map(plain, lines), *("  ".join(line) for line in [HEADS, *cells] if cells), *[RESTS_ON] * bool(cells)]
-    disk.write(out, PAGE, document(f"audit of {names[1]}", body).encode())
+    disk.write(out, PAGE, document(f"audit of {given}", body).encode())
     disk.write(out, TEXT, ("\n".join(text) + "\n").encode())
     disk.write(out, JSON, (json.dumps(told, indent=1) + "\n").encode())
 

@@ -20,7 +20,10 @@ import numpy as np
 from simulator.types import GenlossError
 
 PARTS = np.array([0.02, 0.05, *np.linspace(0.1, 0.95, 18), 0.98])  # of real rows, those of least score
+PICK = 3.0  # standard errors of the upper bound whose least chooses them: many, so that folds choose alike
+INNER = 0.75  # of the chosen rows, those on which the ratio is read once more, since it may still fall
 FLAT = 0.25  # the part of real rows on which the ratio must have stopped falling
+APART = 0.95  # how well generated rows must be told from real ones; where they are told by degrees, more look real
 REACH = 0.05  # half of the widest interval that is an answer
 
 
@@ -46,34 +49,38 @@ def share(real: Sequence[Any], given: Sequence[Any], confidence: float = 0.9) ->
     """The share of rows of a set that look generated, by scores of real rows and of the set's, higher for less real.
 
     `real` and `given` hold an array of scores for each fold, those of one classifier that saw no row of the fold; only
-    their order matters.  `high` is read where half as many real rows are left, since the ratio may still fall.
+    their order matters.  `high` is read where fewer real rows are left, `INNER` of them.
     """
     from scipy.special import ndtri
 
     real, given = ([np.asarray(fold, np.float64) for fold in folds] for folds in (real, given))
     _check(real, given, confidence)
     z = float(ndtri((1 + confidence) / 2))
-    whole, half = np.zeros(2, int), np.zeros(2, int)  # rows that score at most c: (real, given)
+    whole, inner = np.zeros(2, int), np.zeros(2, int)  # rows that score at most c: (real, given)
     for k, (a, b) in enumerate(zip(real, given, strict=True)):
-        others = [np.concatenate([x for i, x in enumerate(folds) if i != k]) for folds in (real, given)]
-        best = PARTS[_best(*others, z)]
-        for rows, part in ((whole, best), (half, best / 2)):
-            c = np.quantile(others[0], part, method="inverted_cdf")
-            rows += (a <= c).sum(), (b <= c).sum()
+        c, d = (np.concatenate([x for i, x in enumerate(folds) if i != k]) for folds in (real, given))
+        best = PARTS[_best(c, d, PICK)]
+        for rows, part in ((whole, best), (inner, INNER * best)):
+            most = np.quantile(c, part, method="inverted_cdf")
+            rows += (a <= most).sum(), (b <= most).sum()
     m, n = (sum(map(len, folds)) for folds in (real, given))
-    (log, error), (log_half, error_half) = (_ratio(*rows, m, n) for rows in (whole, half))
+    (log, error), (log_inner, error_inner) = (_ratio(rows[0], rows[1], m, n) for rows in (whole, inner))
     low = max(0.0, 1 - float(np.exp(log + z * error)))
-    high = 1 - float(np.exp(min(log_half - z * error_half, log - z * error)))
-    found, by_chance = auroc(real, given)
-    part, why = whole[0] / m, ""
-    if low == 0 and found <= 0.5 + z * by_chance:
+    high = 1 - float(np.exp(min(log_inner - z * error_inner, log - z * error)))
+    area, by_chance = auroc(real, given)
+    part, value, why = whole[0] / m, min(max(1 - float(np.exp(log)), low), high), ""
+    # AUROC - 1/2 = π (that of generated rows - 1/2): real rows of the set are as those beside them
+    apart, unsure = (0.5 + (area - 0.5) / value, z * by_chance / value) if value > 0 else (1.0, 0.0)
+    if low == 0 and area <= 0.5 + z * by_chance:
         why, high = "it cannot be told apart from real rows: nothing is generated, or what is looks real", 1.0
     elif part < FLAT:
         why, high = f"the ratio to real rows still falls where only {part:.0%} of them are left", 1.0
+    elif apart + unsure < APART:
+        why = f"what looks generated is told from real rows by degrees (AUROC {apart:.2f}), so that more may look real"
+        high = 1.0
     elif high - low > 2 * REACH:
         why = f"the interval is wider than ± {100 * REACH:g} points; more rows make it narrower"
-    value = None if why else min(max(1 - float(np.exp(log)), low), high)
-    return Share(value, low, high, confidence, found, by_chance, float(part), why)
+    return Share(None if why else value, low, high, confidence, area, by_chance, float(part), why)
 
 
 def ratios(real: Sequence[Any], given: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -39,7 +39,8 @@ def drawn(share: Share | None, scores: Any, costs: Lines, names: tuple[str, str]
 
 def _scores(panel: Axes, scores: Any, names: tuple[str, str]) -> None:
     real, given = (np.concatenate(folds) for folds in scores)
-    edges = np.linspace(*np.quantile(np.concatenate([real, given]), [0.001, 0.999]), 50)
+    low, high = np.quantile(np.concatenate([real, given]), [0.001, 0.999])
+    edges = np.linspace(low, high, 50)
     for values, name, colour in ((real, names[0], COLOURS[1]), (given, names[1], COLOURS[0])):
         weight = np.full(len(values), 1 / len(values))
         panel.hist(

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
@@ -120,7 +121,7 @@ def test_a_watermark_is_read_by_its_seed_and_by_no_other(capsys: pytest.CaptureF
 
     spots("mixed", 40, 0, grain=20.0, side=24)
     files = sorted(Path("mixed").rglob("*.png"))[:10]
-    marked = Watermark(7).embed(np.stack([np.asarray(Image.open(file)) for file in files])[..., None])
+    marked = Watermark(7).embed(jnp.stack([np.asarray(Image.open(file)) for file in files])[..., None])
     for file, image in zip(files, np.asarray(marked), strict=True):
         Image.fromarray(image[..., 0]).save(file)
     assert go(capsys, "mixed", "--watermark", "7")["written"]["said"] == {"the watermark of seed 7": 10}
@@ -148,7 +149,7 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(capsys: pytest.CaptureF
     refused(capsys, "holds no image that can be used", "empty", "--real", "real")
     refused(capsys, "There is no image set at nowhere", "nowhere")
     refused(capsys, "--limit is 50 and must be at least 100", "mixed", "--real", "real", "--limit", "50")
-    refused(capsys, "--confidence is 1 and must be at most", "mixed", "--confidence", "1")
+    refused(capsys, "--confidence is 1.0 and must be at most", "mixed", "--confidence", "1")
     assert not Path("mixed/audit").exists() and not list(Path().glob("*.html"))
 
 
