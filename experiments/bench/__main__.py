@@ -18,6 +18,7 @@ from experiments.bench import (
     diffusion,
     digits,
     exact,
+    forecast,
     language,
     measures,
     memory,
@@ -40,6 +41,7 @@ FILES = (
     onsets,
     planner,
     audit,
+    forecast,
     memory,
 )
 USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for
