@@ -271,24 +271,29 @@ def _say(found: Any, axes: Axes, spent: tuple[float, float]) -> None:
     from simulator.report.names import plain
 
     right = lambda *names: [Column(name, right=True) for name in names]  # noqa: E731
-    end, level = found.generations[-1], f"{found.confidence:.0%}"
+    end, sure = found.generations[-1], f"{found.confidence:.0%} interval"
     print(f"cost: {spent[0]:.0f} s, {spent[1]:.0f} CPU s")
     at = f"generation{'s' * (len(found.generations) > 1)} {', '.join(map(str, found.generations))}"
     print(plain(f"{found.metric} at {at}: {found.verdict}"))
     if found.exponent is not None:
         value, error, low, high = map(float, found.exponent)
         law = "none" if found.law is None else f"{found.law:.4g}"
-        print(f"α: {value:.4g} ± {error:.2g}, {level} interval {low:.4g} to {high:.4g}")
+        print(f"α: {value:.4g} ± {error:.2g}, {sure} {low:.4g} to {high:.4g}")
         print(plain(f"law: {law} ({found.why.rstrip('.')})"))
     names = [f"{share:g}" if axes.share else "all" for share in found.shares]
-    means = found.values.mean(2)[:, :, -1]  # [sizes, shares]
+    means, level = found.values.mean(2)[:, :, -1], found.at(found.sizes[-1])  # [sizes, shares]; [shares, generations]
+    fitted = [] if found.exponent is None else ["fitted", "low", "high"]
     show(
-        [Column("share"), *right(*map(counted, found.sizes))],
-        [[name, *(f"{mean:.3g}" for mean in means[:, j])] for j, name in enumerate(names)],
-        title=f"measured at generation {end}, by {axes.size}",
+        [Column("share"), *right(*map(counted, found.sizes), *fitted)],
+        [
+            [name, *(f"{x:.3g}" for x in [*means[:, j], *(level[i][j, -1] for i in (0, 2, 3) if fitted)])]
+            for j, name in enumerate(names)
+        ],
+        title=f"error at generation {end}, by {axes.size}: measured"
+        + (f"; fitted at {counted(found.sizes[-1])}, {sure}s" if fitted else ""),
     )
     if found.best:
-        law = "" if found.law is None else "law"
+        law = "law" if any(b.law is not None for b in found.best) else ""
         show(
             right(axes.size, "best share", "low", "high", law),
             [
@@ -296,7 +301,7 @@ def _say(found: Any, axes: Axes, spent: tuple[float, float]) -> None:
                  "" if b.law is None else f"{b.law:.3g}"]
                 for b in found.best
             ],
-            title=f"least error at generation {end}, {level} intervals",
+            title=f"least error at generation {end}, {sure}s",
         )  # fmt: skip
     if found.checks:
         show(
@@ -306,7 +311,7 @@ def _say(found: Any, axes: Axes, spent: tuple[float, float]) -> None:
                  f"{c.error:.1g}", f"{c.apart:+.1f}"]
                 for name, c in zip(names, found.checks, strict=True)
             ],
-            title=f"check at {counted(found.beyond)}, generation {end}, {level} intervals",
+            title=f"check at {counted(found.beyond)}, generation {end}, {sure}s",
         )  # fmt: skip
 
 

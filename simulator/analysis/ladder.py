@@ -105,6 +105,11 @@ class Ladder:
             return False
         return True
 
+    @functools.cached_property
+    def _program(self) -> Callable[[Array, Key], Any]:
+        """That of all sizes."""
+        return jax.jit(functools.partial(_by_size, self.make, self.shares, self.generations))
+
     def run(self, key: Key, report: Callable[[int, int], None] | None = None) -> np.ndarray:
         """[sizes, shares, replicates, generations] of `all` sizes and the generations `at`; float64.
 
@@ -112,8 +117,7 @@ class Ladder:
         """
         own = [jax.random.split(jax.random.fold_in(key, i), self.replicates) for i in range(len(self.all))]
         if self.one:
-            program = jax.jit(functools.partial(_by_size, self.make, self.shares, self.generations))
-            found = self._checked(program(jnp.array(self.all), jnp.stack(own)), 0)
+            found = self._checked(self._program(jnp.array(self.all), jnp.stack(own)), 0)
             if report:
                 report(len(self.all), len(self.all))
             return found

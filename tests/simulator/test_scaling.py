@@ -113,6 +113,25 @@ def test_the_tail_of_zipfs_law_is_missing_as_a_power_of_the_words():
 
 
 @pytest.mark.slow
+def test_intervals_over_many_keys_hold_what_they_say():
+    """Of the exponent, the best share and the error at 4 times the largest size, 100 keys."""
+    ladder = Ladder(weighed, [100, 200, 400, 800], SHARES, generations=FITS, replicates=60, metric="moments.mean_error")
+    exact = [2 * theory.weighted_mean_error(3200, 3200, w, FITS, pooled=True)[-1] for w in SHARES]
+    held = []
+    for seed in range(100):
+        found = scaling(ladder, jax.random.key(1000 + seed), law=False)
+        assert found.exponent is not None
+        foretold = [c.foretold.low <= e <= c.foretold.high for c, e in zip(found.checks, exact, strict=True)]
+        best = found.best[-1].share
+        apart = np.mean([abs(c.apart) < 2 for c in found.checks])
+        held.append([found.exponent.low <= 1 <= found.exponent.high, np.mean(foretold),
+                     best.low <= theory.golden_share(1) <= best.high, apart])  # fmt: skip
+    exponent, foretold, best, apart = np.mean(held, 0)
+    assert 0.81 <= exponent <= 0.99 and 0.81 <= foretold <= 0.99 and 0.81 <= best <= 0.99  # 0.9 ± 3 standard errors
+    assert 0.89 <= apart <= 1  # 0.954 ± 3
+
+
+@pytest.mark.slow
 def test_chains_that_have_no_room_side_by_side_run_in_parts(monkeypatch: pytest.MonkeyPatch):
     import simulator.analysis.ladder as room
 

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from conftest import assert_mean
 from scipy.optimize import curve_fit
 
 from simulator import theory
 from simulator.analysis.ladder import Ladder
 from simulator.analysis.scaling import least
-from simulator.analysis.surface import ALARM, STRICT, Surface, fitted, spread, surface
+from simulator.analysis.surface import ALARM, STRICT, Surface, fitted, resampled, spread, surface
 
 SIZES = np.array([100.0, 200.0, 400.0, 800.0])
 ALPHA, AMPLITUDE = 0.7, np.array([0.5, 1.0, 3.0, 4.0])  # of four curves
@@ -63,6 +64,12 @@ def test_neither_floor_nor_amplitude_is_below_0():
     assert found.amplitude[0, 0] == 0 and np.isclose(found.floor[0, 0], rising.mean()) and found.floor[0, 1] == 0
 
 
+def test_means_of_chains_drawn_again_spread_as_the_mean_does():
+    values = chains(np.random.default_rng(3), power(SIZES), 10)
+    found = resampled(values, np.random.default_rng(4), 20_000).var(0)  # [sizes, curves]
+    assert np.allclose(found, values.var(-1, ddof=1) / 10, rtol=0.06)  # 5 standard errors; 10/9 would be too many
+
+
 def test_intervals_cover_and_a_power_law_is_refuted_as_rarely_as_is_said():
     found = several(power)
     exponents = [np.quantile(one.draws.exponent, [0.05, 0.95]) for one in found]
@@ -74,6 +81,13 @@ def test_intervals_cover_and_a_power_law_is_refuted_as_rarely_as_is_said():
     assert 0.7 * alone < width < alone  # four curves tell more than one, and share most of their chance
     refuted = np.mean([one.has_floor for one in found])
     assert refuted <= ALARM + 3 * np.sqrt(ALARM * (1 - ALARM) / SETS)
+
+
+def test_few_chains_leave_the_level_where_it_is():
+    """Weights of each mean's own square would count low ones for more: the level of ten chains is 6 % low."""
+    random = np.random.default_rng(5)
+    found = [surface(SIZES, chains(random, power(SIZES), 10), random, 2).fit.at(300)[0] for _ in range(150)]
+    assert_mean(np.array(found).mean(1) / power(np.array(300.0)).mean(), 1, sigmas=4)
 
 
 def test_a_floor_is_found_where_there_is_one():
