@@ -36,6 +36,7 @@ def forecast(options: argparse.Namespace) -> int:
     from simulator.analysis.forecast import forecast as of
     from simulator.analysis.series import measured, series
     from simulator.report import forecasts
+    from simulator.report.names import plain
 
     draw = shared.drawing(options.figure)
     name, records = _read(options.records)
@@ -50,7 +51,7 @@ def forecast(options: argparse.Namespace) -> int:
         raise GenlossError(f"--metric is {metric} and --keep is of {keep.metric}; leave --metric out.")
     found = series(records, metric, name)
     control = _control(options.control, records, found, keep)
-    told = {}
+    told, never = {}, {}
     for setting, (begin, values) in found.items():
         if setting == control:
             continue
@@ -63,15 +64,23 @@ def forecast(options: argparse.Namespace) -> int:
         if options.bound is not None:
             sense = ">=" if values[:, known - 1].mean() >= options.bound else "<="
             bound = Keep(metric, sense, options.bound)
-        told[setting] = of(
-            values[:, :known], last, bound, beside, metric=metric, begin=begin, confidence=options.confidence
-        )
+        try:
+            told[setting] = of(
+                values[:, :known], last, bound, beside, metric=metric, begin=begin, confidence=options.confidence
+            )
+        except GenlossError as error:  # of this setting alone: too short, or beyond the bound already
+            never[setting] = str(error)
+    if not told:
+        raise GenlossError(next(iter(never.values())))
     if draw:
         draw(forecasts.drawn(told, {setting: values for setting, (_, values) in found.items()}))
     if options.json:
-        print(json.dumps({setting: one.data() for setting, one in told.items()}, indent=1))
+        data = {setting: one.data() for setting, one in told.items()}
+        print(json.dumps(data | {setting: {"crosses": None, "why": said} for setting, said in never.items()}, indent=1))
         return 0
     _say(told)
+    for setting, said in never.items():
+        print(plain(f"{setting}: {said}"))
     if options.figure:
         print(f"figure: {near(Path(options.figure).absolute())}")
     return 0
@@ -138,10 +147,7 @@ def _say(told: dict[str, Any]) -> None:
     from experiments.command.tables import Column, show
     from simulator.report.names import plain
 
-    any_of = next(iter(told.values()))
-    level = f"{any_of.confidence:.0%}"
-    if any_of.keep is not None:
-        print(plain(f"keeps: {any_of.keep}"))
+    level = f"{next(iter(told.values())).confidence:.0%}"
     rows = []
     for setting, one in told.items():
         now, end = one.begin + len(one.past) - 1, one.begin + len(one.past) + len(one.low) - 1
@@ -154,7 +160,7 @@ def _say(told: dict[str, Any]) -> None:
     show([Column(head, right=1 <= i <= 5) for i, head in enumerate(heads)], rows)
     for setting, one in told.items():
         if one.keep is not None:
-            print(plain(f"{setting}: {one.why}"))
+            print(plain(f"{setting}, {one.keep}: {one.why}"))
 
 
 def _when(one: Any) -> str:

@@ -70,6 +70,7 @@ class _Fit(NamedTuple):
     law: Law
     noise: Noise
     log_weight: float
+    drift: float = 0.0  # σ² of a logarithm, whose mean is below the law by half of σ²K
 
     @property
     def name(self) -> str:
@@ -147,11 +148,10 @@ def outlook(values: np.ndarray, generations: int, draws: int, random: np.random.
 def _scales(x: np.ndarray) -> list[_Scale]:
     unit, n = float(np.abs(x).mean()), x.size
     found = [_Scale("m", x / unit, -n * np.log(unit), lambda y: unit * y)]
-    if (x >= 0).all():
-        root = np.sqrt(x / unit)
-        slope = -n * np.log(2 * unit) - np.log(np.maximum(root, PRECISION)).sum()
-        found.append(_Scale("√m", root, float(slope), lambda y: unit * np.maximum(y, 0) ** 2))
     if (x > 0).all():
+        root = np.sqrt(x / unit)
+        slope = -n * np.log(2 * unit) - float(np.log(root).sum())
+        found.append(_Scale("√m", root, slope, lambda y: unit * np.maximum(y, 0) ** 2))
         found.append(_Scale("log m", np.log(x), -float(np.log(x).sum()), np.exp))
     if ((x > 0) & (x < 1)).all():
         slope = -float((np.log(x) + np.log1p(-x)).sum())
@@ -176,23 +176,34 @@ def _fits(x: np.ndarray, generations: int) -> Iterator[_Fit]:
         one /= np.linalg.norm(one)
         phi = solve_triangular(half, np.stack([law.phi[:known] for law in of], -1), lower=True)  # [known, laws]
         phi -= np.outer(one, one @ phi)
+        below = solve_triangular(half, np.diag(noise.cov)[:known] / 2, lower=True)
+        below -= one * (one @ below)
         for scale in scales:
             white = solve_triangular(half, scale.y.T, lower=True)  # [known, replicates]
             white -= np.outer(one, one @ white)
-            mean = white.mean(1)
             for law, curve in zip(of, phi.T, strict=True):
-                slope = curve @ mean / (curve @ curve) if law.slopes else 0.0
-                squares = ((white - (slope * curve)[:, None]) ** 2).sum() + x.size * PRECISION**2
+                d, drift = replicates + law.slopes, 0.0
+                squares = _left(white, curve) + x.size * PRECISION**2
+                if scale.name == "log m":
+                    drift = squares / (x.size - d)
+                    squares = _left(white + drift * below[:, None], curve) + x.size * PRECISION**2
                 weight = scale.jacobian - (replicates * determinant + x.size * np.log(squares)) / 2
                 weight *= 1 - least / x.size
-                d = replicates + law.slopes
                 weight += gammaln((x.size - d) / 2) - gammaln((least - d) / 2)
-                yield _Fit(scale, law, noise, float(weight + np.log(law.prior * noise.prior)))
+                yield _Fit(scale, law, noise, float(weight + np.log(law.prior * noise.prior)), drift)
+
+
+def _left(white: np.ndarray, curve: np.ndarray) -> float:
+    """The sum of squares of white [known, replicates] that a multiple of curve [known] leaves."""
+    slope = curve @ white.mean(1) / (curve @ curve) if curve.any() else 0.0
+    return float(((white - (slope * curve)[:, None]) ** 2).sum())
 
 
 def _drawn(fit: _Fit, draws: int, random: np.random.Generator) -> np.ndarray:
     """Draws of the mean over replicates, [draws, later]: of σ², of b given that, of each replicate given both."""
-    y, phi, cov = fit.scale.y, fit.law.phi, fit.noise.cov
+    phi, cov = fit.law.phi, fit.noise.cov
+    below = fit.drift * np.diag(cov) / 2  # [generations]
+    y = fit.scale.y + below[: fit.scale.y.shape[1]]
     replicates, known = y.shape
     half = cholesky(cov[:known, :known], lower=True)
     ones, curve, *each = solve_triangular(half, np.stack([np.ones(known), phi[:known], *y], -1), lower=True).T
@@ -212,7 +223,7 @@ def _drawn(fit: _Fit, draws: int, random: np.random.Generator) -> np.ndarray:
     sigma = np.sqrt(squares / random.chisquare(free, draws))[:, None]  # [draws, 1]
     slope = best + sigma * random.normal(size=(draws, 1)) / (length * np.sqrt(replicates))  # [draws, 1]
 
-    low, high, bounded = y.min(), y.max(), fit.scale.name == "log m"
+    low, high, bounded = fit.scale.y.min(), fit.scale.y.max(), fit.scale.name == "log m"
     early, late = (part.mean() for part in np.array_split(y, 2, axis=1))
     far = MOST + TREND * abs(late - early) * (len(phi) - known) / known
     total = np.zeros((draws, len(phi) - known))
@@ -220,6 +231,6 @@ def _drawn(fit: _Fit, draws: int, random: np.random.Generator) -> np.ndarray:
         start = ((own - slope * curve) @ unit)[:, None] + sigma * random.normal(size=(draws, 1))
         start /= size  # [draws, 1]
         noise = (own - start * ones - slope * curve) @ gain + sigma * (random.normal(size=total.shape) @ later.T)
-        found = start + slope * phi[known:] + noise  # [draws, later]
+        found = start + slope * phi[known:] + noise - below[known:]  # [draws, later]
         total += fit.scale.back(np.clip(found, low - far, high + far) if bounded else found)
     return total / replicates

@@ -56,6 +56,13 @@ def test_from_the_first_generations_alone_as_a_picture(file: Path, capsys: pytes
     assert len(whole["mine"]["low"]) == 10 and len(part["mine"]["low"]) == 6 and part["mine"]["crosses"] is None
 
 
+def test_what_is_crossed_in_one_setting_is_told_beside_the_others(file: Path, capsys: pytest.CaptureFixture[str]):
+    found = told(capsys, str(file), "--keep", "quality >= 0.7")
+    assert found["real"]["crosses"] is False and "missed already at generation 4" in found["mine"]["why"]
+    assert main(["forecast", str(file), "--keep", "quality >= 0.7"]) == 0
+    assert "missed already at generation 4" in capsys.readouterr().out
+
+
 def test_a_runs_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from stored_runs import run_gaussian
 
@@ -79,7 +86,7 @@ BAD: dict[str, tuple[Any, list[str], str]] = {
     "no such measure": (table(), ["--metric", "qualty"], "the nearest is 'quality'"),
     "which measure": (pandas.concat([table(), table(metric="loss")]), [], "Say which measure"),
     "two measures": (table(), ["--metric", "loss", "--keep", "quality >= 0.1"], "leave --metric out"),
-    "crossed": (table(), ["--keep", "quality >= 0.7"], "is missed already at generation 4"),
+    "crossed": (table().query("setting == 'mine'"), ["--keep", "quality >= 0.7"], "is missed already at generation 4"),
     "no control": (table(), ["--keep", "quality >= 0.7 of control"], "name it with --control"),
     "another control": (table(), ["--control", "reel"], "the nearest is 'real'"),
     "the control alone": (table().query("setting == 'real'"), ["--control", "real"], "is the only setting"),

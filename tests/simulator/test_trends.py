@@ -38,11 +38,18 @@ def test_weights_are_fractional_bayes_factors(fitted: tuple[np.ndarray, list[Any
     found, expected = [], []
     for fit in fits[::7]:
         design, cov = dense(fit, *values.shape)
-        x, k = design[:n], cov[:n, :n]
-        y, d = fit.scale.y.ravel(), x.shape[1]
+        x, k, d = design[:n], cov[:n, :n], design.shape[1]
         gram = x.T @ np.linalg.solve(k, x)
-        rest = y - x @ np.linalg.solve(gram, x.T @ np.linalg.solve(k, y))
-        square = rest @ np.linalg.solve(k, rest)
+
+        def left(y: np.ndarray, x: np.ndarray = x, k: np.ndarray = k, gram: np.ndarray = gram) -> float:
+            rest = y - x @ np.linalg.solve(gram, x.T @ np.linalg.solve(k, y))
+            return float(rest @ np.linalg.solve(k, rest))
+
+        y = fit.scale.y.ravel()
+        if fit.scale.name == "log m":  # of a law of the mean: a logarithm's is below it by half of its variance
+            assert fit.drift == pytest.approx(left(y) / (n - d), abs=1e-9)
+            y = y + fit.drift * np.diag(k) / 2
+        square = left(y)
 
         def log_m(f: float, k: Any = k, gram: Any = gram, d: int = d, square: float = square) -> float:
             free = f * n - d
@@ -82,6 +89,15 @@ def test_draws_are_students_of_the_whole(fitted: tuple[np.ndarray, list[Any]]):
 
 def _correlation(cov: np.ndarray) -> float:
     return float(cov[0, 2] / np.sqrt(cov[0, 0] * cov[2, 2]))
+
+
+def test_a_law_on_a_logarithm_is_that_of_the_mean():
+    """A walk of log m about a level keeps E m, as what a fit says of itself does; its median falls."""
+    values = np.exp(0.05 * np.random.default_rng(9).normal(size=(40, 30)).cumsum(-1))
+    fits = [fit for fit in trends._fits(values, 60) if fit.name == "log m = a" and fit.noise.prior > 0.5]
+    assert len(fits) == 1
+    draws = trends._drawn(fits[0], 400, np.random.default_rng(0))
+    assert draws.mean(0)[-1] == pytest.approx(values[:, -1].mean(), rel=0.02)  # and not 1.04 times as much
 
 
 def test_intervals_hold_what_they_say():
