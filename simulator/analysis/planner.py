@@ -20,7 +20,7 @@ from simulator.analysis.roots import roots
 from simulator.chain import Chain
 from simulator.recipe.mixing import Mix
 from simulator.running.prepare import alone
-from simulator.running.scan import each
+from simulator.running.scan import each, simulate
 from simulator.running.spec import unknown
 from simulator.theory.overlay import overlay
 from simulator.types import GenlossError, Key
@@ -183,11 +183,7 @@ class _Job:
         probe = keep.metric.partition(".")[0]
         prepared = self.full.prepared
         self.make = lambda value: alone(make(value), probe, prepared)
-        known = jax.eval_shape(lambda k: each(lambda _: self.full, np.zeros(1), k[None], 1), key).flat()
-        if keep.metric not in known:
-            raise GenlossError(unknown(keep.metric, list(known), "The chain has no measure"))
-        if known[keep.metric].shape != (1, 1):
-            raise GenlossError(f"'{keep.metric}' has many values a generation; keep a measure that is one number.")
+        check_measure(self.full, keep.metric)
         self.control = control or _real_only(self.full) if keep.of_control else None
         self.beside = alone(self.control, probe, prepared) if self.control else None
         self.one = self._is_one_program()
@@ -282,6 +278,15 @@ class _Job:
             kept_at = [float(x) for x in places if margin(float(x)) >= 0]
             place = min(kept_at) if sign > 0 else max(kept_at)
         return float(self.field.at(np.array([place]))[0]), said
+
+
+def check_measure(chain: Chain, metric: str) -> None:
+    """Raises where a chain has no such measure, or many numbers of it a generation."""
+    known = jax.eval_shape(lambda: simulate(chain, jax.random.key(0), 1)).flat()
+    if metric not in known:
+        raise GenlossError(unknown(metric, list(known), "The chain has no measure"))
+    if known[metric].shape != (1,):
+        raise GenlossError(f"'{metric}' has many values a generation; keep a measure that is one number.")
 
 
 def _real_only(chain: Chain) -> Chain:

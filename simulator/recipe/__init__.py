@@ -14,7 +14,7 @@ from simulator.recipe.choosing import Curate, Reweigh, Subsample, Verify
 from simulator.recipe.combine import Select, Then
 from simulator.recipe.contamination import Contaminate
 from simulator.recipe.likely import KeepLikely
-from simulator.recipe.mixing import Accumulate, Augment, Decay, Mix, NoFresh, Replace, Window
+from simulator.recipe.mixing import Accumulate, Augment, Decay, Fresh, Mix, NoFresh, Replace, Window
 from simulator.recipe.suspects import Detector, DropSuspects, FarthestPoints, ReweighSuspects
 from simulator.recipe.watermark import FilterWatermark, Watermark
 
@@ -28,6 +28,7 @@ __all__ = [
     "DropSuspects",
     "FarthestPoints",
     "FilterWatermark",
+    "Fresh",
     "KeepLikely",
     "Mix",
     "NoFresh",

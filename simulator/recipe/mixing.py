@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -147,6 +148,35 @@ class NoFresh:
 
     def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
         return jnp.where(pool.real & (pool.birth > 0), 0.0, pool.weight)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Of each generation's fresh real rows the first few; the others weigh 0, then and later.
+
+    First in a `Then`, it gives a chain with `fresh` rows a generation a schedule of them.  Counts are whole, so the
+    gradient in `rows` is 0.
+
+    >>> Fresh(0)(key, 1, pool).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+
+    rows: Annotated[Number, Range(0)] = 0  # fresh rows served in each generation, at most `fresh` of the chain
+
+    def __call__(self, key: Key, t: Array, pool: Pool) -> Array:
+        new, place = pool.real & (pool.birth > 0), jnp.arange(pool.capacity)  # [capacity]
+        on = new & jnp.roll(new, 1) & (pool.birth == jnp.roll(pool.birth, 1))  # [capacity]: as the row before it
+        first = jax.lax.cummax(jnp.where(on & (place > 0), 0, place))  # [capacity]: where its block begins
+        served = place - first < jnp.round(at(self.rows, pool.birth))  # [capacity]
+        return jnp.where(new & ~served, 0.0, pool.weight)
+
+    def check(self, chain: Sizes) -> None:
+        numbers = values_of(self.rows)
+        if numbers is not None and (need := round(float(max(numbers)))) > chain.fresh:
+            raise GenlossError(
+                f"Fresh({self.rows}) serves up to {need} fresh rows a generation and the chain has {chain.fresh}; "
+                "raise `fresh`."
+            )
 
 
 @dataclass(frozen=True)

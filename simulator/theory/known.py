@@ -168,7 +168,7 @@ def _kept_whole(facts: Facts) -> None:
 # Counts.
 
 
-def _shares(facts: Facts) -> Values:
+def shares(facts: Facts) -> Values:
     """[size]: the probabilities of real rows, or of their labels."""
     facts.own_truth()
     if facts.kind == "PerClass":
@@ -183,7 +183,7 @@ def _plain_counts(facts: Facts) -> None:
 
 
 def _heterozygosity(facts: Facts, probe: Categories) -> tuple[Values, str]:
-    p, smoothing = _shares(facts), float(getattr(facts.model, "smoothing", 0))
+    p, smoothing = shares(facts), float(getattr(facts.model, "smoothing", 0))
     if smoothing and facts.replaces and float(facts.model.temperature) == 1:
         law = counts.smoothed_concentration(len(p), facts.replaces, smoothing, facts.generations, float((p**2).sum()))
         return 1 - law, "replace with Laplace smoothing: the exact recursion of E[Σ p²] (derived)."
@@ -204,8 +204,8 @@ def _support(facts: Facts, drift: Any, once: Any) -> tuple[Any, str]:
     """By the chain of counts where fits replace; by the first fit where they always eat what it ate."""
     _plain_counts(facts)
     if n := facts.replaces:
-        return drift(_shares(facts), _few(n), facts.generations), WRIGHT_FISHER
-    return once(_shares(facts), _kept_all(facts)), KEPT
+        return drift(shares(facts), _few(n), facts.generations), WRIGHT_FISHER
+    return once(shares(facts), _kept_all(facts)), KEPT
 
 
 WRIGHT_FISHER = "replace: the exact Wright-Fisher chain of counts, x' ~ Bin(n, x/n)."

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from experiments.command.plan import Range
+from experiments.command.ranges import Range
 from simulator import GenlossError
 
 EXPERIMENT = '''"""Gaussians that eat fresh rows and their own."""

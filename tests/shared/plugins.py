@@ -86,6 +86,7 @@ RECIPES = [
     recipes.Mix(real=0.2, size=20, fresh=True),
     recipes.Mix(real=0.5, size=20, window=2),
     recipes.NoFresh(),
+    recipes.Fresh(1),
     recipes.Augment(ratio=0.5),
     recipes.Subsample(15),
     recipes.Reweigh(real=0.6),

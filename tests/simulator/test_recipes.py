@@ -16,6 +16,7 @@ from simulator.recipe import (
     Augment,
     Curate,
     Decay,
+    Fresh,
     Mix,
     NoFresh,
     Reweigh,
@@ -59,6 +60,8 @@ R, S = "real", "synthetic"
     ("recipe", "t", "expected"),
     [
         (NoFresh(), 2, {(R, 0): 6, (S, 0): 4, (S, 1): 4}),
+        (Fresh(1), 2, {(R, 0): 6, (S, 0): 4, (R, 1): 1, (S, 1): 4, (R, 2): 1}),
+        (Fresh(schedule("table", 9, 1, 0)), 2, {(R, 0): 6, (S, 0): 4, (R, 1): 1, (S, 1): 4}),
         (Accumulate(), 2, {(R, 0): 6, (S, 0): 4, (R, 1): 2, (S, 1): 4, (R, 2): 2}),
         (Latest(), 0, {(R, 0): 6}),
         (Latest(), 2, {(S, 1): 4, (R, 2): 2}),
