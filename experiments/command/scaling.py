@@ -200,12 +200,18 @@ def _usual(chain: Any, path: str) -> list[float]:
 
 
 def _field(chain: Any, name: str) -> str:
-    """The path of a field; of 'share' that of the recipe's share of real rows."""
+    """The path of a field; of 'share' that of the recipe's share of real rows, of 'real' and 'rows' those of cohorts
+    where a row stands for one.
+    """
+    from generators.cohort import Cohort
     from simulator import GenlossError
     from simulator.checks.fields import Range
     from simulator.running.spec import leaves, unknown
 
     known = [leaf.path for leaf in leaves(chain)]
+    for rows, path in (("real", "source.generator"), ("rows", "generator")):
+        if name == rows and f"{path}.n" in known and isinstance(_value(chain, path), Cohort):
+            return f"{path}.n"
     if name in known:
         return name
     if name != "share":

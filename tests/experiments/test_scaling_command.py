@@ -26,7 +26,7 @@ mixed = dict(source=Truth(Gaussian(2)), generator=Gaussian(2), recipe=Mix(real=0
              probes={"moments": Moments()}, real=400, rows=800, held_out=0)
 presets = {"mixed": {"chain": Chain(**mixed), "generations": 3, "replicates": 12}}
 '''
-SIZES = "source.generator.n,generator.n"
+SIZES = "real,rows"  # of cohorts: those that each row stands for
 OVER = ["--over", f"{SIZES},share"]
 
 
@@ -42,7 +42,7 @@ def test_a_law_as_text_and_as_a_picture(experiment: str, capsys: pytest.CaptureF
     assert main([*words, "--generations", "3", "--figure", str(tmp_path / "law.png")]) == 0
     said = capsys.readouterr().out
     for part in (
-        f"{SIZES.replace(',', ', ')}: 30, 60, 120 and, for the check, 480",
+        "source.generator.n, generator.n: 30, 60, 120 and, for the check, 480",
         f"price: {4 * 3 * 60} chains of 3 generations, {4 * 3 * 60 * (1 + 3 + 2):,} rows, 1 program to compile",
         "moments.mean_error at generations 0, 1, 2: E = A·n^-α is not refuted",
         "law: 0.99", "best share", "check at 480, generation 2, 90% intervals",
@@ -95,11 +95,11 @@ def test_sizes_keep_their_proportion(experiment: str):
         (["--over", "generator.m,share"], "the nearest is 'generator.n'"),
         (["--over", "start"], "what is varied is a number"),
         (["--over", f"{SIZES},share=1,2"], "give the sizes and the share each an --over"),
-        (["--over", f"{SIZES}=1,2,4", "--over", "real=1,2,4"], "sizes grow together"),
+        (["--over", f"{SIZES}=10,20,40", "--over", "fresh=1,2,4"], "sizes grow together"),
         (["--over", f"{SIZES}", "--over", "generator.n"], "sizes are named once"),
         (["--over", f"{SIZES}=1.5,2,3"], "takes whole numbers"),
         (["--over", f"{SIZES}=2,3,4"], "does not span 2 dimensions"),
-        (["--over", "real"], "there is no ladder below; give sizes: real=..."),
+        (["--over", "fresh"], "there is no ladder below; give sizes: fresh=..."),
         (["--over", SIZES, "--over", "share=0.5,1.5"], "between 0 and 1"),
         ([*OVER, "--metric", "moments.varianc"], "the nearest is 'moments.variance'"),
         ([*OVER, "--replicates", "3"], "10 replicates or more; it was given 3"),
