@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def _print(name: str, result: Any) -> None:
     rows = []
     for s in result.standings:
         low, high = s.between()
-        gap = ["", ""] if s.entry == BASELINE else [f"{s.difference:+.3g}", f"{s.high - s.difference:.2g}"]
+        told = s.entry != BASELINE and math.isfinite(s.difference)
+        gap = [f"{s.difference:+.3g}", f"{s.high - s.difference:.2g}"] if told else ["", ""]
         rows.append(
             [
                 plain(s.entry),

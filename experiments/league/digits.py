@@ -19,7 +19,7 @@ from simulator.chain import Chain
 from simulator.probes import Fidelity
 from simulator.recipe import Accumulate, Augment, DropSuspects, Replace, Then
 
-GENERATIONS = 6
+GENERATIONS = 5
 
 vae = digits.chain.generator
 assert isinstance(vae, VAE)
@@ -50,7 +50,7 @@ world = World(
         **inside,
     },
     generations=GENERATIONS,
-    replicates=4,
+    replicates=3,
     metric="fidelity.frechet",
     better="lower",
     beside=("fidelity.recall", "fidelity.coverage"),

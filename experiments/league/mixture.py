@@ -21,7 +21,7 @@ GENERATIONS = 10
 TRUTH = grid_modes(3, spacing=2.0, std=0.3)
 FEW = -4.62  # nats: log(1/9) - log(2π 0.3²) - χ²/2, with 5 % of χ² (2 degrees of freedom) above 5.99
 
-model = Mixture(2, 9, steps=20)
+model = Mixture(2, 9, steps=15)
 
 
 def density(rows: Rows) -> Array:
@@ -45,7 +45,7 @@ world = World(
         **mitigations.by_itself(chain),
     },
     generations=GENERATIONS,
-    replicates=24,
+    replicates=16,
     metric="truth.forward",
     better="lower",
     beside=("modes.covered", "modes.quality"),

@@ -22,7 +22,8 @@ def drawn(worlds: Mapping[str, Sequence[Standing]], judged: Mapping[str, tuple[s
     """A line of two panels a world: differences to the baseline with their intervals, and chances of ranks.
 
     `judged` says of each world its measure and whether "higher" or "lower" is better.  Entries are in the order of
-    their means; those whose interval is on one side of 0 are coloured.  What is not finite is left out of the first.
+    their means; those whose interval is on one side of 0 are coloured.  What is not finite is left out of the first,
+    whose axis is linear up to the median size of a difference and logarithmic beyond where one is 20 times as large.
     """
     from matplotlib.figure import Figure
 
@@ -39,6 +40,9 @@ def drawn(worlds: Mapping[str, Sequence[Standing]], judged: Mapping[str, tuple[s
             if np.isfinite([s.low, s.high]).all():
                 left.plot([s.low, s.high], [i, i], color=colour, lw=2)
                 left.plot([s.difference], [i], "o", ms=4, color=colour)
+        sizes = np.abs([s.difference for s in standings if np.isfinite(s.difference) and s.difference])
+        if len(sizes) and sizes.max() > 20 * np.median(sizes):
+            left.set_xscale("symlog", linthresh=float(np.median(sizes)))
         left.axvline(0, color="0.6", lw=0.8)
         left.set_yticks(y, [in_figure(s.entry, 40) for s in standings], fontsize=8)
         left.set_ylim(len(standings) - 0.5, -0.5)

@@ -56,8 +56,9 @@ def call(out: Path, *words: str) -> int:
 def test_a_league_that_was_stopped_goes_on_and_takes_somebodys_recipe(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    own, out = tmp_path / "every_other.py", tmp_path / "league"
+    own, same, out = tmp_path / "every_other.py", tmp_path / "everything.py", tmp_path / "league"
     own.write_text(OWN)
+    same.write_text("from simulator.recipe import Accumulate\n\nrecipe = Accumulate()\n")
     driven: list[str] = []  # runs that were not done yet
     go = Drive.go
 
@@ -73,16 +74,19 @@ def test_a_league_that_was_stopped_goes_on_and_takes_somebodys_recipe(
     assert call(out, "--json") == 0 and driven[2:] == ["shrunk"]
     first = json.loads(capsys.readouterr().out)["tiny"]
     assert [e["entry"] for e in first["entries"]] == ["accumulate", "replace", "shrunk"] and first["real_rows"] == 12
-    assert call(out, "--add", str(own), "--json") == 0 and driven[3:] == ["every-other"]
+    assert call(out, "--add", str(own), "--add", str(same), "--json") == 0
+    assert driven[3:] == ["every-other", "everything"]
     found = {e["entry"]: e for e in json.loads(capsys.readouterr().out)["tiny"]["entries"]}
     assert found["replace"]["value"] < found["every_other"]["value"] < found["accumulate"]["value"]  # so are the laws
     for old in first["entries"]:
         assert found[old["entry"]]["value"] == old["value"] and found[old["entry"]]["seconds"] == old["seconds"] > 0
+    alone, among = found["everything"], found["accumulate"]  # one mitigation, in a program of its own and in another
+    assert alone["value"] == pytest.approx(among["value"], rel=1e-5)
     for entry in found.values():
         assert sum(entry["ranks"]) == pytest.approx(1, abs=1e-3)
     assert json.loads((out / "league.json").read_text())["tiny"]["entries"] == list(found.values())
     assert (out / "league.png").read_bytes().startswith(b"\x89PNG")
-    assert call(out) == 0 and len(driven) == 4
+    assert call(out) == 0 and len(driven) == 5
     said = capsys.readouterr().out
     assert "12 real rows in all" in said and "to replace" in said and "every_other" not in said
 
