@@ -21,8 +21,8 @@ from simulator.recipe import Accumulate, Augment, DropSuspects, Replace, Then
 
 GENERATIONS = 5
 
-vae = digits.chain.generator
-assert isinstance(vae, VAE)
+assert isinstance(digits.chain.generator, VAE)
+vae: VAE = digits.chain.generator
 chain = dataclasses.replace(digits.chain, recipe=Replace(), probes={"fidelity": Fidelity()})
 
 

@@ -72,7 +72,7 @@ def chances(table: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     score that is not finite is worse than any that has none.
     """
     entries, n = table.shape
-    sound: np.ndarray = np.isfinite(table).all(1)  # [entries]
+    sound = np.asarray(np.isfinite(table).all(1))  # [entries]
     table = np.where(sound[:, None], table, 0.0)
     random = np.random.default_rng(seed)
     middle = table.mean(1)  # [entries]
