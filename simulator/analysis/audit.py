@@ -23,7 +23,7 @@ PARTS = np.array([0.02, 0.05, *np.linspace(0.1, 0.95, 18), 0.98])  # of real row
 PICK = 3.0  # standard errors of the upper bound whose least chooses them: many, so that folds choose alike
 INNER = 0.75  # of the chosen rows, those on which the ratio is read once more, since it may still fall
 FLAT = 0.25  # the part of real rows on which the ratio must have stopped falling
-APART = 0.95  # how well generated rows must be told from real ones; where they are told by degrees, more look real
+TOP, SURE = 0.95, 0.8  # of what counts as generated so many must score above so many real rows, not be told by degrees
 REACH = 0.05  # half of the widest interval that is an answer
 
 
@@ -56,11 +56,11 @@ def share(real: Sequence[Any], given: Sequence[Any], confidence: float = 0.9) ->
     real, given = ([np.asarray(fold, np.float64) for fold in folds] for folds in (real, given))
     _check(real, given, confidence)
     z = float(ndtri((1 + confidence) / 2))
-    whole, inner = np.zeros(2, int), np.zeros(2, int)  # rows that score at most c: (real, given)
+    whole, inner, top = (np.zeros(2, int) for _ in range(3))  # rows that score at most c: (real, given)
     for k, (a, b) in enumerate(zip(real, given, strict=True)):
         c, d = (np.concatenate([x for i, x in enumerate(folds) if i != k]) for folds in (real, given))
         best = PARTS[_best(c, d, PICK)]
-        for rows, part in ((whole, best), (inner, INNER * best)):
+        for rows, part in ((whole, best), (inner, INNER * best), (top, TOP)):
             most = np.quantile(c, part, method="inverted_cdf")
             rows += (a <= most).sum(), (b <= most).sum()
     m, n = (sum(map(len, folds)) for folds in (real, given))
@@ -69,14 +69,14 @@ def share(real: Sequence[Any], given: Sequence[Any], confidence: float = 0.9) ->
     high = 1 - float(np.exp(min(log_inner - z * error_inner, log - z * error)))
     area, by_chance = auroc(real, given)
     part, value, why = whole[0] / m, min(max(1 - float(np.exp(log)), low), high), ""
-    # AUROC - 1/2 = π (that of generated rows - 1/2): real rows of the set are as those beside them
-    apart, unsure = (0.5 + (area - 0.5) / value, z * by_chance / value) if value > 0 else (1.0, 0.0)
+    least = 1 - float(np.exp(_ratio(top[0], top[1], m, n)[0]))  # read beside nearly all real rows
+    sure = least / value if value > 0 else 1.0  # share of generated rows that score above nearly all real ones
     if low == 0 and area <= 0.5 + z * by_chance:
         why, high = "it cannot be told apart from real rows: nothing is generated, or what is looks real", 1.0
     elif part < FLAT:
         why, high = f"the ratio to real rows still falls where only {part:.0%} of them are left", 1.0
-    elif apart + unsure < APART:
-        why = f"what looks generated is told from real rows by degrees (AUROC {apart:.2f}), so that more may look real"
+    elif sure < SURE:
+        why = f"of what looks generated only {sure:.0%} scores above {TOP:.0%} of real rows, so that more may look real"
         high = 1.0
     elif high - low > 2 * REACH:
         why = f"the interval is wider than ± {100 * REACH:g} points; more rows make it narrower"

@@ -13,6 +13,8 @@ from PIL import Image, PngImagePlugin
 
 from experiments.cli import main
 from experiments.contamination.known import Curve, curves
+from experiments.imagesets.traces import scores
+from simulator.analysis.audit import auroc
 from simulator.recipe.contamination import RATIOS
 
 
@@ -91,6 +93,13 @@ def test_rows_of_numbers_are_read_from_tables(capsys: pytest.CaptureFixture[str]
     assert found["notes"] == ["columns that are no numbers are left out: name"]
     pyarrow.csv.write_csv(table(500, 0).select(["a", "b"]), "other.csv")
     refused(capsys, "have other columns", "mixed.parquet", "--real", "other.csv")
+
+
+def test_a_copy_within_a_set_gives_no_row_away():
+    chance = np.random.default_rng(0)
+    real, twice = chance.normal(size=(400, 4)), chance.normal(size=(200, 4)).repeat(2, 0)
+    area, error = auroc(*scores(real, chance.permutation(twice)))
+    assert abs(area - 0.5) < 4 * 2**0.5 * error  # of half as many rows of the set
 
 
 def test_what_files_say_of_themselves_is_told_and_is_no_guess(capsys: pytest.CaptureFixture[str]):
