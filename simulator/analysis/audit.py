@@ -71,7 +71,7 @@ def share(real: Sequence[Any], given: Sequence[Any], confidence: float = 0.9) ->
     part, value, why = whole[0] / m, min(max(1 - float(np.exp(log)), low), high), ""
     least = 1 - float(np.exp(_ratio(top[0], top[1], m, n)[0]))  # read beside nearly all real rows
     sure = least / value if value > 0 else 1.0  # share of generated rows that score above nearly all real ones
-    if low == 0 and area <= 0.5 + z * by_chance:
+    if low == 0:
         why, high = "it cannot be told apart from real rows: nothing is generated, or what is looks real", 1.0
     elif part < FLAT:
         why, high = f"the ratio to real rows still falls where only {part:.0%} of them are left", 1.0
