@@ -111,6 +111,15 @@ def test_intervals_hold_what_they_say():
     assert abs(held / many - 0.8) < 3 * np.sqrt(0.8 * 0.2 / many)
 
 
+def test_steps_fall_where_rows_accumulate():
+    about, _ = trends.noises(8, 12)
+    equal, falling = (
+        next(one.cov for one in about if one.prior == prior * 0.8) for prior in (trends.WALK, trends.FALLING)
+    )
+    steps = [np.diff(np.diag(cov)) / cov[0, 0] for cov in (equal, falling)]  # variances, in the first one's
+    assert np.allclose(steps[0], 1) and np.allclose(steps[1], 1 / np.arange(2, 13) ** 2)
+
+
 # Laws.
 
 
@@ -164,8 +173,9 @@ def noisy(curve: np.ndarray, spread: float = 0.01, replicates: int = 2) -> np.nd
         (noisy(np.r_[np.ones(9), 0.9, 0.7, 0.4]), "m >= 0.3", "was not to be expected"),
         (np.r_[np.ones(9), 0.9, 0.7, 0.4][None], "m >= 0.3", "too late to tell how"),
         (noisy(np.ones(8), 0.1, 1), "m >= 0.88", "end on either side"),
+        (noisy(np.linspace(1, 0.8, 10), 0.02), "m >= 0.7", "with probability 0."),
     ],
-    ids=["it never changed", "a cliff", "a cliff after nothing", "chance"],
+    ids=["it never changed", "a cliff", "a cliff after nothing", "chance", "more likely than not"],
 )
 def test_it_says_that_it_cannot_tell(values: np.ndarray, keep: str, why: str):
     found = forecast(values, 16, Keep.parse(keep), draws=1000)
@@ -178,6 +188,9 @@ def test_a_bound_of_control_and_one_at_the_end():
     assert found.crosses and found.crossing is not None
     t = np.arange(20)  # 1 - 0.2 t/9 < 0.75 (1 - 0.04 t/9)
     assert abs(found.crossing[1] - np.argmax(1 - 0.2 * t / 9 < 0.75 * (1 - 0.04 * t / 9))) <= 1
+    assert found.level is not None and found.level[-1] == pytest.approx(0.75 * (1 - 0.04 * 19 / 9), abs=0.02)
+    later = forecast(values, 20, Keep.parse("m >= 0.75 of control"), control, begin=5, draws=1000)
+    assert later.crossing == tuple(t + 5 for t in found.crossing)
     dips = noisy(np.linspace(0.5, 1, 10))
     assert forecast(dips, 20, Keep.parse("m >= 0.9 at the end"), draws=500).crosses is False
     with pytest.raises(GenlossError, match="missed already at generation 0"):
