@@ -1,7 +1,7 @@
 """What chains that accumulate on the 50,000 rows of a Fashion-MNIST need: each with its own, and real rows held once.
 
-`python -m experiments.bench memory` compiles the beginning and the steps of a generation and asks the compiler; nothing
-is run.
+`python -m experiments.bench memory` compiles the beginning, the steps and the end of a generation and asks the
+compiler; nothing is run.
 """
 
 from __future__ import annotations
@@ -61,14 +61,16 @@ class Each(Once):
 
 
 def needed(source: Stream, chains: int) -> tuple[int, int]:
-    """Bytes of the pools of so many chains with what they share, and of the one of two programs that needs more."""
+    """Bytes of the pools of so many chains with what they share, and of the one of three programs that needs most."""
     model = VAE(steps=2, chunk=1, batch=128, hidden=(32,), latent=4)
     chain = Chain(source=source, generator=model, recipe=Accumulate(), real=REAL, rows=WRITTEN, held_out=1000)
     drive = Drive(chain, jax.random.key(0), GENERATIONS, chains)
     state = ahead.told(drive.init, ahead.told(drive.new, jnp.int32(-1)))
     programs = {piece.func.__name__: piece.func.lower(*piece.args, *a) for piece, a in ahead.calls(drive, state)}
     quickly = {"xla_backend_optimization_level": 0}  # memory is laid out before
-    needs = [memory.taken(programs[name].compile(compiler_options=quickly)) for name in ("begin", "advance")]
+    needs = [
+        memory.taken(programs[name].compile(compiler_options=quickly)) for name in ("begin", "advance", "remember")
+    ]
     return memory.bytes_of(state.pool) + memory.bytes_of(drive.table), max(needs)
 
 

@@ -9,7 +9,7 @@ ones 0.38 (0.54) per sample; accumulating holds 0.51, 10 % fresh rows 0.42, the 
 temperature 1 errors are passed on: 0.93 correct, 0.47 different.  Two chains a setting: standard deviations of the
 different rows are 0.09, 0.001, 0.05, 0.03 and 0.03 in this order.  After 600 steps in place of 1,200 fits do or do
 not learn to reckon, and the control falls.
-`--preset full`: 20,000 rows of 20 operations, 128 M parameters on one accelerator; 65.2 GB, and 4.1e18 operations
+`--preset full`: 20,000 rows of 20 operations, 128 M parameters on one accelerator; 54.9 GB, and 4.1e18 operations
 of training, 173 min at 40 % of an H100's 989 TFLOP/s, as `--dry-run` says.  It has not been run.
 """
 

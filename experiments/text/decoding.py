@@ -18,7 +18,7 @@ least with plain sampling, 15.6 ± 0.4 (12.7 in generation 0), 19.1 ± 0.5 at te
 at 0.6 with top-p 0.8; distinct trigrams of what is said are 0.25 with plain sampling, 0.60 at temperature 1.2, where
 words fall apart, and 0.0002 at 0.6 with top-p 0.9 or 0.8.  A higher temperature makes up for a smaller top-p in part:
 1.2 with 0.9 has 21 ± 1, 1 with 0.9 39 ± 13.
-`--preset full`: GPT-2's 124 M parameters, for one accelerator; 45.7 GB, and 4.7e16 operations of training, 118 s at
+`--preset full`: GPT-2's 124 M parameters, for one accelerator; 35.8 GB, and 4.7e16 operations of training, 118 s at
 40 % of an H100's 989 TFLOP/s, as `--dry-run` says.  It has not been run.
 """
 

@@ -15,7 +15,7 @@ AUROC of them is 0.55, where it rises to 0.94 of the untouched half and 0.98 of 
 come out: weights gain 0.2 in perplexity (0.2), of the 1.0 (0.1) that knowing gains.  They leave 250 to 360 effective
 rows, and text more varied than the control's: distinct trigrams 0.24 for 0.20, 0.15 untouched.
 `--preset full`: GPT-2's 124 M parameters, ten generations, a detector that learns from a fifth of each diet, for one
-accelerator; 36.4 GB, and 6.0e16 operations of training, 151 s at 40 % of an H100's 989 TFLOP/s, as `--dry-run` says.
+accelerator; 26.5 GB, and 6.0e16 operations of training, 151 s at 40 % of an H100's 989 TFLOP/s, as `--dry-run` says.
 `--preset smollm2`: SmolLM2's 135 M.  Neither has been run.
 """
 

@@ -11,7 +11,7 @@ Result, at width 64: perplexity of held-out text, 10.9 in generation 0, is 12.0,
 11.6, 11.7, 12.0 and 12.2 accumulating, and 11.2 for the control, real rows only: the rise is slower by half, and over
 five fits does not end.  Two chains a setting, standard deviations 0.4, 0.2 and 0.1.  The other widths have not been
 run.
-`--preset full`: SmolLM2's 135 M parameters, for one accelerator; 33.4 GB, and 2.6e16 operations of training, 65 s at
+`--preset full`: SmolLM2's 135 M parameters, for one accelerator; 26.9 GB, and 2.6e16 operations of training, 65 s at
 40 % of an H100's 989 TFLOP/s, as `--dry-run` says.  It has not been run.
 """
 

@@ -14,7 +14,7 @@ Result: the perplexity of second halves, 10.8 in generation 0, is 153 after one 
 model that has not converged say "the the the" from the start, so that 0.976 of generation 0's samples are likelier
 than 95 % of real text (0.987 in the end, and 0.868 for the control); the paper's tail of nonsense does not come out.
 Two chains a setting; the last values have standard deviations of 229, 0.6 and 0.4.
-`--preset full`: GPT-2's 124 M parameters, prompts and continuations of 64 tokens, for one accelerator; 23.7 GB, and
+`--preset full`: GPT-2's 124 M parameters, prompts and continuations of 64 tokens, for one accelerator; 17.8 GB, and
 3.9e16 operations of training, 100 s at 40 % of an H100's 989 TFLOP/s, as `--dry-run` says.  It has not been run.
 """
 
