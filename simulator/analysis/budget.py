@@ -178,7 +178,7 @@ def spend(
 ) -> Spending:
     """The schedule of a budget under which the worst mean value of a measure over the generations is best.
 
-    With m_t the mean measure at fit t, times `sense`, and x the amounts, it maximises min_t m_t(x) subject to
+    With m_t the mean measure at fit t, times `sense`, and x the amounts, it maximises min_{t > 0} m_t(x) subject to
     Σ x_t = budget, by Adam on the smooth worst -τ log Σ_t exp(-m_t/τ) while τ falls; the hard worst is what is compared
     and said.  On held-out chains, which share keys across schedules, each is measured at the fit that is its worst by
     what was optimised: the least of many noisy means would be low, and lowest for a schedule that holds all alike.
@@ -201,7 +201,8 @@ def spend(
     amounts = np.stack([found[name] for name in order])  # [schedules, T - 1]
     values = sense * _held_out(spent, measure, amounts, jax.random.fold_in(key, 1), chains)  # [schedules, chains, T]
     scores = job.scores(amounts)  # [schedules, T]
-    worst = values[np.arange(len(order)), :, scores.argmin(1)]  # [schedules, chains]
+    hardest = 1 + scores[:, 1:].argmin(1)  # [schedules]: the first fit is the same under all
+    worst = values[np.arange(len(order)), :, hardest]  # [schedules, chains]
     wide = float(norm.ppf((1 + confidence) / 2)) / np.sqrt(chains)  # of an interval, in deviations of a chain
     outcomes = {}
     for i, name in enumerate(order):
@@ -210,7 +211,7 @@ def spend(
         half = wide * ahead.std(ddof=1)
         gain = float(ahead.mean()), float(ahead.mean() - half), float(ahead.mean() + half)
         exact = sense * scores[i] if law else None
-        outcomes[name] = Outcome(amounts[i], int(scores[i].argmin()), exact, sense * values[i].mean(0), error, gain)
+        outcomes[name] = Outcome(amounts[i], int(hardest[i]), exact, sense * values[i].mean(0), error, gain)
     return Spending(measure, sense, spent.budget, spent.step is not None, chains, confidence, why, outcomes)
 
 
@@ -265,7 +266,7 @@ class _Job:
         found = {}
         for name, shapes in families.items():
             candidates = spent.whole(spent.bounded(shapes * spent.budget / n))
-            found[name] = candidates[self.scores(candidates).min(-1).argmax()]
+            found[name] = candidates[_worst(self.scores(candidates)).argmax()]
         return found
 
     def best(self, known: dict[str, np.ndarray], end: bool) -> np.ndarray:
@@ -273,10 +274,10 @@ class _Job:
         spent = self.spent
         starts = np.stack(list(known.values()))
         scores = self.scores(starts)
-        of = (lambda s: s[..., -1]) if end else (lambda s: s.min(-1))
+        of = (lambda s: s[:, -1]) if end else _worst
         if not self.law:  # where a step costs chains, from the best alone
             starts, scores = starts[[of(scores).argmax()]], scores[[of(scores).argmax()]]
-        span = float(max(np.ptp(scores), 1e-6 * np.abs(scores).max(), 1e-30))
+        span = float(max(np.ptp(scores[:, 1:]), 1e-6 * np.abs(scores).max(), 1e-30))
         climbed = self._climbed(starts, span, end)
         candidates = np.concatenate([starts, spent.whole(spent.bounded(climbed))])
         return candidates[of(self.scores(candidates)).argmax()]
@@ -296,7 +297,7 @@ class _Job:
 
         def smooth(logits: Array, heat: Array) -> tuple[Array, tuple[Array, Array]]:
             x = amounts(logits)
-            score = self.score(x)  # [T]
+            score = self.score(x)[1:]  # [T - 1]
             hard = score[-1] if end else score.min()
             soft = score[-1] if end else -heat * jax.nn.logsumexp(-score / heat)
             return -soft, (hard, x)
@@ -317,6 +318,11 @@ class _Job:
             return jax.lax.scan(step, carry, heats)[0][-1]
 
         return np.asarray(jax.jit(jax.vmap(climb))(jnp.asarray(starts, jnp.float32)), np.float64)
+
+
+def _worst(scores: np.ndarray) -> np.ndarray:
+    """The least of each schedule's scores [schedules, T] but the first, which no schedule changes."""
+    return scores[:, 1:].min(-1)
 
 
 def _shift(logits: Array, total: float) -> Array:
