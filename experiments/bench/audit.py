@@ -8,8 +8,10 @@ tell: an audit must say so.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import say, table
-from experiments.contamination.hataya_contamination import DATA
 from experiments.imagesets import traces
 from generators.vae import VAE
 from simulator import Dataset, Pool
@@ -30,8 +31,12 @@ Cut = tuple[np.ndarray, np.ndarray, Any]  # real images, those that are mixed, r
 
 
 def main() -> None:
+    folder = os.environ.get("GENLOSS_DATA")
+    if not folder:
+        say("audit: GENLOSS_DATA names no folder of data sets")
+        return
     began = time.process_time()
-    cuts = {"Fashion-MNIST": _cut(Dataset(DATA + "/fashion_mnist"), 4000), "digits": _cut(Dataset(), 350)}
+    cuts = {"Fashion-MNIST": _cut(Dataset.load(Path(folder) / "fashion_mnist"), 4000), "digits": _cut(Dataset(), 350)}
     heads = [f"{data}, {n:,}" for data, sizes in SIZES.items() for n in sizes]
     found = table(
         "share that looks generated, % [90 % interval]; ≥: cannot tell how much; ?: cannot tell", "truth", *heads
