@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from experiments.imagesets.masks import REAL, SYNTHETIC, refuse_odd
 from experiments.imagesets.names import unescaped
 from experiments.imagesets.writing import CONFIG, MANIFEST, MARK, read_json
 from simulator.analysis.audit import Share, share
-from simulator.sources.images import Unreadable, decode, read, stacked
+from simulator.sources.images import Unreadable, decode, stacked
 from simulator.types import GenlossError
 
 LEAST = 100  # rows of either set
@@ -117,21 +116,9 @@ def audit(asked: Audit) -> Found:
 
 def _copies(index: Index) -> list[tuple[int]]:
     """The set's images whose files hold what one of the real set does, as SQL takes ids."""
-    alike: list[list[tuple[int, bytes]]] = []
-    for number, other in ((REAL, SYNTHETIC), (SYNTHETIC, REAL)):  # checksums of PNG files agree by chance, too
-        rows = index.db.execute(
-            "SELECT id, where_ FROM item WHERE set_ = ? AND (size, crc) IN (SELECT size, crc FROM item WHERE set_ = ?) "
-            "ORDER BY id", (number, other),
-        )  # fmt: skip
-        stream = index.streamed(number, iter(rows.fetchall()))
-        alike.append([(id, _digest(data)) for id, data in stream])
-    real = {digest for _, digest in alike[0]}
-    return [(id,) for id, digest in alike[1] if digest in real]
-
-
-def _digest(data: bytes | str) -> bytes:
-    """Of an encoded image, or of what the file at a path holds."""
-    return hashlib.blake2b(data if isinstance(data, bytes) else read(data, data), digest_size=16).digest()
+    there = "SELECT size, checksum FROM item WHERE set_ = ?"
+    alike = f"SELECT id FROM item WHERE set_ = ? AND (size, checksum) IN ({there}) ORDER BY id"
+    return index.db.execute(alike, (SYNTHETIC, REAL)).fetchall()
 
 
 def _held(

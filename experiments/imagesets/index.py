@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from experiments.imagesets.checks import looked, watched
 from experiments.imagesets.images import Folder, Item, Parquet, Troubles
 from simulator.types import RunFailed
 
-COLUMNS = "set_, label, folder, name, where_, size, crc, said, mode, width, height, rank"
+COLUMNS = "set_, label, folder, name, where_, size, checksum, said, mode, width, height, rank"
 
 
 @contextlib.contextmanager
@@ -31,7 +30,8 @@ class Index:
     """A row for each usable image of some sets, numbered from 0; `db` is there to be asked.
 
     item: id, in the order of reading; set_; label, folder, name, where_ and said as `Item` has them; size in bytes and
-    crc of the encoded image; mode, width, height; rank, a random number made of a seed, the label and the name alone.
+    checksum of the encoded image; mode, width, height; rank, a random number made of a seed, the label and the name
+    alone.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Index:
         self.db.executemany(
             f"INSERT INTO item ({COLUMNS}) VALUES ({', '.join('?' * 12)})",
             (
-                (number, *_placed(item), len(data), zlib.crc32(data), item.said, *looks, rank(seed, item))
+                (number, *_placed(item), len(data), _number(data), item.said, *looks, rank(seed, item))
                 for item, data, looks in found
             ),
         )
@@ -69,7 +69,7 @@ class Index:
     def digest(self, number: int) -> str:
         """Checksum of what is in a set, whatever the order and place of its images."""
         total = hashlib.blake2b(digest_size=10)
-        columns = "label, folder, name, size, crc, said"
+        columns = "label, folder, name, size, checksum, said"
         for row in self.db.execute(f"SELECT {columns} FROM item WHERE set_ = ? ORDER BY 1, 2, 3", (number,)):
             total.update(repr(row).encode())
         return total.hexdigest()
@@ -107,5 +107,9 @@ def _placed(item: Item) -> tuple[str, str, str, str]:
 
 def rank(seed: str, item: Item) -> int:
     """A random number of 63 bits and a sign, made of the seed and the name alone."""
-    word = hashlib.blake2b(f"{seed}/{item.file}".encode(), digest_size=8).digest()
-    return int.from_bytes(word, "big", signed=True)
+    return _number(f"{seed}/{item.file}".encode())
+
+
+def _number(data: bytes) -> int:
+    """63 bits and a sign of a checksum.  Not a CRC-32, of which PNG files have some 16 bits: chunks carry their own."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True)

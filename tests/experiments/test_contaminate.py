@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -395,6 +396,29 @@ def test_images_are_repeated_evenly_when_asked():
     images("few", {"cat": 4}, first=1000)
     assert go("1", "out", "--repeat", synthetic="few") == 0
     assert sorted(Counter(replaced("out").values()).values()) == [2, 2, 3, 3]
+
+
+def test_another_image_of_the_same_name_and_size_is_another_set(capsys: pytest.CaptureFixture[str]):
+    def plain(seed: int) -> bytes:
+        file = io.BytesIO()
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(file, "png", compress_level=0)
+        return file.getvalue()
+
+    # Chunks carry a CRC-32 of their own, so that of a whole PNG has some 16 bits: two of a few hundred agree.
+    seen: dict[int, int] = {}
+    now = next(i for i in range(5000) if seen.setdefault(zlib.crc32(plain(i)), i) != i)
+    before = seen[zlib.crc32(plain(now))]
+    assert len(plain(now)) == len(plain(before)) and plain(now) != plain(before)
+    for seed, root in enumerate(["real", "fake"]):
+        (Path(root) / "cat").mkdir(parents=True)
+        for i in range(4):
+            (Path(root) / "cat" / f"{i}.png").write_bytes(plain(10**4 + 10 * seed + i))
+    (Path("real/cat") / "0.png").write_bytes(plain(before))
+    assert go("0.5", "out") == 0
+    (Path("real/cat") / "0.png").write_bytes(plain(now))
+    assert go("0.5", "out") == 2
+    assert "out holds another set (" in capsys.readouterr().err
 
 
 def test_another_configuration_is_refused_and_the_set_kept(capsys: pytest.CaptureFixture[str]):
