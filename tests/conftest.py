@@ -20,6 +20,7 @@ from typing import Any
 # Programs are compiled without optimisation and in one piece, since most run for less time than that takes; and by the
 # older emitter of fused loops where there is one (jax 0.10), which takes half the time.  Where XLA_FLAGS names a level,
 # that holds, with the emitter that users have.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of NumPy's and scikit-learn's threads, the same
 os.environ.setdefault("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = (
     "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
