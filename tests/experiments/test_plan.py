@@ -23,7 +23,7 @@ generations = 20
 KEEP = ["--keep", "moments.variance >= 0.9", "--over", "recipe.recipes.1.real"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # work that is stolen may leave a module and come back to it
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("plan") / "planned_gaussian.py"
     file.write_text(EXPERIMENT)

@@ -30,7 +30,7 @@ SIZES = "real,rows"  # of cohorts: those that each row stands for
 OVER = ["--over", f"{SIZES},share"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # work that is stolen may leave a module and come back to it
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("scaling") / "scaled_gaussian.py"
     file.write_text(EXPERIMENT)

@@ -26,7 +26,7 @@ generations = 6
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # work that is stolen may leave a module and come back to it
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("spend") / "spent_gaussian.py"
     file.write_text(EXPERIMENT)
