@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -145,9 +146,20 @@ NEEDS = {
         "need the extra `torch`; without it what torch says is read from tests/references",
     ),
     "mount": (may_mount(), "mount a file system to fill, which takes root"),
+    "browser": (
+        importlib.util.find_spec("playwright") is not None and shutil.which("chromium") is not None,
+        "open a page in a browser, which takes the extra `browser` and chromium",
+    ),
     "data": ("GENLOSS_DATA" in os.environ, "need the folder of data sets that GENLOSS_DATA names"),
 }
 MISSING = {mark: why for mark, (there, why) in NEEDS.items() if not there}
+
+
+def lacks(item: pytest.Item) -> str | None:
+    """Why an installation leaves a test out, or nothing."""
+    extras = [name for mark in item.iter_markers("extra") for name in mark.args]
+    without = next((name for name in extras if importlib.util.find_spec(name) is None), None)
+    return next((mark for mark in MISSING if item.get_closest_marker(mark)), without)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -181,11 +193,13 @@ def pytest_collection_finish() -> None:
 
 
 SLOW = [0]  # how many cases are
+WITHOUT: set[str] = set()  # packages that tests left out need
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     SLOW[0] = getattr(node, "workeroutput", {}).get("slow", SLOW[0])
+    WITHOUT.update(getattr(node, "workeroutput", {}).get("without", ()))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -202,9 +216,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unknown and not any("::" in given for given in config.args):
         raise pytest.UsageError(f"marked quick, but no case of the test: {unknown}")
     SLOW[0] = sum(item.get_closest_marker("slow") is not None for item in items)
+    out = [item for item in items if lacks(item)]
+    WITHOUT.update(why for item in out if (why := lacks(item)) is not None and why not in MISSING)
     if hasattr(config, "workeroutput"):
-        config.workeroutput["slow"] = SLOW[0]  # pyright: ignore[reportAttributeAccessIssue]
-    out = [item for item in items if any(item.get_closest_marker(mark) for mark in MISSING)]
+        config.workeroutput |= {"slow": SLOW[0], "without": sorted(WITHOUT)}  # pyright: ignore[reportAttributeAccessIssue]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
@@ -215,3 +230,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"left out: {SLOW[0]} cases marked `slow`; `pytest -m slow` runs them")
     for mark, why in MISSING.items():
         terminalreporter.write_line(f"left out: tests marked `{mark}`, which {why}")
+    if WITHOUT:
+        terminalreporter.write_line(f"left out: tests of extras that need {', '.join(sorted(WITHOUT))}")
