@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.command import shared
 from experiments.command.command import Command
+from experiments.command.loading import stored_runs
 from experiments.command.numbers import near, number, place, whole
 
 
@@ -34,7 +35,7 @@ def compare(options: argparse.Namespace) -> int:
     from simulator.running.spec import unknown
 
     draw = shared.drawing(options.figure)
-    runs = _read(options.runs)
+    runs = stored_runs(options.runs)
     pairs, known, common = analysis.pairs(runs), analysis.measures(runs), analysis.generations(runs)
     metrics = list(dict.fromkeys(options.metric or figures.shown(known)))
     for metric in metrics:
@@ -62,22 +63,6 @@ def compare(options: argparse.Namespace) -> int:
     if options.figure and options.format == "text" and not options.json:
         print(f"figure: {near(Path(options.figure).absolute())}")
     return 0
-
-
-def _read(folders: Sequence[str]) -> list[Any]:
-    """The runs, each called by its folder or, where two folders have one name, by the way to it."""
-    from simulator import GenlossError, Store
-    from simulator.analysis.compare import Run
-
-    stores = [Store(folder) for folder in folders]
-    paths = [store.path.resolve() for store in stores]
-    for folder, path in zip(folders, paths, strict=True):
-        if paths.count(path) > 1:
-            raise GenlossError(f"{folder} was given twice; leave one of them out.")
-    names = [store.path.name for store in stores]
-    if len(set(names)) < len(names):
-        names = [near(store.path) for store in stores]
-    return [Run(name, store.about(), store.records()) for name, store in zip(names, stores, strict=True)]
 
 
 def _notes(pairs: Sequence[Any], common: Sequence[int], at: int, level: float) -> list[str]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from experiments.command.numbers import near
 
 ROOMS = ("published", "images", "text", "contamination")
 
@@ -117,6 +120,22 @@ def trusted(about: dict[str, Any], trust: bool, code: str | None) -> Any:
     if trust and isinstance(file := about.get("experiment"), str) and file.endswith(".py"):
         load_module(file, missing_ok=True)
     return trust
+
+
+def stored_runs(folders: Sequence[str]) -> list[Any]:
+    """The runs, each called by its folder or, where two folders have one name, by the way to it."""
+    from simulator import GenlossError, Store
+    from simulator.analysis.compare import Run
+
+    stores = [Store(folder) for folder in folders]
+    paths = [store.path.resolve() for store in stores]
+    for folder, path in zip(folders, paths, strict=True):
+        if paths.count(path) > 1:
+            raise GenlossError(f"{folder} was given twice; leave one of them out.")
+    names = [store.path.name for store in stores]
+    if len(set(names)) < len(names):
+        names = [near(store.path) for store in stores]
+    return [Run(name, store.about(), store.records()) for name, store in zip(names, stores, strict=True)]
 
 
 def stored_model(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ def drawing(file: str | None) -> Callable[[Any], Path] | None:
     if kind not in KINDS:
         raise GenlossError(f"--figure writes .{', .'.join(KINDS)}; it was given '{file}'.")
     return lambda drawn: disk.write(path.absolute().parent, path.name, rendered(drawn, kind))
+
+
+def new_file(name: str | None, flag: str, kinds: Sequence[str]) -> Path:
+    """The file to be written, of a name that ends in one of the kinds; what is there is not written over."""
+    from simulator import GenlossError
+
+    if name is None or Path(name).suffix.lower() not in kinds:
+        given = "" if name is None else f"; it was given '{name}'"
+        raise GenlossError(f"{flag} takes the file to write, a name that ends in {', '.join(kinds)}{given}.")
+    file = Path(name).expanduser().absolute()
+    if os.path.lexists(file):
+        raise GenlossError(f"{file} is there already; choose another name for {flag}.")
+    return file
 
 
 def trust(sub: argparse.ArgumentParser) -> None:
