@@ -151,32 +151,19 @@ def stored_model(
     The model of a generation (None: the last), of a setting of a sweep (None: the first), of a replicate.  `trust` and
     `code` are those of `trusted`.
     """
-    import jax
+    found = stored_chain(run, setting, replicate, trust, code)
+    params = found.params(generation)
+    last = found.store.steps()[-1] if generation is None else generation
+    return found.chain, params, {"run": found.store.signature, "generation": last}
 
-    from simulator import GenlossError, Store, Sweep
-    from simulator.running.files import shaped
-    from simulator.running.spec import unknown
+
+def stored_chain(run: str, setting: str | None, replicate: int, trust: bool = False, code: str | None = None) -> Any:
+    """One chain of a stored run: a `simulator.running.stored.StoredChain`."""
+    from simulator import Store
+    from simulator.running.stored import StoredChain
 
     store = Store(run)
-    about = store.about()
-    found = store.chain(trusted(about, trust, code))
-    chain: Any = found
-    at: list[int] = []  # of the axes that the run has: setting, replicate
-    if isinstance(found, Sweep):
-        names = list(found.values)
-        if setting is not None and setting not in names:
-            raise GenlossError(unknown(setting, names, "The run has no setting"))
-        at.append(names.index(setting or names[0]))
-        chain = found.make(found.values[setting or names[0]])
-    if isinstance(found, Sweep) or about["run"]["replicates"] is not None:
-        count = about["run"]["replicates"] or 1
-        if not 0 <= replicate < count:
-            raise GenlossError(f"The run has no replicate {replicate}; there are 0 to {count - 1}.")
-        at.append(replicate)
-    params = {name: leaf[tuple(at)] for name, leaf in store.params(generation).items()}
-    which = {"run": about["signature"], "generation": store.steps()[-1] if generation is None else generation}
-    params = shaped(params, jax.eval_shape(lambda: chain.model.init(jax.random.key(0))))
-    return chain, params, which
+    return StoredChain.of(store, setting, replicate, trusted(store.about(), trust, code))
 
 
 def _preset(module: Any, name: str) -> Any:

@@ -10,7 +10,6 @@ the byte however it came about.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import multiprocessing
 import os
@@ -43,6 +42,7 @@ from experiments.imagesets.writing import (
     write_parquet,
 )
 from simulator import disk
+from simulator.sources.images import png
 from simulator.types import GenlossError, RunFailed
 
 MADE_WITH = ("sampler", "steps", "guidance", "pipeline_path", "checkpoint", "versions")  # of the configuration
@@ -213,12 +213,8 @@ def _worker(request: Request, part: int, parts: int, gpu: str | None, workers: i
 
 def _write(images: Path, drawn: Sequence[tuple[Item, np.ndarray]]) -> int:
     """Writes images uint8 [h, w, c] as PNG, each whole or not at all; their number."""
-    from PIL import Image
-
     for item, image in drawn:
-        file = io.BytesIO()
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
-        disk.write(images, item.file, file.getvalue())
+        disk.write(images, item.file, png(image))
     return len(drawn)
 
 

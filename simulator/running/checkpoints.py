@@ -105,6 +105,17 @@ class Checkpoints:
         metrics = {name: value for name, value in tree["record"].items() if name != "t"}
         return Chunk(meta["first"], step, tree["params"], rows, Record(tree["record"]["t"], metrics))
 
+    def ending(self, generation: int | None, about: Mapping[str, Any]) -> Chunk:
+        """The checkpoint that ends with a generation (None: the last); raises with a sentence."""
+        have = self.steps()
+        if not have or generation not in (None, *have):
+            named = ", ".join(map(str, have)) or "none"
+            raise GenlossError(f"{self.root} has no checkpoint of generation {generation}; it has: {named}.")
+        try:
+            return self.read(have[-1] if generation is None else generation, about)
+        except Exception as error:
+            raise GenlossError(f"The checkpoint of that generation in {self.root} is damaged ({error}).") from None
+
     def _set_aside(self, step: int, reason: str, expected: int) -> None:
         verb = "going on" if self.held else "what is whole ends"
         starting = "starting anew" if self.held else "there is nothing before it"

@@ -95,14 +95,11 @@ class Store:
 
     def params(self, generation: int | None = None) -> Leaves:
         """The parameters of a generation whose checkpoint is there (None: the last), as their leaves."""
-        have = self.steps()
-        if not have or generation not in (None, *have):
-            named = ", ".join(map(str, have)) or "none"
-            raise GenlossError(f"{self.path} has no checkpoint of generation {generation}; it has: {named}.")
-        try:
-            return self._checkpoints.read(have[-1] if generation is None else generation, self.about()).params
-        except Exception as error:
-            raise GenlossError(f"The checkpoint of that generation in {self.path} is damaged ({error}).") from None
+        return self.checkpoint(generation).params
+
+    def checkpoint(self, generation: int | None = None) -> Chunk:
+        """The checkpoint that ends with a generation (None: the last); raises where there is none, or it is damaged."""
+        return self._checkpoints.ending(generation, self.about())
 
     def records(self) -> Any:
         """records.parquet as a pandas data frame; what the checkpoints hold where that file is not whole."""

@@ -214,8 +214,6 @@ def sheet(images: np.ndarray, axes: int, columns: int = 24, zoom_to: int = 32) -
 
     Of a sweep the first replicate is shown.  Small images are enlarged to about `zoom_to` pixels.
     """
-    from PIL import Image
-
     lines = images[:, 0] if axes == 2 else images if axes == 1 else images[None]  # [lines, n, h, w, c]
     lines = lines[:, :columns]
     count, n, h, _, c = lines.shape
@@ -223,6 +221,13 @@ def sheet(images: np.ndarray, axes: int, columns: int = 24, zoom_to: int = 32) -
     framed = np.pad(lines.repeat(zoom, 2).repeat(zoom, 3), [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)])
     height, width = framed.shape[2:4]
     grid = framed.transpose(0, 2, 1, 3, 4).reshape(count * height, n * width, c)
+    return png(grid)
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG of an image uint8 [h, w, c], grey (c = 1) or in colour (c = 3)."""
+    from PIL import Image
+
     sink = io.BytesIO()
-    Image.fromarray(grid[..., 0] if c == 1 else grid).save(sink, "PNG")
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(sink, "PNG")
     return sink.getvalue()
