@@ -32,16 +32,21 @@ class Experiment:
         self._store = store
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What is run, but for how far."""
+        from simulator.running.drive import identity
+
+        return identity(self.subject, self.key, self.replicates, self.every)
+
+    @property
     def store(self) -> Any:
         """The run's folder: the one given, or one named by the experiment and the signature of what is run."""
         from simulator import Store
         from simulator.running import spec
-        from simulator.running.drive import identity
 
         if hasattr(self._store, "about"):
             return self._store
-        run = identity(self.subject, self.key, self.replicates, self.every)
-        folder = self._store or Path("runs") / f"{Path(self.name).stem}-{spec.signature(run)}"
+        folder = self._store or Path("runs") / f"{Path(self.name).stem}-{spec.signature(self.identity)}"
         return Store(folder, experiment=self.name)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ from simulator.recipe.combine import Select
 from simulator.running import spec
 from simulator.running.prepare import adopt, adopted
 from simulator.types import Array, GenlossError
+
+
+class Apart(GenlossError):
+    """The settings of a sweep are no one program: they are runs of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +68,11 @@ class Sweep:
         return made
 
     def check(self) -> None:
-        """Raises where the field cannot be swept in one program."""
+        """Raises where the field cannot be swept in one program (`Apart`), or changes nothing; found out once."""
+        return self._checked
+
+    @functools.cached_property
+    def _checked(self) -> None:
         jax.eval_shape(lambda: self.chain.init(jax.random.key(0), 1).t)  # wrong without a sweep, too
         moves: list[bool] = []
         try:
@@ -71,7 +80,7 @@ class Sweep:
             moves = self._moves()
         except (jax.errors.JAXTypeError, TypeError, GenlossError) as error:  # each value alone was fine
             jax.eval_shape(lambda: [_once(spec.override(self.chain, {}), measured) for measured in (False, True)])
-            raise GenlossError(
+            raise Apart(
                 f"`{self.path}` cannot be swept in one program, since shapes or choices made in Python depend on it; "
                 "run one chain a value."
             ) from error
