@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +14,14 @@ from experiments.command import (
     compare_data,
     contaminate,
     devices,
+    engines,
     export,
     forecast,
     fork,
     heal,
     league,
     listing,
+    parts,
     plan,
     records,
     report,
@@ -30,6 +33,7 @@ from experiments.command import (
     sweep,
     synthesize,
 )
+from experiments.command.failures import told
 from experiments.command.numbers import Parser, Refused
 from experiments.command.stopping import STOPPED, interruptible, stopped
 
@@ -85,7 +89,11 @@ def _main(words: list[str]) -> int:
     if command is None:
         parser.print_help()
         return 0
+    if command.parts is not None and options.engine != engines.HERE:
+        return parts.drive(options, words)
     options.usage = verbs[options.command].format_help() if command.takes_fields and options.help else None
+    if command.parts is not None and options.parts:
+        return _guarded(functools.partial(parts.write, parts=command.parts), options)
     return command.work(options) if command.light else _guarded(command.work, options)
 
 
@@ -104,6 +112,8 @@ def _parsers() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         if fields:
             sub.add_argument("-h", "--help", action="store_true", help="this help, with every field of the chain")
         command.arguments(sub)
+        if command.parts is not None:
+            engines.arguments(sub)
         verbs[name] = sub
     return parser, verbs
 
@@ -122,27 +132,16 @@ def _guarded(work: Callable[[argparse.Namespace], int], options: argparse.Namesp
     devices.prepare_jax(options.cache, options.memory)
     import warnings
 
-    import jax
-
-    from simulator import GenlossError, RunFailed
-    from simulator.report.names import plain
-
     warnings.showwarning = lambda message, *_, **__: print(f"genloss: {message}", file=sys.stderr)
     try:
         devices.join(getattr(options, "processes", None))
         return work(options)
-    except GenlossError as error:
-        print(f"genloss: {plain(error)}", file=sys.stderr)
-        return 2
-    except RunFailed as error:
-        print(f"genloss: {plain(error)}", file=sys.stderr)
-        return 1
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except Exception as error:
+        if (found := told(error)) is None:
             raise
-        asked = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0].rstrip(".")
-        print(f"genloss: {asked}; lower the batch, the rows or the number of chains.", file=sys.stderr)
-        return 1
+        code, sentence = found
+        print(f"genloss: {sentence}", file=sys.stderr)
+        return code
 
 
 if __name__ == "__main__":

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from experiments.command.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,8 @@ class Command:
 
     `work` is given what was parsed and returns the exit code.  A verb that `takes_fields` of a chain finds the words
     that are not its own in `options.fields`, and in `options.usage` its own help where that was asked for, else None:
-    the fields are known only once the chain is.  One that is `light` needs no jax.
+    the fields are known only once the chain is.  One that is `light` needs no jax.  One with `parts`, which other
+    processes can do before it puts them together, takes --engine.
     """
 
     text: str
@@ -21,3 +26,4 @@ class Command:
     work: Callable[[argparse.Namespace], int]
     takes_fields: bool = False
     light: bool = False
+    parts: Callable[[argparse.Namespace], Parts] | None = None

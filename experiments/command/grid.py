@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ class Grid:
         """Of runs that differ in their seed alone it is the same."""
         return len(self.runs) // len(self.apart.get("seed", [""]))
 
+    @property
+    def settings(self) -> int:
+        """Of each run."""
+        return math.prod(len(sweep.values) for sweep in self.together.values())
+
     def _run(self, fields: Mapping[str, str], name: str, folder: Path) -> Run:
         """The run that has these values of what is apart."""
         options = self._options(fields)
@@ -138,10 +144,10 @@ class Grid:
         sweeps = list(self.together.values())
         if len(sweeps) == 1 and not self.apart:
             return sweeps[0]
-        settings = {}
+        settings: dict[str, Any] = {}
         for combined in itertools.product(*(sweep.values.items() for sweep in sweeps)):
-            names, values = zip(*combined, strict=True)
-            settings[", ".join(names)] = values if len(values) > 1 else values[0]
+            values = [value for _, value in combined]
+            settings[", ".join(name for name, _ in combined)] = tuple(values) if len(values) > 1 else values[0]
         return Sweep(chain, ", ".join(self.together), settings)
 
 

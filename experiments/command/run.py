@@ -55,6 +55,8 @@ def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     with Display(experiment, store) as display:
         drive(display.report)
     laws = theory.keep(store, experiment.subject)
+    if options.no_page:
+        return 0
     print_table(store.records(), store.ceiling(), laws, display.console)
     where = store.path / "report" / "index.html"
     if display.worked or not where.exists():

@@ -80,6 +80,7 @@ def running(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--generations", type=whole(1), metavar="N", help="fits in all")
     sub.add_argument("--out", type=place, metavar="DIR", help="the run's folder (default: runs/NAME-SIGNATURE)")
     sub.add_argument("--save-seconds", type=number(0), default=60.0, metavar="S", help="between saves in a fit")
+    sub.add_argument("--no-page", action="store_true", help="draw nothing; `genloss report` does it later")
     sub.add_argument(
         "--mesh",
         metavar="CHAINxBATCH",

@@ -13,9 +13,7 @@ import contextlib
 import json
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.command.devices import gpus
 from experiments.imagesets.images import Item as Encoded
 from experiments.imagesets.job import Job, Request
 from experiments.imagesets.names import warn_of_splits
@@ -117,16 +116,6 @@ def work(job: Job, part: int, parts: int, tell: Tell) -> None:
             writing = writer.submit(_write, job.images, new)
         if writing is not None:
             tell(writing.result())
-
-
-def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none is touched."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(i) for i in range(len(listed.stdout.splitlines()))] if listed.returncode == 0 else []
 
 
 def _shard(text: str) -> tuple[int, int]:

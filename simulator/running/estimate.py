@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,15 @@ from simulator.types import Key, State
 _TIMED = 1e12  # FLOPs of an optimizer step of all chains that a CPU is asked for at most, some ten seconds
 
 
+class Cost(NamedTuple):
+    """What a run would take."""
+
+    lines: dict[str, str]  # sizes and time, in words
+    chains: int
+    bytes: int  # of pools and parameters
+    seconds: float | None  # of training or, of what does not train, all; None where nothing was timed
+
+
 def estimate(
     chain: Chain | Sweep,
     key: Key,
@@ -32,6 +41,18 @@ def estimate(
     every: int = 1,
     mesh: Mesh | None = None,
 ) -> dict[str, str]:
+    """The lines of `cost`."""
+    return cost(chain, key, generations, replicates, every, mesh).lines
+
+
+def cost(
+    chain: Chain | Sweep,
+    key: Key,
+    generations: int,
+    replicates: int | None = None,
+    every: int = 1,
+    mesh: Mesh | None = None,
+) -> Cost:
     """Sizes of a run and its expected time, from timing some of its work (which compiles it), on a mesh if given.
 
     Sizes are those of shapes: what would take a CPU too long is compiled, for its memory, and neither made nor timed.
@@ -55,7 +76,7 @@ def estimate(
         if each is not None:
             rows = f": {chains * model.steps * model.batch / each:,.0f} rows/s" if hasattr(model, "batch") else ""
             said = f"about {each * generations:.1f} s of training ({said}{rows}) {besides}"
-        step = step if taken is None else f"{_bytes(taken)} that a step takes"
+        step = step if taken is None else f"{written(taken)} that a step takes"
     else:
         ts = jnp.arange(1)
         fresh = drive.serve(state.key, ts)
@@ -63,18 +84,19 @@ def estimate(
         each, timed = _timed(lambda: drive.scan(jax.tree.map(jnp.copy, state), ts, fresh))
         said = f"about {each * generations:.1f} s ({timed} generations were timed) {besides}"
     on = "" if mesh is None else f", shared by {mesh.shape['chain']} x {mesh.shape['batch']} devices"
-    return {
+    lines = {
         "chains": f"{chains}{on}",
         "generations": f"{generations}",
         "real rows": f"{drive.chain.real} at the start, {drive.chain.fresh} fresh a generation",
         "synthetic rows": f"{drive.chain.rows} a generation",
         "pool": f"{state.pool.weight.shape[-1]} rows of {row} B a chain"
-        + (f", real ones held once for all: {_bytes(table)}" if table else ""),
+        + (f", real ones held once for all: {written(table)}" if table else ""),
         "parameters": f"{weights:,} a chain",
-        "memory": f"{_bytes(pools)} of pools, {_bytes(4 * weights * chains)} of parameters, and {step}",
-        "disk": f"about {_bytes(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
+        "memory": f"{written(pools)} of pools, {written(4 * weights * chains)} of parameters, and {step}",
+        "disk": f"about {written(generations * chains * (drive.chain.rows * row + 4 * weights))} before compression",
         "time": said,
     }
+    return Cost(lines, chains, pools + 4 * weights * chains, None if each is None else each * generations)
 
 
 def _timed(work: Callable[[], Any], seconds: float = 1.0) -> tuple[float, int]:
@@ -126,7 +148,8 @@ def _training(
     return seconds * rounds, f"{timed} calls of {rounds} were timed", taken
 
 
-def _bytes(n: float) -> str:
+def written(n: float) -> str:
+    """Bytes, in words."""
     for unit in ("B", "kB", "MB"):
         if n < 1000:
             return f"{n:.0f} {unit}"

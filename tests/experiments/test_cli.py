@@ -207,7 +207,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a share of nothing": (["run", VAE, "--source.path", "IMAGES", "--source.test", "x%"], "such as 20%"),
     "no checkpoints": (["run", GAUSSIAN, "--every", "0", "--dry-run"], "must be at least 1"),
     "not a run": (["show", "."], "holds no run"),
-    "sweep of a shape": (["sweep", GAUSSIAN, "--over", "rows=10,20"], "cannot be swept in one program"),
+    "sweep of no size": (["sweep", GAUSSIAN, "--over", "rows=10,-1"], "rows"),
     "sweep of nothing": (["sweep", GAUSSIAN], "--over recipe.real=0,0.1,0.5"),
     "sweep of parts of rows": (
         ["sweep", GAUSSIAN, "--over", "rows=10.5,20"],
@@ -215,7 +215,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "sweep of nan": (["sweep", GAUSSIAN, "--over", "generator.bias=1,nan"], "takes numbers separated by commas"),
     "sweep twice": (["sweep", GAUSSIAN, "--over", "generator.bias=1,0.5,1.0"], "a value twice in '1,0.5,1.0'"),
-    "sweep of text": (["sweep", GAUSSIAN, "--over", "start=1,2"], "holds 'scratch', and what is swept is a number"),
+    "sweep of text": (["sweep", GAUSSIAN, "--over", "start=1,2"], "start"),
     "a seed of another's stream": (["run", GAUSSIAN, "--seed", "4294967296"], "must be at most 4,294,967,295"),
     "a seed below 0": (["run", GAUSSIAN, "--seed", "-1"], "--seed is -1 and must be at least 0."),
     "a digit that is none": (["run", GAUSSIAN, "--generations", "²"], "from 1 to 2,147,483,647; it was given '²'"),

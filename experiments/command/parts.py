@@ -1,0 +1,110 @@
+"""A command done in parts: planned and joined by a process of its own, done by an engine, shown while it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from experiments.command import engines
+from experiments.command.worker import Job
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command that can be given apart."""
+
+    name: str
+    words: list[str]
+    holds: str = ""  # the folder of a run, where it is one
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a command is not done yet, in parts, which leave files that the command itself finds and joins."""
+
+    logs: str  # folder, beside and never inside that of a run
+    parts: list[Part] = field(default_factory=list)
+    some: bool = False  # whether those that are done are joined where others failed
+    told: str = ""  # of what is planned, a line
+
+
+def write(options: argparse.Namespace, parts: Callable[[argparse.Namespace], Parts]) -> int:
+    Path(options.parts).write_text(json.dumps(asdict(parts(options))))
+    return 0
+
+
+def drive(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Has an engine do the parts of a command, then joins them; 1 where one failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Path(folder, "parts")
+        if code := _itself(words, "--parts", str(plan)):
+            return code
+        told = json.loads(plan.read_text())
+    planned = Parts(**{**told, "parts": [Part(**part) for part in told["parts"]]})
+    if planned.told:
+        print(planned.told, flush=True)
+    failed = done_by(options, planned) if planned.parts else {}
+    code = _itself(words, "--joined") if planned.some or not failed else 0
+    for name, why in failed.items():
+        print(f"genloss: {name} failed: {why}", file=sys.stderr)
+    if failed:
+        print(
+            f"genloss: {len(failed)} of {len(planned.parts)} parts failed; the same command does what is missing.",
+            file=sys.stderr,
+        )
+        return 1
+    return code
+
+
+def _itself(words: Sequence[str], *more: str) -> int:
+    """The command in a process that leaves accelerators to the parts."""
+    command = [sys.executable, "-m", "experiments.cli", *words, "--engine", engines.HERE, *more]
+    return subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False).returncode
+
+
+def done_by(options: argparse.Namespace, planned: Parts) -> dict[str, str]:
+    """Name -> why, of those that failed."""
+    from experiments.command.board import Board
+
+    logs = Path(planned.logs)
+    logs.mkdir(parents=True, exist_ok=True)
+    jobs = {part.name: Job(part.name, part.words, str(logs), str(Path.cwd()), part.holds) for part in planned.parts}
+    for job in jobs.values():
+        job.log.unlink(missing_ok=True)
+        job.end.unlink(missing_ok=True)
+    engine: engines.Engine = engines.ENGINES[options.engine](options, logs)
+    left, lost, failed = dict(jobs), dict.fromkeys(jobs, 0), {}
+    try:
+        with Board(list(jobs.values())) as board:
+            engine.submit(list(jobs.values()))
+            while left:
+                for name, why in engine.ended().items():
+                    lost[name] += bool(why)
+                    if why and lost[name] <= engine.retries:
+                        board.again(name, why)
+                        engine.submit([jobs[name]])
+                        continue
+                    job = left.pop(name)
+                    if why := why or _refusal(job):
+                        failed[name] = f"{why.rstrip('.')}; see {os.path.relpath(job.log)}."
+                    board.ended(name, why)
+                board.look()
+    finally:
+        engine.close()
+    return failed
+
+
+def _refusal(job: Job) -> str:
+    """The sentence of a part that ended, but was not done; "" of one that was."""
+    try:
+        end = json.loads(job.end.read_text())
+    except (OSError, ValueError):
+        return "it ended and left no word of how"
+    return end["said"] if end["code"] else ""

@@ -1,0 +1,131 @@
+"""A sweep of what shares no program: runs of their own, joined; and what has them done."""
+
+import argparse
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from conftest import SHARED
+
+from experiments.cli import main
+from experiments.command import engines
+from experiments.command.board import seen
+from experiments.command.parts import Part, Parts, done_by
+from experiments.command.worker import Job
+
+FRAGILE = str(SHARED / "tiny_fragile.py")
+SIZES = ["sweep", FRAGILE, "--replicates", "2", "--out", "swept", "--over"]
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("warnings.showwarning", None)
+
+
+def files(folder: str) -> dict[Path, int]:
+    """When each was last written."""
+    return {file: file.stat().st_mtime_ns for file in Path(folder).rglob("*") if file.is_file()}
+
+
+def test_each_setting_is_what_the_experiment_is_with_its_fields(capsys: pytest.CaptureFixture[str]):
+    assert main([*SIZES, "rows=10,12", "--over", "generator.bias=1,0.5"]) == 0
+    assert "2 runs of 2 settings each, side by side, 2 to compile" in capsys.readouterr().out
+    table = pandas.read_parquet("swept/records.parquet")
+    assert set(table["run"]) == {"rows=10", "rows=12"}
+    assert not table.duplicated(["rows", "generator.bias", "metric", "replicate", "generation"]).any()
+    swept = set(zip(table["rows"], table["generator.bias"], strict=True))
+    assert swept == {(rows, bias) for rows in (10, 12) for bias in (1, 0.5)}
+    alone = ["run", FRAGILE, "--replicates", "2", "--rows", "12", "--generator.bias", "0.5", "--out", "alone"]
+    assert main([*alone, "--no-page"]) == 0 and not Path("alone/report").exists()
+    ours = table[(table["rows"] == 12) & (table["generator.bias"] == 0.5)]
+    at = ["metric", "replicate", "generation"]
+    both = ours.merge(pandas.read_parquet("alone/records.parquet"), on=at, validate="one_to_one")
+    assert len(both) == len(ours) and np.allclose(both["value_x"], both["value_y"], rtol=1e-5)
+
+
+def test_one_that_fails_stops_no_other_and_a_second_call_does_what_is_missing(capsys: pytest.CaptureFixture[str]):
+    assert main([*SIZES, "rows=10,11"]) == 1
+    said = capsys.readouterr().err
+    assert "rows=11 failed: Fragile wrote rows that are NaN" in said and "1 of 2 runs failed: rows=11." in said
+    assert set(pandas.read_parquet("swept/records.parquet")["run"]) == {"rows=10"}
+    before = files("swept/rows=10")
+    assert main([*SIZES, "rows=10,11"]) == 1
+    assert "1 are done" in capsys.readouterr().out and files("swept/rows=10") == before
+
+
+def test_a_sweep_is_planned_before_anything_is_written(capsys: pytest.CaptureFixture[str]):
+    plan = [*SIZES, "start=scratch,previous", "--over", "seed=0,1"]
+    assert main([*plan, "--parts", "plan"]) == 0
+    told = json.loads(Path("plan").read_text())
+    words = {part["name"]: part["words"] for part in told["parts"]}
+    assert list(words) == [f"start={start},seed={seed}" for start in ("scratch", "previous") for seed in (0, 1)]
+    assert words["start=previous,seed=1"][-3:] == ["--start", "previous", "--no-page"]
+    assert told["logs"] == str(Path("swept.logs").absolute()) and "4 runs, 2 to compile" in told["told"]
+    for wrong, why in {
+        "start=scratch,middle": "--start",
+        "seed=1,1": "a value twice",
+        "seed=x": "takes a whole number from 0",
+        "rows=10,0": "rows",
+    }.items():
+        assert main([*SIZES, wrong]) == 2
+        assert why in capsys.readouterr().err
+    assert not Path("swept").exists()
+
+
+def options(**given: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    engines.arguments(parser)
+    return argparse.Namespace(**{**vars(parser.parse_args(["--engine", "local"])), **given})
+
+
+def test_what_an_engine_does_is_told_by_its_log_and_its_end(capsys: pytest.CaptureFixture[str]):
+    words = {"one": ["list"], "two": ["list", "nonsense"], "three": ["list", "metrics"]}
+    planned = Parts("logs", [Part(name, of) for name, of in words.items()])
+    failed = done_by(options(jobs=1), planned)
+    assert list(failed) == ["two"] and "invalid choice: 'nonsense'" in failed["two"]
+    assert failed["two"].endswith("see logs/two.log.")
+    assert "mad_mixture" in Path("logs/one.log").read_text() and len(list(Path("logs").glob("process-*"))) == 1
+    shown = capsys.readouterr().out
+    assert "three: done after" in shown and "two: failed, " in shown
+
+
+def test_a_process_that_is_killed_is_lost_and_its_job_done_again(monkeypatch: pytest.MonkeyPatch):
+    starts: list[int] = []
+    start = engines.Local._start
+
+    def killed(self: engines.Local, place: int):
+        process = start(self, place)
+        starts.append(process.pid)
+        if len(starts) < 3:
+            os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr(engines.Local, "_start", killed)
+    assert done_by(options(jobs=1, retries=2), Parts("logs", [Part("one", ["list"])])) == {}
+    starts.clear()
+    failed = done_by(options(jobs=1, retries=1), Parts("logs", [Part("one", ["list"])]))
+    assert len(starts) == 2 and "its process was lost (signal 9)" in failed["one"]
+
+
+def test_time_left_is_told_by_the_log(tmp_path: Path):
+    job = Job("a", [], str(tmp_path), ".")
+    job.log.write_text("4/10 after 2 s: x\n6/10 after 12 s: x 1\n")
+    assert seen(job) == ("6/10 after 12 s: x 1", 20.0)  # 5 s a generation since the first that was told
+
+
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (["--engine", "slurm", "--slurm", "cluster=local", "--slurm", "partition"], "takes NAME=VALUE"),
+        (["--engine", "local", "--jobs", "0"], "must be at least 1"),
+        (["--engine", "kubernetes"], "invalid choice"),
+    ],
+)
+def test_an_engine_that_cannot_be_is_refused(words: list[str], why: str, capsys: pytest.CaptureFixture[str]):
+    assert main([*SIZES, "rows=10,12", *words]) == 2
+    assert why in capsys.readouterr().err and not Path("swept").exists()
