@@ -1,6 +1,5 @@
 """What is shown of a run: which metrics, and pictures of the right size."""
 
-import html
 import io
 import json
 import re
@@ -37,6 +36,16 @@ def records(metrics: list[str], generations: int = 3) -> pandas.DataFrame:
         for metric in metrics
     ]
     return pandas.DataFrame(rows, columns=["setting", "replicate", "generation", "metric", "value"])
+
+
+def told(page_text: str) -> dict[str, Any]:
+    """What a page was told."""
+    return json.loads(page_text.partition('<script type="application/json" id="told">')[2].partition("</script>")[0])
+
+
+def tables(page_text: str) -> dict[str, dict[str, Any]]:
+    """Its tables, by their titles."""
+    return {table["title"]: table for table in told(page_text)["tables"]}
 
 
 def test_headlines_and_ones_own_probes_are_shown():
@@ -109,7 +118,8 @@ def test_theory_is_drawn_dashed_and_said(tmp_path: Path, capsys: pytest.CaptureF
 
     shown = page.write(store).read_text()
     assert "theory, moments.variance, moments.mean_error (a): replace: E[S_t] = (1 - 1/n)^t" in shown
-    assert "<td>0.000627</td>" in shown  # 0.9^70, in the table
+    ends = {tuple(row[:2]): row[-1] for row in tables(shown)["first and last generation"]["rows"]}
+    assert ends["moments.variance", "a"] == "0.000627"  # 0.9^70
     print_table(records, store.ceiling(), laws)
     said = capsys.readouterr().out
     line = next(line.split() for line in said.splitlines() if line.startswith("moments.variance"))
@@ -202,7 +212,9 @@ def test_names_are_shown_as_they_are_everywhere(tmp_path: Path, capsys: pytest.C
     store, _ = stored(tmp_path / "run")
     store.records = lambda: frame  # pyright: ignore[reportAttributeAccessIssue]
     page_text = page.write(store, laws).read_text()
-    assert "<b>" not in page_text and "&lt;b&gt;&amp;" in page_text and "\x1b" not in page_text
+    assert "<b>" not in page_text and "\x1b" not in page_text
+    assert [line["name"] for line in told(page_text)["lines"]] == shown
+    assert {measure["name"] for measure in told(page_text)["measures"]} == set(shown)
 
 
 @pytest.mark.parametrize(("generations", "shown"), [(1, None), (3, "3"), (5, "3")])
@@ -216,8 +228,9 @@ def test_a_law_is_shown_at_the_last_generation_measured_or_not_at_all(
     assert ("theory" in head) == (shown is not None) and (shown is None or first.split()[-1] == shown)
     store, _ = stored(tmp_path / "run")
     store.records = lambda: records(["mine"])  # pyright: ignore[reportAttributeAccessIssue]
-    text = page.write(store, laws).read_text()
-    assert ("<th>theory</th>" in text) == (shown is not None) and (f"<td>{shown}</td>" in text) == (shown is not None)
+    ends = tables(page.write(store, laws).read_text())["first and last generation"]
+    assert ("theory" in ends["head"]) == (shown is not None)
+    assert shown is None or [row[-1] for row in ends["rows"]] == [shown, ""]
 
 
 def test_a_picture_beyond_all_bounds_is_not_decoded(monkeypatch: pytest.MonkeyPatch):
@@ -257,11 +270,10 @@ def test_texts_are_kept_and_shown_side_by_side(tmp_path: Path):
     found = store.texts()
     assert list(found) == [0, 1] and [len(line) for line in found[1]] == [4, 4] and found[0] != found[1]
     assert all(len(said) == 20 and set(said) <= set(text.alphabet) for line in found[0] for said in line)
-    shown = page.write(store).read_text()
-    for t in (0, 1):
-        assert f"<th>generation {t}</th>" in shown
-        for said in found[t][1]:
-            assert f"<pre>{html.escape(said)}</pre>" in shown and ("<" not in said or f"<pre>{said}</pre>" not in shown)
+    text = page.write(store).read_text()
+    (said,) = told(text)["said"]
+    assert said["kind"] == "texts" and said["generations"] == [0, 1]
+    assert said["texts"] == [[line[:3] for line in found[t]] for t in (0, 1)] and "<b>" not in text
     assert (tmp_path / "run" / "report" / "perplexities.svg").exists()
     for raw in (b"[]\n", b"{", b'{"line": -1, "text": ""}\n', b'{"line": 0, "text": 1}\n'):
         (tmp_path / "run" / "samples" / "0.jsonl").write_bytes(raw)
@@ -285,13 +297,12 @@ def test_a_report_and_a_summary_say_which_definitions_of_collapse_hold(tmp_path:
     run(sweep, jax.random.key(0), 70, tmp_path / "run", replicates=60, every=70)
     store = Store(tmp_path / "run")
     found = verdicts.of_run(store)
-    shown = page.write(store).read_text()
-    line = shown.partition("<td>collapsing variance</td>")[2].partition("</tr>")[0]
-    said = [cell.partition("</td>")[0] for cell in line.split("<td>")[1:]]
+    shown = tables(page.write(store).read_text())["has it collapsed?"]
+    (said,) = [row[1:] for row in shown["rows"] if row[0] == "collapsing variance"]
     assert said[0] == "moments.variance" and said[2:] == ["b", ""]
-    assert re.fullmatch(r"&lt;a&gt; from \d+ \[\d+, \d+\]", said[1])
-    assert "Against generation 0: at most 5 % of such tables have a wrong answer." in shown
-    assert "moments.variance 1 ± 0" in shown  # read off the parameters of the truth, it has no noise
+    assert re.fullmatch(r"<a> from \d+ \[\d+, \d+\]", said[1])
+    assert "Against generation 0: at most 5 % of such tables have a wrong answer." in shown["notes"][0]
+    assert "moments.variance 1 ± 0" in shown["notes"][1]  # read off the parameters of the truth, it has no noise
 
     written = io.StringIO()
     for console in (Console(file=written, width=80, force_terminal=True, color_system=None), Console(file=written)):

@@ -1,0 +1,161 @@
+"""Charts in the grammar of Vega-Lite, without data: names are never part of a chart but where they are data.
+
+Every colour that is not a line's is the theme's (assets/charts.js); "lines" is the scale of lines by number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Spec = dict[str, Any]
+
+DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
+GENERATIONS: Spec = {
+    "field": "generation",
+    "type": "quantitative",
+    "title": "generation",
+    "scale": {"nice": False},
+    "axis": {"tickMinStep": 1, "format": "d", "grid": False},
+}
+
+
+def _value(field: str, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", **more}
+
+
+def _line(scale: Spec | None = None) -> Spec:
+    """Colour by line, whose legend is the page's own."""
+    return {"field": "line", "type": "nominal", "scale": scale or {}, "legend": None}
+
+
+def curve(lines: list[dict[str, Any]], alone: bool = False) -> Spec:
+    """Means over generations in bands; the theory dashed, the value of real rows dotted.
+
+    A layer of what a measure has not is left out by the page, which knows it by its name.  `alone`: one generation.
+    """
+    numbers = list(range(len(lines)))
+    dashes = {"domain": numbers, "range": [DASHES[line["dash"]] for line in lines]}
+    color = _line({"domain": numbers})
+    mean = _value("mean", title=None, scale={"zero": False})
+    return {
+        "data": {"name": "rows"},
+        "width": "container",
+        "height": 190,
+        "encoding": {"x": GENERATIONS, "color": color},
+        "layer": [
+            {
+                "name": "band",
+                "mark": {"type": "area", "opacity": 0.16, "clip": True},
+                "encoding": {"y": _value("low", title=None), "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.8, "point": alone},
+                "encoding": {"y": mean, "strokeDash": {**_line(dashes), "legend": None}},
+            },
+            {
+                "name": "theory",
+                "mark": {"type": "line", "strokeWidth": 2.6, "strokeDash": [3, 4]},
+                "encoding": {"y": _value("theory")},
+            },
+            {
+                "name": "levels",
+                "data": {"name": "levels"},
+                "mark": {"type": "rule", "strokeDash": [1, 3], "strokeWidth": 1.6},
+                "encoding": {"x": None, "color": None, "y": _value("value")},
+            },
+        ],
+    }
+
+
+def diet(parts: list[str]) -> Spec:
+    """Shares of mass by birth, stacked; the first part is of real rows."""
+    return {
+        "data": {"name": "rows"},
+        "width": "container",
+        "height": 150,
+        "mark": {"type": "area", "line": False},
+        "encoding": {
+            "x": GENERATIONS,
+            "y": _value("share", stack="zero", title=None, scale={"domain": [0, 1], "clamp": True}),
+            "order": _value("part"),
+            "color": {
+                "field": "part",
+                "type": "ordinal",
+                "scale": {"domain": list(range(len(parts)))},
+                "legend": None,
+            },
+        },
+    }
+
+
+def points() -> Spec:
+    """What a line's model says (coloured) over the truth (grey)."""
+    x, y = (
+        {**_value(name, title=None, scale={"zero": False, "nice": False}), "axis": {"grid": False}} for name in "xy"
+    )
+    return {
+        "width": "container",
+        "height": 220,
+        "layer": [
+            {
+                "data": {"name": "truth"},
+                "mark": {"type": "point", "filled": True, "size": 14, "opacity": 0.35, "clip": True},
+                "encoding": {"x": x, "y": y},
+            },
+            {
+                "data": {"name": "rows"},
+                "mark": {"type": "point", "filled": True, "size": 12, "opacity": 0.8, "clip": True},
+                "encoding": {"x": x, "y": y, "color": _line()},
+            },
+        ],
+    }
+
+
+def league(title: str) -> Spec:
+    """What entries gain over the baseline, with intervals, in their order."""
+    entry = {"field": "entry", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 170}}
+    color = {"field": "sure", "type": "nominal", "scale": {"domain": ["better", "unsure", "worse"]}, "title": None}
+    x = {"title": "difference to the baseline, 95 % interval", "scale": {"type": "linear"}}
+    return {
+        "title": title,
+        "data": {"name": "rows"},
+        "width": "container",
+        "height": {"step": 20},
+        "encoding": {"y": entry, "color": {**color, "legend": {"orient": "bottom"}}},
+        "layer": [
+            {
+                "mark": {"type": "rule", "strokeWidth": 2.4},
+                "encoding": {"x": _value("low", **x), "x2": {"field": "high"}},
+            },
+            {"mark": {"type": "point", "filled": True, "size": 45}, "encoding": {"x": _value("difference", **x)}},
+            {"data": {"values": [{}]}, "mark": "rule", "encoding": {"x": {"datum": 0}, "y": None, "color": None}},
+        ],
+    }
+
+
+def plan(title: str, field: str) -> Spec:
+    """What chains keep above the bound at each value of a field, and where they cross it."""
+    x, y = _value("value", title=field, scale={"zero": False}), _value("margin", title="above the bound")
+    return {
+        "title": title,
+        "width": "container",
+        "height": 220,
+        "layer": [
+            {
+                "data": {"name": "answer"},
+                "mark": {"type": "rect", "opacity": 0.2},
+                "encoding": {"x": _value("low"), "x2": {"field": "high"}},
+            },
+            {
+                "data": {"name": "rows"},
+                "mark": {"type": "point", "filled": True, "size": 12, "opacity": 0.6},
+                "encoding": {"x": x, "y": y},
+            },
+            {"data": {"values": [{}]}, "mark": "rule", "encoding": {"y": {"datum": 0}}},
+            {
+                "data": {"name": "answer"},
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {"x": _value("value")},
+            },
+        ],
+    }

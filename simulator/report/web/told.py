@@ -1,0 +1,110 @@
+"""What a page is told: everything it shows, as data for JSON.  The page's own script makes text and charts of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simulator.report import figures
+from simulator.report.names import plain
+from simulator.report.web import specs, tables
+from simulator.report.web.curves import curves, diets, numbered, unique
+from simulator.report.web.results import results
+from simulator.report.web.said import said
+from simulator.running.store import Store
+from simulator.theory import Overlay, kept, sentences
+
+Told = dict[str, Any]
+
+
+def of_records(records: Any, title: str, command: str = "") -> Told:
+    """Of a data frame of records, without a run's folder: setting, replicate, generation, metric and value, and a
+    column for each field that was swept, whatever its name.
+    """
+    return _told(records, title, command)
+
+
+def of_runs(
+    stores: Sequence[Store], laws: Sequence[Mapping[str, Overlay]] | None = None, command: str = "", title: str = ""
+) -> Told:
+    """Of one run, or of several beside each other; `laws` of each by setting, by default those kept with it."""
+    import pandas
+
+    names = unique([plain(store.path.name) for store in stores])
+    read = {name: (store.about(), store.records()) for name, store in zip(names, stores, strict=True)}
+    laws = [kept(store) for store in stores] if laws is None else laws
+    several = len(stores) > 1
+    parts = [records.assign(run=name) if several else records for name, (_, records) in read.items()]
+    law = [_frame(of).assign(run=name) if several else _frame(of) for name, of in zip(names, laws, strict=True)]
+    ceilings = {name if several else "": store.ceiling() for name, store in zip(names, stores, strict=True)}
+    found = _told(
+        pandas.concat(parts, ignore_index=True), title or ", ".join(names), command, pandas.concat(law), ceilings
+    )
+    last = found["tables"]
+    found["tables"] = tables.beside(read) if several else []
+    for name, store, of in zip(names, stores, laws, strict=True):
+        of_run = f"{name}: " if several else ""
+        tabled = [*tables.has_it_collapsed(store), *tables.onsets(read[name][1])]
+        found["tables"] += [{**one, "title": of_run + one["title"]} for one in tabled]
+        found["theory"] += [of_run + plain(f"theory, {line}") for line in sentences(of)]
+        found["configurations"].append({"title": name, "text": json.dumps(read[name][0], indent=1)})
+        if (one := said(store)) is not None:
+            found["said"].append({"run": name if several else "", **one})
+        found["results"] += [one for one in results(store.path) if one not in found["results"]]
+    found["tables"] += last
+    return found
+
+
+def _told(records: Any, title: str, command: str, laws: Any = None, ceilings: Any = None) -> Told:
+    drawn = curves(records, laws, ceilings)
+    lined, lines = numbered(records)
+    diet = diets(lined, len(lines))
+    histograms = [] if "run" in records else figures.perplexities(records)
+    pngs = [base64.b64encode(figures.rendered(figure, "png", 100)).decode() for figure in histograms]
+    charts = {"curve": specs.curve(lines, records["generation"].nunique() == 1), "points": specs.points()}
+    return {
+        "title": plain(title),
+        "command": plain(command),
+        "generations": int(records["generation"].max()) + 1,
+        **drawn._asdict(),
+        "diet": diet,
+        "specs": charts | ({"diet": specs.diet(diet["parts"])} if diet else {}),
+        "tables": [tables.ends(lined, lines, laws)],
+        "theory": [],
+        "said": [],
+        "results": [],
+        "configurations": [],
+        "pictures": [f"data:image/png;base64,{png}" for png in pngs],
+    }
+
+
+def _frame(laws: Mapping[str, Overlay]) -> Any:
+    """The laws of a run's settings, as records are."""
+    import pandas
+
+    rows = [
+        (setting, t, metric, float(value))
+        for setting, law in laws.items()
+        for metric, curve in law.curves.items()
+        for t, value in enumerate(curve)
+    ]
+    table = pandas.DataFrame(rows, columns=["setting", "generation", "metric", "value"])
+    return table.astype({"generation": "int64", "value": "float64"})
+
+
+def waiting(title: str, why: str, command: str = "") -> Told:
+    """Of runs that have no records yet."""
+    nothing = dict.fromkeys(
+        ("lines", "measures", "levels", "tables", "said", "results", "configurations", "pictures"), ()
+    )
+    more = {
+        "title": plain(title),
+        "command": plain(command),
+        "state": plain(why),
+        "theory": (),
+        "specs": {},
+        "diet": None,
+    }
+    return {**nothing, **more, "csv": "", "left": 0, "generations": 0}
