@@ -23,7 +23,7 @@ def tidy(values: Any, **columns: Any) -> pandas.DataFrame:
 # What is told.
 
 
-def drawn(records: Any, **more: Any) -> pandas.DataFrame:
+def drawn(records: Any, **more: Any) -> Any:
     return pandas.read_csv(io.StringIO(curves(records, **more).csv))
 
 
@@ -76,7 +76,7 @@ def test_births_put_together_keep_the_whole():
     rows = [("chain", 0, t, "diet.real" if b < 0 else f"diet.birth.{b}", v) for (t, b), v in shares.items()]
     records = pandas.DataFrame(rows, columns=["setting", "replicate", "generation", "metric", "value"])
     found = told.of_records(records, "diets")["diet"]
-    table = pandas.read_csv(io.StringIO(found["csv"]))
+    table: Any = pandas.read_csv(io.StringIO(found["csv"]))
     assert np.allclose(table.groupby("generation")["share"].sum(), 1, atol=1e-3)
     assert len(found["parts"]) <= 13 and set(table["part"]) == set(range(len(found["parts"])))
     last = table[table["generation"] == n - 1].set_index("part")["share"]
