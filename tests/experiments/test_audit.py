@@ -137,6 +137,24 @@ def test_a_watermark_is_read_by_its_seed_and_by_no_other(capsys: pytest.CaptureF
     assert go(capsys, "mixed", "--watermark", "8")["written"]["said"] == {}
 
 
+def test_a_watermark_is_told_where_its_seed_reads_more_images_than_each_of_the_nineteen_after_it():
+    from experiments.imagesets.audit import _marked
+    from simulator.recipe.watermark import Watermark
+
+    plain = jnp.asarray(np.random.default_rng(0).integers(0, 256, (12, 24, 24, 1), np.uint8))
+    by = {3: slice(0, 2), 9: slice(2, 7), 23: slice(7, 12)}
+    rows = plain
+    for seed, some in by.items():
+        rows = rows.at[some].set(Watermark(seed).embed(plain[some]))
+    reads = {seed: int(Watermark(seed).marked(rows).sum()) for seed in by}
+    assert reads == {3: 2, 9: 5, 23: 5}
+    images = list(np.asarray(rows))
+    assert _marked(images, 3) == 0  # fewer than 9 reads
+    assert _marked(images, 9) == 0  # as many as 23 reads, of fewer it cannot be told
+    assert _marked(images, 23) == 5 and _marked(images, 10) == 0
+    assert _marked(images[:7], 9) == 5 and _marked(images[:2], 3) == 2
+
+
 def test_what_cannot_be_asked_is_refused_in_one_sentence(capsys: pytest.CaptureFixture[str]):
     spots("real", 100, 0)
     spots("mixed", 99, 1)

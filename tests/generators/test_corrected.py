@@ -1,15 +1,19 @@
 """Rows moved to centres of real ones: which, how many, and by what."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from equality import close, same
 from sklearn.cluster import KMeans
 
 from generators import Corrected, Gaussian, PerClass
-from simulator import Pool
+from simulator import Chain, Pool, Sweep, Truth, run, simulate
 from simulator.pool import SYNTHETIC
+from simulator.recipe import Replace
 
 KEY = jax.random.key(0)
 RANDOM = np.random.default_rng(0)
@@ -67,3 +71,28 @@ def test_a_row_goes_to_a_centre_of_its_label():
     for c in (0, 1):
         own = centres[np.abs(centres[:, 2] - 1e4 * c) < 1]
         assert len(own) and nearest(found["x"][np.asarray(found["label"]) == c], own[:, :2]).max() == 0
+
+
+def spread(key: Any, view: Any) -> jax.Array:
+    return view.synthetic.var(0).mean()
+
+
+@pytest.mark.slow
+def test_by_scan_by_the_host_and_resumed_a_chain_with_corrected_rows_is_one_and_shares_are_swept(tmp_path: Path):
+    """Later diets hold no real row: the centres that fits then go on with are part of what is stored."""
+    chain = Chain(
+        source=Truth(Gaussian(2)),
+        generator=Corrected(Gaussian(2), centres=3, share=0.7),
+        recipe=Replace(),
+        probes={"spread": spread},
+        start="previous",
+        real=30,
+        rows=30,
+        held_out=0,
+    )
+    whole = run(chain, KEY, 4, tmp_path / "whole", replicates=2)
+    run(chain, KEY, 2, tmp_path / "part", replicates=2)
+    assert same(run(chain, KEY, 4, tmp_path / "part", replicates=2), whole)
+    swept = run(Sweep(chain, "generator.share", {"0": 0.0, "0.7": 0.7}), KEY, 4, replicates=2)["spread"]  # [2, 2, 4]
+    assert close(swept[1], whole["spread"]) and not close(swept[0], whole["spread"], rtol=1e-2)
+    assert close(simulate(chain, jax.random.fold_in(KEY, 1), 4)["spread"], whole["spread"][1])

@@ -1,17 +1,22 @@
 """Negative guidance: the score that is followed, what w = 0 leaves as it is, and where samples go."""
 
 import dataclasses
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equality import close, same
 from flax import nnx
 
 from generators import Diffusion, Gaussian, SelfImproved
+from generators.nets.denoiser import Denoiser
 from generators.noise import Flow
-from simulator import GenlossError, Pool
+from simulator import Chain, GenlossError, Pool, Sweep, Truth, run, simulate
+from simulator.recipe import Replace
 
 KEY = jax.random.key(0)
 NOISE = Flow(prediction_type="sample")
@@ -68,6 +73,32 @@ def test_a_fit_learns_its_rows_and_then_what_it_said_of_them():
     off = dataclasses.replace(model, strength=0.0)
     assert np.allclose(off.sample(KEY, params, 50), small.sample(KEY, params["own"], 50), atol=1e-5)
     assert not np.allclose(model.sample(KEY, params, 50), small.sample(KEY, params["own"], 50), atol=1e-2)
+
+
+def spread(key: Any, view: Any) -> jax.Array:
+    return view.synthetic.var(0).mean()
+
+
+@pytest.mark.slow
+def test_by_scan_by_the_host_and_resumed_a_chain_that_is_led_away_is_one_and_strengths_are_swept(tmp_path: Path):
+    network = partial(Denoiser, width=16, depth=1)
+    small = Diffusion(steps=20, chunk=10, batch=16, network=network, sample_steps=5)
+    chain = Chain(
+        source=Truth(Gaussian(2)),
+        generator=SelfImproved(small, strength=0.5, rows=40),
+        recipe=Replace(),
+        probes={"spread": spread},
+        start="previous",
+        real=30,
+        rows=30,
+        held_out=0,
+    )
+    whole = run(chain, KEY, 3, tmp_path / "whole", replicates=2)
+    run(chain, KEY, 2, tmp_path / "part", replicates=2)
+    assert same(run(chain, KEY, 3, tmp_path / "part", replicates=2), whole)
+    swept = run(Sweep(chain, "generator.strength", {"0": 0.0, "0.5": 0.5}), KEY, 3, replicates=2)["spread"]  # [2, 2, 3]
+    assert close(swept[1], whole["spread"], rtol=1e-3) and not close(swept[0], whole["spread"], rtol=1e-2)
+    assert close(simulate(chain, jax.random.fold_in(KEY, 1), 3)["spread"], whole["spread"][1], rtol=1e-3)
 
 
 def test_only_what_has_a_score_can_be_led_away():

@@ -13,6 +13,7 @@ from generators import (
     Bernoulli,
     Categorical,
     Cohort,
+    Corrected,
     Diffusion,
     Edited,
     Exponential,
@@ -22,6 +23,7 @@ from generators import (
     PerClass,
     Poisson,
     Prompted,
+    SelfImproved,
     Society,
     Transformer,
 )
@@ -37,6 +39,7 @@ from simulator.recipe.watermark import FilterWatermark
 
 TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
 SMALL = partial(Denoiser, width=16, depth=1)
+DENOISER = Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5)
 CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
@@ -54,7 +57,7 @@ CASES = {
     "linear-least-norm": (Linear(20), Truth(Linear(20))),
     "logistic": (Logistic(3), Truth(Logistic(3))),
     "vae": (TINY, Dataset.digits()),
-    "diffusion": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5), Dataset.digits()),
+    "diffusion": (DENOISER, Dataset.digits()),
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
     "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
     "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),
@@ -65,6 +68,9 @@ CASES = {
     "edited": (Edited(Ngram(4), 0.3), Truth(Ngram(4, length=8))),
     "archive": (Archive(Dataset.digits()), Dataset.digits()),
     "prompted": (Prompted(TINY, 2), Dataset.digits()),
+    "corrected": (Corrected(Gaussian(2), centres=4), Truth(Gaussian(2))),
+    "corrected-images": (Corrected(TINY, centres=4), Dataset.digits()),
+    "self-improved": (SelfImproved(DENOISER, rows=20), Dataset.digits()),
     "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
 }
 

@@ -76,6 +76,7 @@ def test_a_generator_has_the_classes_of_its_source(generator: Any, held_out: int
     "archive",
     "vae",
     "gaussian-unbiased",
+    "corrected",
 )
 @pytest.mark.parametrize("case", CASES)
 def test_weight_is_multiplicity(case: str):
