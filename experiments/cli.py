@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from experiments.command import (
     audit,
+    bundle,
     compare,
     compare_data,
     contaminate,
@@ -32,6 +33,7 @@ from experiments.command import (
     show,
     sweep,
     synthesize,
+    verify,
 )
 from experiments.command.failures import told
 from experiments.command.numbers import Parser, Refused
@@ -54,6 +56,8 @@ COMMANDS = {
     "rows": rows.command,
     "reproduce": reproduce.command,
     "export": export.command,
+    "bundle": bundle.command,
+    "verify": verify.command,
     "synthesize": synthesize.command,
     "contaminate": contaminate.command,
     "compare-data": compare_data.command,

@@ -13,9 +13,9 @@ from experiments.command.numbers import KEYS, number, place, whole
 KINDS = ("png", "svg", "pdf")  # of figures
 
 
-def run_folder(sub: argparse.ArgumentParser) -> None:
+def run_folder(sub: argparse.ArgumentParser, what: str = "the run's folder") -> None:
     """The run that is read."""
-    sub.add_argument("run", type=place, metavar="RUN", help="the run's folder")
+    sub.add_argument("run", type=place, metavar="RUN", help=what)
 
 
 def figure(sub: argparse.ArgumentParser) -> None:

@@ -1,8 +1,8 @@
-"""What chain.json and ceiling.json hold.  Imported where one is read: a run without a folder needs no msgspec."""
+"""What chain.json, ceiling.json and bundle.json hold.  Imported where one is read: a run by itself needs no msgspec."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -31,13 +31,17 @@ class Stretch(TypedDict):
     first: Whole
     versions: dict[str, str]
     device: str
+    processor: NotRequired[str]
+    generations: NotRequired[Count]  # that the pool had room for
+    mesh: NotRequired[list[Count] | None]  # chains side by side, parts of a minibatch, processes
 
 
 class Fork(TypedDict):
-    """The run that the first generations, up to this one, are of."""
+    """The run that the first generations, up to this one, are of, and the recipe it had."""
 
     of: str
     generation: Whole
+    recipe: NotRequired[Any]
     fork: NotRequired[Fork]
 
 
@@ -61,3 +65,14 @@ class Ceiling(TypedDict):
     digest: str
     metrics: dict[str, float | None]
     deviations: NotRequired[dict[str, float | None]]
+
+
+class Bundle(TypedDict):
+    """bundle.json, in a bundle: the checkpoints in it, and the checksum of every file."""
+
+    format: Literal[1]
+    run: str
+    checkpoints: list[Whole]
+    all: bool
+    needs: dict[str, Any]
+    files: dict[str, Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]]

@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
@@ -15,33 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from simulator.abilities import Portioned, Trained, fingerprint, has_ceiling, students
+from simulator.abilities import Portioned, Trained, has_ceiling, students
 from simulator.chain import Chain, with_info
 from simulator.checks import returned
 from simulator.numerics import compiling
 from simulator.numerics.processes import whole
 from simulator.pool import with_table, with_those
-from simulator.running import ahead, memory, pieces, spec
-from simulator.running.files import joined, shaped
+from simulator.running import ahead, memory, pieces
+from simulator.running.checkpoints import Chunk
+from simulator.running.files import Ceiling, joined, shaped
+from simulator.running.identity import identity
 from simulator.running.mesh import WHOLE, Layout
-from simulator.running.pacing import Clock, Pace, doing
+from simulator.running.pacing import Clock, Pace, Progress, doing
 from simulator.running.prepare import adopt
 from simulator.running.store import Store
 from simulator.running.sweep import Sweep
 from simulator.sources.split import guard, table_of
 from simulator.types import Array, GenlossError, Key, Record, State
-
-
-@dataclass
-class Progress:
-    """What a run reports while it goes on."""
-
-    done: int  # generations finished
-    generations: int  # to do in all
-    record: Record | None  # the last finished generations, leaves [(settings, replicates,) chunk, ...]; None: none yet
-    part: float = 0.0  # share of the generation in flight that is done
-    seconds: dict[str, float] = field(default_factory=dict)  # train, sample, measure, save: spent on this report
-    doing: str = ""  # what is being done, where that takes long
 
 
 def run(
@@ -121,22 +110,6 @@ def _finished(store: Store, generations: int, axes: int) -> Record | None:
     return _first(record, generations, axes) if record.t.shape[axes] >= generations else None
 
 
-def identity(chain: Chain | Sweep, key: Key, replicates: int | None = None, every: int = 1) -> dict[str, Any]:
-    """What makes a run this run and no other, in JSON: everything but the number of generations."""
-    source = chain.chain.source if isinstance(chain, Sweep) else chain.source
-    archive = fingerprint((chain.chain if isinstance(chain, Sweep) else chain).generator)
-    sweep = {"path": chain.path, "values": dict(chain.values)} if isinstance(chain, Sweep) else None
-    return {
-        "chain": spec.encode(chain.chain if isinstance(chain, Sweep) else chain),
-        "data": fingerprint(source),
-        **({} if archive is None else {"archive": archive}),
-        "sweep": spec.encode(sweep),
-        "key": spec.encode(key),
-        "replicates": replicates,
-        "every": every,
-    }
-
-
 class Drive:
     """The compiled pieces of a run and the loop over them.
 
@@ -165,6 +138,7 @@ class Drive:
         self.trained = self.chain.model if isinstance(self.chain.model, Trained) else None
         self.pace = Pace()  # of writing records.parquet
         self.compiled: Callable[[], Any] = lambda: None  # waits for what is being compiled
+        self.nudge: Callable[[Any], Any] = lambda params: params  # of where a fit begins: what does rounding do to it?
         self.table = jax.tree.map(jnp.asarray, table_of(self.chain.source))  # of real rows, once for all chains
         if self.layout is not None:
             self.table = self.layout.placed(WHOLE, self.table)
@@ -239,29 +213,20 @@ class Drive:
             if done:
                 self.measure_ceiling(store)
             if done < self.generations:
-                store.begin(done)
+                store.begin(done, self.how)
                 store.drop_fit(but=done)
         tell(Progress(done, self.generations, joined(chunks, self.axes) if chunks else None))
         while done < self.generations:
             clock = Clock()
             ts = jnp.arange(done, min((done // every + 1) * every, self.generations))  # [chunk]
-            fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
-            if fresh is not None:
-                shape = jax.tree.leaves(fresh)[0].shape[: self.axes + 2]  # [.., chunk, fresh]
-                guard(self.chain.source, fresh, np.ones(shape, bool))
-            if self.trained:
-                state, chunk = self.train(self.trained, state, ts, fresh, clock, tell, store, Pace(save_seconds))
-            else:
-                state, chunk = self.scan(state, ts, fresh)
-                clock.lap("train", chunk)
+            state, chunk = self.compute(state, ts, clock, tell, store, save_seconds)
             done += len(ts)
-            chunk = whole(chunk)
             returned.inspect(chunk, done - len(ts), self.axes)
             if done == len(ts):
                 self.inspect_rows(state, ts)
             chunks.append(chunk)
             if store is not None:
-                rows = [whole(self.block(state, t)) for t in ts[-self.blocks(state) :]]
+                rows = self.kept(state, ts)
                 store.save(done - len(ts), done - 1, state.params, rows, chunk)
                 store.drop_fit()
                 self.pace(
@@ -275,12 +240,41 @@ class Drive:
                 self.measure_ceiling(store)
         return _first(joined(chunks, self.axes), self.generations, self.axes)
 
+    def compute(
+        self,
+        state: State,
+        ts: Array,
+        clock: Clock,
+        tell: Callable[[Progress], None] = lambda progress: None,
+        store: Store | None = None,
+        save_seconds: float = math.inf,
+    ) -> tuple[State, Record]:
+        """Generations `ts` after a state, whose memory is taken; a store, where given, keeps the fit in flight."""
+        fresh = self.serve(state.key, ts)  # leaves [.., chunk, fresh, ...]
+        if fresh is not None:
+            shape = jax.tree.leaves(fresh)[0].shape[: self.axes + 2]  # [.., chunk, fresh]
+            guard(self.chain.source, fresh, np.ones(shape, bool))
+        if self.trained:
+            state, chunk = self.train(self.trained, state, ts, fresh, clock, tell, store, Pace(save_seconds))
+        else:
+            state, chunk = self.scan(state, ts, fresh)
+            clock.lap("train", chunk)
+        return state, whole(chunk)
+
+    def kept(self, state: State, ts: Array) -> list[Any]:
+        """What a checkpoint keeps of the rows of generations `ts`: of as many of the last as the pool has room for."""
+        return [whole(self.block(state, t)) for t in ts[-self.blocks(state) :]]
+
     def measure_ceiling(self, store: Store) -> None:
-        """ceiling.json, from real rows in place of samples, unless it is there."""
+        """ceiling.json, unless it is there."""
         if store.has_ceiling():
             return
+        store.write_ceiling(self.ceiling())
+
+    def ceiling(self) -> Ceiling:
+        """What the probes say of real rows in place of samples."""
         found = self.measure(jnp.int32(0), self.new(jnp.int32(-1)), *self.perfect())
-        store.write_ceiling(found, functools.partial(has_ceiling, self.chain.probes))
+        return Ceiling.of(found, functools.partial(has_ceiling, self.chain.probes))
 
     def train(
         self,
@@ -299,7 +293,7 @@ class Drive:
         for i, t in enumerate(ts):
             if fresh is not None:
                 state = self.take_in(state, t, jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh))
-            diet, training = self.begin(state, t, self.first(state, t))
+            diet, training = self.begin(state, t, self.nudge(self.first(state, t)))
             diet = with_those(diet, state.pool)
             first, training = (store and store.fit(int(t), training)) or (0, training)
             started = time.perf_counter()
@@ -345,22 +339,26 @@ class Drive:
         Of checkpoints that end before a generation alone, where one is given.
         """
         chunks: list[Record] = []
-        for first, last, params, rows, record in store.chunks() if store is not None else ():
-            if last >= before:
+        for chunk in store.chunks() if store is not None else ():
+            if chunk.last >= before:
                 break
-            ts = jnp.arange(first, last + 1)
-            if len(rows) < min(len(ts), self.blocks(state)):
-                raise GenlossError(
-                    f"The checkpoint of generation {last} holds the rows of {len(rows)} of its {len(ts)} generations "
-                    "and this recipe reaches further back; fork a run made with `every` 1."
-                )
-            fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
-            for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
-                now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
-                state = self.restore(state, ts[i], now, shaped(block, pieces.kept(state.pool)))
-            state = state.replace(params=shaped(params, state.params))
-            chunks.append(record)
+            state = self.refill(state, chunk)
+            chunks.append(chunk.record)
         return chunks, state
+
+    def refill(self, state: State, chunk: Chunk) -> State:
+        """The state after the generations of a checkpoint, from one that lacks none before them within reach."""
+        ts, rows = jnp.arange(chunk.first, chunk.last + 1), chunk.rows
+        if len(rows) < min(len(ts), self.blocks(state)):
+            raise GenlossError(
+                f"The checkpoint of generation {chunk.last} holds the rows of {len(rows)} of its {len(ts)} generations "
+                "and this recipe reaches further back; fork a run made with `every` 1."
+            )
+        fresh = self.serve(state.key, ts)  # by the same compiled piece, so to the bit
+        for i, block in zip(range(len(ts) - len(rows), len(ts)), rows, strict=True):
+            now = jax.tree.map(lambda a, i=i: jnp.take(a, i, axis=self.axes), fresh)
+            state = self.restore(state, ts[i], now, shaped(block, pieces.kept(state.pool)))
+        return state.replace(params=shaped(chunk.params, state.params))
 
     def inspect_rows(self, state: State, ts: Array) -> None:
         """Raises where rows of generation 0, or of the last where that is gone, are NaN."""
@@ -368,6 +366,12 @@ class Drive:
         returned.rows(type(self.chain.model).__name__, int(t), whole(self.block(state, t)[0]))
 
     # Small questions.
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What the last bits of its numbers depend on, beside versions and device: room in the pool, and a mesh."""
+        mesh = None if self.layout is None else [*self.layout.mesh.shape.values(), jax.process_count()]
+        return {"generations": self.generations, "mesh": mesh}
 
     @property
     def settings(self) -> list[str]:

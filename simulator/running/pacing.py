@@ -1,9 +1,10 @@
-"""The time of a run: where it goes, and when it may go into saving."""
+"""The time of a run: how far it is, where it goes, and when it may go into saving."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -11,6 +12,19 @@ import numpy as np
 
 from simulator.abilities import Stepped, Trained
 from simulator.numerics.processes import agreed
+from simulator.types import Record
+
+
+@dataclass
+class Progress:
+    """What a run reports while it goes on."""
+
+    done: int  # generations finished
+    generations: int  # to do in all
+    record: Record | None  # the last finished generations, leaves [(settings, replicates,) chunk, ...]; None: none yet
+    part: float = 0.0  # share of the generation in flight that is done
+    seconds: dict[str, float] = field(default_factory=dict)  # train, sample, measure, save: spent on this report
+    doing: str = ""  # what is being done, where that takes long
 
 
 class Clock:

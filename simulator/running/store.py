@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from simulator.numerics.processes import alone
 from simulator.running import files, spec
 from simulator.running.checkpoints import Checkpoints, Chunk, by_generation
 from simulator.running.files import Leaves, numbered, shaped, with_keys, without_keys
+from simulator.running.here import here
 from simulator.sources import images
 from simulator.types import GenlossError, Record
 
-PACKAGES = ("genloss", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 _INSTEAD = {  # of a file that is not used
     "records.parquet": "records are read from the checkpoints",
     "ceiling.json": "the run's own command measures real rows again",
@@ -225,7 +224,7 @@ class Store:
                 raise GenlossError(f"{self.path / name} is a link, and links are not followed; put the folder there.")
         now = {
             "experiment": self.experiment,
-            **_here(),
+            **{name: here()[name] for name in ("versions", "device")},
             **about,
             "run": run,
             "signature": spec.signature(run),
@@ -237,23 +236,27 @@ class Store:
     def _write_about(self, about: dict[str, Any]) -> None:
         disk.write(self.path, "chain.json", json.dumps(about, indent=1).encode())
 
-    def begin(self, generation: int) -> None:
-        """Notes in chain.json what computes the generations from this one on; warns where other things did before."""
+    def begin(self, generation: int, how: Mapping[str, Any]) -> None:
+        """Notes in chain.json what computes the generations from this one on; warns where other things did before.
+
+        `how` is what else their last bits depend on: `simulator.running.drive.Drive.how`.
+        """
 
         def note() -> None:
-            about, here = self.about(), _here()
+            about, now = self.about(), here()
             before = about.get("stretches", [{"first": 0, "versions": about["versions"], "device": about["device"]}])
             before = [stretch for stretch in before if stretch["first"] < generation]
-            changed = spec.differences({k: before[-1][k] for k in here}, here) if before else []
-            if changed:
+            seen = ("versions", "device")
+            if changed := [d for name in seen if before for d in spec.differences(before[-1][name], now[name], name)]:
                 warnings.warn(
                     f"{self.path} goes on at generation {generation} with other versions or on another device "
                     f"({'; '.join(changed)}), so it need not equal an uninterrupted run; chain.json says which "
                     "generations were computed by what.",
                     stacklevel=4,
                 )
-            stretches = before if before and not changed else [*before, {"first": generation, **here}]
-            self._write_about({**about, **here, "stretches": stretches})
+            same = before and before[-1] == {"first": before[-1]["first"], **now, **how}
+            stretches = before if same else [*before, {"first": generation, **now, **how}]
+            self._write_about({**about, **{name: now[name] for name in seen}, "stretches": stretches})
 
         self._once(note)
 
@@ -279,6 +282,10 @@ class Store:
         The run that holds the folder moves that one and those after it to damaged/, to make them again.
         """
         return self._checkpoints.chunks(self.about())
+
+    def chunk(self, last: int) -> Chunk:
+        """The checkpoint of the generations that end with `last`; raises `ValueError` where it is not whole."""
+        return self._checkpoints.read(last, self.about())
 
     def close(self) -> None:
         self._checkpoints.close()
@@ -319,9 +326,9 @@ class Store:
         except Exception:  # `fit` says what is wrong with it
             return None
 
-    def write_ceiling(self, record: Record, has_one: Callable[[str], bool]) -> None:
-        """ceiling.json, of metrics that have one."""
-        self.write("ceiling.json", files.dump_ceiling(self.signature, files.Ceiling.of(record, has_one)))
+    def write_ceiling(self, found: files.Ceiling) -> None:
+        """ceiling.json."""
+        self.write("ceiling.json", files.dump_ceiling(self.signature, found))
 
     def picture(self, t: int, rows: Any, axes: int, source: Any) -> None:
         """samples/T.png, where rows are images: a line of them for every setting (or replicate); T.jsonl of texts."""
@@ -346,7 +353,8 @@ class Store:
         if (spec.override(forked, {"recipe": recipe}).merging is None) != (forked.merging is None):
             raise GenlossError("One of the two recipes keeps cohorts as one; fork a run made with Cohort(merge=False).")
         self._check_whole(generation)
-        run, fork = {**about["run"], "chain": new}, {"of": about["signature"], "generation": generation}
+        run, recipe = {**about["run"], "chain": new}, about["run"]["chain"]["recipe"]
+        fork = {"of": about["signature"], "generation": generation, "recipe": recipe}
         fork |= {"fork": about["fork"]} if "fork" in about else {}  # of a fork itself
         if (other.path / "chain.json").exists():
             there = other.about()
@@ -371,14 +379,6 @@ class Store:
             raise GenlossError(f"Not all of {self.path} is whole; its own command mends it, then fork it.")
 
 
-def _here() -> dict[str, Any]:
-    """What computes: versions and device."""
-    return {
-        "versions": {name: _version(name) for name in PACKAGES},
-        "device": str(jax.devices()[0].device_kind),
-    }
-
-
 def _is_picture(file: Path) -> bool:
     try:
         images.look(images.read(file, "it"), "it", checked=True)
@@ -386,10 +386,3 @@ def _is_picture(file: Path) -> bool:
         warnings.warn(f"{file} is left out: it is no picture ({error.where} {error.why}).", stacklevel=3)
         return False
     return True
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

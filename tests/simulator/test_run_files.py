@@ -19,7 +19,7 @@ from experiments.cli import main
 from generators.vae import VAE
 from simulator import Chain, Dataset, GenlossError, Record, Store, run
 from simulator.report import page
-from simulator.running import files, spec
+from simulator.running import files, here, spec
 
 KEY = jax.random.key(0)
 
@@ -282,17 +282,16 @@ def test_a_folder_with_records_is_taken_over_by_none(store: Store):
 
 def test_each_stretch_of_generations_keeps_its_versions_and_device(store: Store, monkeypatch: pytest.MonkeyPatch):
     about = store.about()
-    assert about["stretches"] == [{"first": 0, "versions": about["versions"], "device": about["device"]}]
-    monkeypatch.setattr(
-        "simulator.running.store._version", lambda name: "9.9" if name == "jax" else about["versions"][name]
-    )
+    assert about["stretches"] == [{"first": 0, **here.here(), "generations": 6, "mesh": None}]
+    monkeypatch.setattr(here, "version", lambda name: "9.9" if name == "jax" else about["versions"][name])
     assert run_gaussian(store) is not None and store.about() == about  # nothing is computed, and nothing said
     with pytest.warns(UserWarning, match=r"at generation 6 with other versions .*versions\.jax: .* -> \"9\.9\""):
         run_gaussian(store, 8)
     run_gaussian(store, 10)
-    first, second = store.about()["stretches"]
+    first, second, third = store.about()["stretches"]
     assert first == about["stretches"][0]
     assert second["first"] == 6 and second["versions"]["jax"] == "9.9" and second["device"] == about["device"]
+    assert third == {**second, "first": 8, "generations": 10}  # of the pool, on whose size last bits depend
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "damaged", "samples", "report"])
