@@ -181,8 +181,7 @@ def nudged(tree: Any, key: Array) -> Any:
     def one(leaf: Any, key: Array) -> Any:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        towards = jnp.where(jax.random.bernoulli(key, shape=leaf.shape), jnp.inf, -jnp.inf)
-        return jnp.nextafter(leaf, towards.astype(leaf.dtype))
+        return jnp.nextafter(leaf, jnp.inf * jax.random.rademacher(key, leaf.shape, leaf.dtype))
 
     return jax.tree.unflatten(structure, [one(leaf, key) for leaf, key in zip(leaves, keys, strict=False)])
 

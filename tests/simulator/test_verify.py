@@ -125,7 +125,7 @@ def cut(store: Store) -> None:
     file.write_bytes(file.read_bytes()[:-20] + bytes(20))
 
 
-EDITS: dict[str, tuple[Callable[[Store], None], str, str]] = {
+EDITS: dict[str, tuple[Callable[[Store], object], str, str]] = {
     "records": (edited_records, "records.parquet", r"diversity.variance of generation 4, .* and 1 more"),
     "configuration": (lambda s: edited_configuration(s, False), "chain.json", "signature .* no more: it was edited"),
     "configuration and signature": (lambda s: edited_configuration(s, True), "checkpoints/1", "it is of another run"),
