@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from generators.diffusion import Diffusion as Diffusion
     from generators.edited import Edited as Edited
     from generators.exponential import Exponential as Exponential
+    from generators.flow import Flow as Flow
     from generators.gaussian import Gaussian as Gaussian
     from generators.kde import KDE as KDE
     from generators.linear import Linear as Linear

@@ -14,6 +14,7 @@ from flax import nnx
 from generators.given import labels
 from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise, Steps, step, target
+from generators.rows import looked, shares, values
 from generators.train import Trained
 from simulator.checks.fields import BelowOne, Count, NonNegative, Positive
 from simulator.numerics.chance import fold_in, normal, uniform
@@ -75,31 +76,13 @@ class Diffusion(Trained):
 
     def shaped(self, rows: Rows) -> Diffusion:
         """The same for rows like these."""
-        names = set(rows) if isinstance(rows, dict) else set()
-        if names not in (set(), {"image", "label"}, {"x", "label"}):
-            raise GenlossError("Diffusion needs points, or rows with a label and an image or points x.")
-        values = _values(rows)
-        if "image" not in names and values.ndim != 2:
-            raise GenlossError(f"Points are rows of numbers [d], not {list(values.shape[1:])}; give images as 'image'.")
-        if not jnp.issubdtype(values.dtype, jnp.uint8 if "image" in names else jnp.floating):
-            raise GenlossError(f"Diffusion makes images of uint8 and points of floats, not {values.dtype}.")
-        if self.flips and "image" not in names:
+        look = looked(self, rows)
+        if self.flips and not look.images:
             raise GenlossError("`flips` mirrors images; leave it out for points.")
-        shape = tuple(values.shape[1:])
-        if self.shape is not None and tuple(self.shape) != shape:
-            raise GenlossError(f"A Diffusion of rows {list(self.shape)} was shown {list(shape)}; leave `shape` open.")
-        noise = self.noise.for_images("image" in names)
-        if "label" not in names:
-            if self._guided or self.classes is not None:
-                raise GenlossError("These rows have no label; leave `guidance` at 1 and `classes` open.")
-            return dataclasses.replace(self, shape=shape, noise=noise)
-        found = int(rows["label"].max()) + 1
-        if self.classes is not None and self.classes < found:
-            raise GenlossError(
-                f"A Diffusion of {self.classes} classes was shown {found}; raise `classes` or leave it open."
-            )
-        classes = found if self.classes is None else self.classes
-        return dataclasses.replace(self, shape=shape, classes=classes, noise=noise)
+        if self._guided and look.classes is None:
+            raise GenlossError("These rows have no label; leave `guidance` at 1.")
+        noise = self.noise.for_images(look.images)
+        return dataclasses.replace(self, shape=look.shape, classes=look.classes, noise=noise)
 
     def init(self, key: Key) -> Params:
         """{"net": parameters of the network} and, of rows with labels, "labels": [classes] their shares, uniform."""
@@ -107,10 +90,7 @@ class Diffusion(Trained):
         return params if self.classes is None else {**params, "labels": jnp.full(self.classes, 1 / self.classes)}
 
     def closed_form(self, params: Params, pool: Pool) -> Params:
-        if self.classes is None:
-            return params
-        counts = jnp.zeros(self.classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
-        return {**params, "labels": counts / counts.sum()}
+        return params if self.classes is None else {**params, "labels": shares(pool, self.classes)}
 
     def losses(self, key: Key, params: Params, rows: Rows) -> Array:
         """Squared error of each value of a row, [n, *shape]."""
@@ -249,15 +229,10 @@ class Diffusion(Trained):
         return nnx.merge(nnx.split(nnx.eval_shape(self._net, jax.random.key(0)), nnx.Param)[0], net)
 
 
-def _values(rows: Rows) -> Array:
-    """The rows without their labels, [n, *shape]."""
-    return rows["image" if "image" in rows else "x"] if isinstance(rows, dict) else rows
-
-
 def _read(rows: Rows) -> Array:
     """The rows as a network sees them, [n, *shape] float32."""
-    values = _values(rows)
-    return values.astype(jnp.float32) / 127.5 - 1 if values.dtype == jnp.uint8 else values
+    shown = values(rows)
+    return shown.astype(jnp.float32) / 127.5 - 1 if shown.dtype == jnp.uint8 else shown
 
 
 def _along(a: Array, x: Array) -> Array:

@@ -13,6 +13,7 @@ from flax import nnx
 
 from generators.given import labels
 from generators.nets.mlp import MLP
+from generators.rows import shares
 from generators.train import Trained
 from simulator.checks.fields import Count, NonNegative
 from simulator.numerics.selection import draw
@@ -56,8 +57,7 @@ class VAE(Trained):
         return {**parts, "labels": jnp.full(self._classes, 1 / self._classes, jnp.float32)}
 
     def closed_form(self, params: Any, pool: Pool) -> Any:
-        counts = jnp.zeros(self._classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
-        return {**params, "labels": counts / counts.sum()}
+        return {**params, "labels": shares(pool, self._classes)}
 
     def losses(self, key: Key, params: Any, rows: Rows) -> Array:
         """Negative evidence lower bounds, [n], nats per image."""

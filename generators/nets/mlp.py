@@ -8,20 +8,29 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.linear import default_kernel_init
 
 
 class MLP(nnx.Module):
     """`inputs -> hidden... -> outputs` with GELU between; every leading axis is a batch axis.
 
-    Rows of more than one axis (images) are flattened when `inputs` is their shape.
+    Rows of more than one axis (images) are flattened when `inputs` is their shape.  `last` begins the last kernel.
     """
 
     def __init__(
-        self, inputs: int | tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (128,), *, rngs: nnx.Rngs
+        self,
+        inputs: int | tuple[int, ...],
+        outputs: int,
+        hidden: tuple[int, ...] = (128,),
+        *,
+        last: nnx.Initializer = default_kernel_init,
+        rngs: nnx.Rngs,
     ):
         self.shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
         widths = (math.prod(self.shape), *hidden, outputs)
-        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)])
+        kernels = [default_kernel_init] * len(hidden) + [last]
+        pairs = zip(itertools.pairwise(widths), kernels, strict=True)
+        self.layers = nnx.List([nnx.Linear(a, b, kernel_init=kernel, rngs=rngs) for (a, b), kernel in pairs])
 
     def features(self, x: jax.Array) -> jax.Array:
         """The last hidden layer, [..., hidden[-1]]."""

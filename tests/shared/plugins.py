@@ -17,6 +17,7 @@ from generators import (
     Diffusion,
     Edited,
     Exponential,
+    Flow,
     Gaussian,
     Mixture,
     Ngram,
@@ -27,6 +28,7 @@ from generators import (
     Society,
     Transformer,
 )
+from generators.coupling import Spline
 from generators.linear import Linear
 from generators.logistic import Logistic
 from generators.nets.decoder import Decoder
@@ -40,6 +42,7 @@ from simulator.recipe.watermark import FilterWatermark
 TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
 SMALL = partial(Denoiser, width=16, depth=1)
 DENOISER = Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5)
+FLOW = Flow(steps=20, chunk=10, batch=16, pairs=1, hidden=(8,), coupling=Spline(bins=4))
 CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
@@ -58,6 +61,8 @@ CASES = {
     "logistic": (Logistic(3), Truth(Logistic(3))),
     "vae": (TINY, Dataset.digits()),
     "diffusion": (DENOISER, Dataset.digits()),
+    "flow": (FLOW, Truth(Gaussian(2))),
+    "flow-images": (FLOW, Dataset.digits()),
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
     "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
     "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),

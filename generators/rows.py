@@ -1,0 +1,56 @@
+"""Rows that networks make: images or points, with a label or without."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from simulator.pool import Pool, Rows
+from simulator.types import Array, GenlossError
+
+
+class Look(NamedTuple):
+    """What rows look like."""
+
+    shape: tuple[int, ...]  # of one, without its label
+    images: bool
+    classes: int | None  # how many labels there are; None: rows have none
+
+
+def looked(model: Any, rows: Rows) -> Look:
+    """How the rows look that `model` is to make, whose `shape` and `classes` they must fit where it has some.
+
+    They are {"image": uint8 [n, h, w, c], "label": int32 [n]}, points [n, d], or {"x": points, "label": int32 [n]}.
+    """
+    who = type(model).__name__
+    names = set(rows) if isinstance(rows, dict) else set()
+    if names not in (set(), {"image", "label"}, {"x", "label"}):
+        raise GenlossError(f"{who} needs points, or rows with a label and an image or points x.")
+    shown, images = values(rows), "image" in names
+    shape = tuple(shown.shape[1:])
+    if not images and len(shape) != 1:
+        raise GenlossError(f"Points are rows of numbers [d], not {list(shape)}; give images as 'image'.")
+    if not jnp.issubdtype(shown.dtype, jnp.uint8 if images else jnp.floating):
+        raise GenlossError(f"{who} makes images of uint8 and points of floats, not {shown.dtype}.")
+    if model.shape is not None and tuple(model.shape) != shape:
+        raise GenlossError(f"A {who} of rows {list(model.shape)} was shown {list(shape)}; leave `shape` open.")
+    if "label" not in names:
+        if model.classes is not None:
+            raise GenlossError("These rows have no label; leave `classes` open.")
+        return Look(shape, images, None)
+    found = int(rows["label"].max()) + 1
+    if model.classes is not None and model.classes < found:
+        raise GenlossError(f"A {who} of {model.classes} classes was shown {found}; raise `classes` or leave it open.")
+    return Look(shape, images, found if model.classes is None else model.classes)
+
+
+def values(rows: Rows) -> Array:
+    """The rows without their labels, [n, *shape]."""
+    return rows["image" if "image" in rows else "x"] if isinstance(rows, dict) else rows
+
+
+def shares(pool: Pool, classes: int) -> Array:
+    """The weighted share of each label in a diet, [classes]."""
+    counts = jnp.zeros(classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
+    return counts / counts.sum()
