@@ -276,8 +276,6 @@ def test_a_flow_learns_a_wave(name: str):
     params = jax.jit(model.fit, compiler_options=OPTIMISED)(KEY, model.init(KEY), Pool.of(rows[:10_000]))[0]
     truth = norm.logpdf(x[10_000:]) + norm.logpdf(noise[10_000:]) - np.log(0.2)
     assert (truth - jax.jit(model.log_prob)(params, rows[10_000:])).mean() < 0.08  # 1.2 for the best Gaussian
-    found = np.asarray(jax.jit(model.sample, static_argnums=2)(KEY, params, 4000))
-    assert np.std(found[:, 1] - np.sin(2 * found[:, 0])) == pytest.approx(0.2, abs=0.03)
 
 
 @pytest.mark.parametrize(
