@@ -90,7 +90,7 @@ class Local:
         own = {"CUDA_VISIBLE_DEVICES": self.seen[place % len(self.seen)]} if self.seen else {}
         with (self.logs / f"process-{place}.txt").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "experiments.command.worker"],
+                [sys.executable, "-u", "-m", "experiments.command.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -175,10 +175,14 @@ class Slurm:
             raise Refused(f"--slurm: {str(error).rstrip('.')}.") from None
         self.running: dict[str, tuple[Job, Any]] = {}
         self.looked = 0.0
+        self.known = self.folder / "ids.json"  # of the jobs that go on should this process be killed
+        if cluster == "slurm" and self.known.exists():
+            subprocess.run(["scancel", "--quiet", *json.loads(self.known.read_text())], check=False)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         for job, submitted in zip(jobs, self.executor.map_array(Again(), jobs), strict=True):
             self.running[job.name] = job, submitted
+        self.known.write_text(json.dumps([str(of.job_id) for _, of in self.running.values()]))
 
     def ended(self) -> dict[str, str]:
         time.sleep(SOON)

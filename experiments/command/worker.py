@@ -7,6 +7,7 @@ once when whoever tells it is gone, at whatever instant: a run goes on after its
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -73,15 +74,13 @@ def _wait_for(folder: str) -> None:
     """Waits until no other process holds the folder of a run, or patience is lost: then the run says so."""
     if not folder or not Path(folder, ".lock").exists():
         return
-    from simulator import GenlossError, disk
-
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        try:
-            with disk.locked(folder, "It is held."):
-                return
-        except GenlossError:
-            time.sleep(0.5)
+    with Path(folder, ".lock").open("rb") as lock:
+        while time.monotonic() < until:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and lets go of it
+            except BlockingIOError:
+                time.sleep(0.5)
 
 
 @contextlib.contextmanager
@@ -89,15 +88,15 @@ def _printing_to(file: int) -> Iterator[None]:
     """Both outputs of the process, those of libraries written in C among them."""
     sys.stdout.flush()
     sys.stderr.flush()
-    before = [os.dup(stream) for stream in (1, 2)]
+    before = {stream: os.dup(stream) for stream in {1, 2, sys.stdout.fileno(), sys.stderr.fileno()}}
     try:
-        for stream in (1, 2):
+        for stream in before:
             os.dup2(file, stream)
-        told = os.fdopen(os.dup(1), "w", buffering=1)
-        with told, contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            yield
+        yield
     finally:
-        for stream, old in zip((1, 2), before, strict=True):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, old in before.items():
             os.dup2(old, stream)
             os.close(old)
 
