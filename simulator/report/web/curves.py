@@ -72,12 +72,14 @@ def curves(
 
 
 def fields(records: Any) -> list[str]:
-    """The columns that set lines apart: all beside `OWN`, without "setting" where that says nothing more."""
-    others = [name for name in records.columns if name not in (*OWN, "setting")]
-    if "setting" not in records.columns or not others:
-        return others or ["setting"]
-    alone = records.groupby(others, dropna=False)["setting"].nunique().max() == 1
-    return others if alone else [*others, "setting"]
+    """The columns that set lines apart: all beside `OWN`, without "setting" and "run" where these say nothing more."""
+    found = [name for name in records.columns if name not in OWN]
+    swept = [name for name in found if name not in ("setting", "run")]
+    for name in ("setting", "run") if swept else ("setting",):
+        others = [other for other in found if other != name]
+        if name in found and others and records.groupby(others, dropna=False)[name].nunique().max() == 1:
+            found = others
+    return found
 
 
 def numbered(records: Any) -> tuple[Any, list[dict[str, Any]]]:

@@ -31,7 +31,7 @@ def said(store: Store) -> dict[str, Any] | None:
     names = settings or ([f"replicate {r}" for r in range(replicates)] if replicates else ["chain"])
     axes = 2 if sweep else 1 if replicates else 0
     if pictures := store.pictures():
-        found = _sprite({t: pictures[t].read_bytes() for t in spread(np.array(sorted(pictures)), STOPS)}, len(names))
+        found = sprite({t: pictures[t].read_bytes() for t in spread(np.array(sorted(pictures)), STOPS)}, len(names))
     elif texts := store.texts():
         found = _texts({t: texts[t] for t in spread(np.array(sorted(texts)), STOPS)})
     else:
@@ -39,7 +39,7 @@ def said(store: Store) -> dict[str, Any] | None:
     return found and {**found, "names": names}
 
 
-def _sprite(pictures: Mapping[int, bytes], lines: int) -> dict[str, Any]:
+def sprite(pictures: Mapping[int, bytes], lines: int) -> dict[str, Any]:
     """Sheets one above the other in a PNG, half of them where that is too large; of the size of the first."""
     from PIL import Image
 

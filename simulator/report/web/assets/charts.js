@@ -11,6 +11,9 @@ const element = (tag, attributes = {}, ...children) => {
   return made;
 };
 
+// Expressions are read, not made into code, which the page's policy would not run.
+const OPTIONS = { ast: true, actions: false, defaultStyle: false, tooltip: false };
+
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3]];
 const short = (value) => (Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "none");
@@ -102,7 +105,7 @@ const seen = new IntersectionObserver((entries) => {
 let queue = Promise.resolve();
 
 class Chart {
-  // `of`: title, spec, data() -> {name: rows}, said() -> text, csv() -> [head, rows], lines or parts that colours are of.
+  // `of`: title, spec, data() -> {name: rows}, said() -> text, csv() -> [head, rows], lines() or parts() that colours are of.
   constructor(of) {
     this.of = of;
     this.view = null;
@@ -123,10 +126,10 @@ class Chart {
   say() { this.plot.setAttribute("aria-label", `${this.of.title}. ${this.of.said()}`); }
 
   scales(named) {
-    const { lines, parts } = this.of, found = {};
+    const lines = this.of.lines?.(), parts = this.of.parts?.(), found = {};
     if (lines) {
       const shown = lines.filter((line) => !named || !line.hidden);
-      const legend = named && { title: null, orient: "bottom", columns: 2, symbolType: "stroke", labelLimit: 300 };
+      const legend = named && { title: null, orient: "bottom", columns: 2, symbolType: "stroke", symbolOpacity: 1, symbolStrokeWidth: 3, labelLimit: 300 };
       found.line = { domain: shown.map((line) => (named ? line.name : line.number)), colours: shown.map(lineColour),
         dashes: shown.map((line) => DASHES[line.dash]), legend };
     }
@@ -140,12 +143,9 @@ class Chart {
   }
 
   spec(named) {
-    const label = { line: (i) => this.of.lines[i].name, part: (i) => this.of.parts[i] };
-    const copy = (row) => {
-      const made = { ...row };
-      if (named) for (const name of ["line", "part"]) if (name in made && this.of[`${name}s`]) made[name] = label[name](made[name]);
-      return made;
-    };
+    const { lines, parts } = this.of;
+    const copy = (row) => ({ ...row, ...(named && lines && "line" in row ? { line: lines()[row.line].name } : {}),
+      ...(named && parts ? { part: parts()[row.part] } : {}) });
     const datasets = Object.fromEntries(Object.entries(this.of.data()).map(([name, rows]) => [name, rows.map(copy)]));
     return { ...coloured(this.of.spec, "", this.scales(named)), datasets, autosize: { type: "fit-x", contains: "padding" } };
   }
@@ -156,11 +156,10 @@ class Chart {
   }
 
   async draw() {
-    const options = { ast: true, actions: false, renderer: "canvas", defaultStyle: false, tooltip: false, config: config() };
     const spec = this.spec(false);
     delete spec.title;  // the figure's caption is it
     this.made?.finalize();
-    this.made = await vegaEmbed(this.plot, spec, options);
+    this.made = await vegaEmbed(this.plot, spec, { ...OPTIONS, renderer: "canvas", config: config() });
     this.view = this.made.view;
     this.plot.setAttribute("role", "img");
     this.say();
@@ -176,9 +175,12 @@ class Chart {
     await this.view.runAsync();
   }
 
+  // On white, whatever the page is on.
   async export(kind) {
-    const spec = { title: this.of.title, ...this.spec(true), width: 420, autosize: "pad" };
-    const place = element("div"), options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, tooltip: false, config: config() };
+    document.documentElement.dataset.paper = "";
+    const spec = { title: this.of.title, ...this.spec(true), width: 420, autosize: "pad" }, looks = config();
+    delete document.documentElement.dataset.paper;
+    const place = element("div"), options = { ...OPTIONS, renderer: "svg", config: looks };
     const made = await vegaEmbed(place, spec, options);
     if (kind === "svg") saved(`${this.of.title}.svg`, await made.view.toSVG(), "image/svg+xml");
     else (await made.view.toCanvas(2)).toBlob((blob) => saved(`${this.of.title}.png`, blob, "image/png"));
@@ -215,9 +217,6 @@ class Chart {
     const left = this.plot.offsetLeft + this.view.origin()[0] + this.view.padding().left + this.view.scale("x")(generation);
     const top = this.plot.offsetTop + this.view.origin()[1] + this.view.padding().top;
     Object.assign(this.rule.style, { left: `${left}px`, top: `${top}px`, height: `${this.of.spec.height}px` });
-    const right = left > this.figure.clientWidth / 2;
-    this.reading.style.top = `${top}px`;
-    this.reading.style.left = right ? "auto" : `${left + 8}px`;
-    this.reading.style.right = right ? `${this.figure.clientWidth - left + 8}px` : "auto";
+    this.reading.style.top = `${this.plot.offsetTop + this.plot.offsetHeight}px`;
   }
 }

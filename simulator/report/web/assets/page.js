@@ -5,7 +5,6 @@ const place = (id) => document.getElementById(id);
 let told, rows, charts;
 
 const visible = () => told.lines.filter((line) => !line.hidden);
-const every = () => document.querySelectorAll("figure.chart");
 
 const measureChart = (measure, i) => {
   const of = () => rows.byMeasure.get(i) ?? [];
@@ -23,7 +22,7 @@ const measureChart = (measure, i) => {
   const value = (row) => short(row.mean) + (row.low === null ? "" : ` ± ${short((row.high - row.low) / 2)}`)
     + (row.theory === null ? "" : `, theory ${short(row.theory)}`);
   const chart = new Chart({
-    title: measure.title, spec, lines: told.lines, data: () => ({ rows: shown(), levels }),
+    title: measure.title, spec, lines: () => told.lines, data: () => ({ rows: shown(), ...(has.levels ? { levels } : {}) }),
     said: () => `Generations 0 to ${told.generations - 1}: ${visible().map(ends).join("; ")}.${real}`,
     csv: () => tidy(shown()),
     generations: () => [...new Set(of().map((row) => row.generation))].sort((a, b) => a - b),
@@ -53,7 +52,7 @@ const dietCharts = () => {
       mark.style.background = partColours(parts.length)[i];
       return mark;
     };
-    return new Chart({ title: line.name, spec: told.specs.diet, parts, data: () => ({ rows: of }), said: () => ends,
+    return new Chart({ title: line.name, spec: told.specs.diet, parts: () => parts, data: () => ({ rows: of }), said: () => ends,
       csv: () => [["generation", "origin", "share"], of.map((row) => [row.generation, parts[row.part], row.share])],
       generations: () => [...new Set(of.map((row) => row.generation))],
       read: (t) => at(t).map((row) => [box(row.part), parts[row.part], short(row.share)]) });
@@ -75,7 +74,8 @@ const tableOf = ({ title, notes, head, rows: lines }, open) => {
 const legend = () => {
   const buttons = told.lines.map((line) => element("button", { type: "button", "aria-pressed": "true", click: () => chosen(line) },
     swatch(line), line.control ? `${line.name} (control)` : line.name));
-  place("legend").replaceChildren(...buttons, ...(buttons.length > 1 ? [element("button", { type: "button", id: "all", click: () => choose(() => true) }, "all")] : []));
+  place("legend").hidden = place("tools").hidden = !buttons.length;
+  place("legend").replaceChildren(...(buttons.length > 1 ? buttons : []), ...(buttons.length > 1 ? [element("button", { type: "button", id: "all", click: () => choose(() => true) }, "all")] : []));
   const names = Object.keys(told.lines[0]?.fields ?? {});
   place("fields").replaceChildren(...(names.length < 2 ? [] : names.map((name) => {
     const values = [...new Set(told.lines.map((line) => line.fields[name]))];
@@ -106,7 +106,7 @@ const choose = (shown) => {
 const searched = () => {
   const words = place("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const chart of charts) chart.figure.hidden = !words.every((word) => chart.figure.dataset.search.includes(word));
-  for (const group of document.querySelectorAll("#main > [data-group]")) {
+  for (const group of document.querySelectorAll("#curves > [data-group]")) {
     const found = group.querySelector("figure:not([hidden])") !== null;
     group.hidden = !found;
     if (group.tagName === "DETAILS") group.open = words.length ? found : false;
@@ -120,61 +120,70 @@ const take = (fresh) => {
   rows.byMeasure = Map.groupBy ? Map.groupBy(rows, (row) => row.measure) : rows.reduce((map, row) => map.set(row.measure, [...(map.get(row.measure) ?? []), row]), new Map());
 };
 
+const keyed = (parts) => element("div", { class: "keys" }, ...parts.map((part, i) => {
+  const mark = element("i");
+  mark.style.background = partColours(parts.length)[i];
+  return element("span", {}, mark, part);
+}));
+
+const resulting = (one) => [grid([new Chart({ title: one.title, spec: one.spec, data: () => one.data, said: () => one.said })]), tableOf(one.table, false)];
+
+// What is beneath the curves, made anew with every change.
+const beneath = () => {
+  const { diet, tables, theory, results, pictures, configurations, command } = told;
+  place("beneath").replaceChildren(...[
+    saying(told),
+    diet && folded("what each generation ate", false, keyed(diet.parts), grid(dietCharts(), "diets")),
+    ...tables.map((one, i) => tableOf(one, i < tables.length - 1)),
+    theory.length ? folded("theory", false, ...theory.map((line) => element("p", {}, line))) : null,
+    results.length ? folded("league and plans", true, ...results.flatMap(resulting)) : null,
+    pictures.length ? folded("perplexities of single samples", false, ...pictures.map((src, i) => element("img", { src, alt: `histograms of perplexity, ${i + 1}`, loading: "lazy" }))) : null,
+    ...configurations.map((one) => folded(`configuration of ${one.title}`, false, element("pre", {}, one.text))),
+    command ? element("p", { class: "note" }, "made by ", element("code", { id: "command" }, command)) : null,
+  ].filter(Boolean));
+};
+
 const build = () => {
   place("title").textContent = document.title = told.title;
   legend();
   charts = told.measures.map(measureChart);
-  const firsts = charts.filter((_, i) => told.measures[i].first);
-  const groups = [...new Set(told.measures.map((measure) => measure.group))].map((name) => [name, charts.filter((_, i) => !told.measures[i].first && told.measures[i].group === name)]);
-  const first = grid(firsts, "first");
+  const of = (wanted) => charts.filter((_, i) => wanted(told.measures[i]));
+  const first = grid(of((one) => one.first), "first");
   first.dataset.group = "";
-  const more = groups.filter(([, of]) => of.length).map(([name, of]) => {
-    const group = folded(`${name} (${of.length} more)`, false, grid(of));
+  const groups = [...new Set(told.measures.filter((one) => !one.first).map((one) => one.group))];
+  const more = groups.map((name) => {
+    const inside = of((one) => !one.first && one.group === name), group = folded(`${name} (${inside.length} more)`, false, grid(inside));
     group.dataset.group = name;
     return group;
   });
-  const kinds = ["Bands: two standard errors of the mean over replicates."];
-  if (rows.some((row) => row.theory !== null)) kinds.push("Thick dashes: theory.");
-  if (told.levels.length) kinds.push("Dotted: real rows against held-out real rows.");
+  const kinds = ["Point at a panel, or move to it and use the arrows, to read values."];
+  if (told.measures.some((one) => one.band)) kinds.unshift("Bands: two standard errors of the mean over replicates.");
+  if (told.measures.some((one) => one.theory)) kinds.unshift("Thick dashes: theory.");
+  if (told.levels.length) kinds.unshift("Dotted: real rows against held-out real rows.");
   if (told.left) kinds.push(`Of many generations ${told.left} are not drawn.`);
-  kinds.push("Point at a panel, or move to it and use the arrows, to read values.");
-  place("kinds").textContent = kinds.join("  ");
-  const keys = () => element("div", { class: "keys" }, ...told.diet.parts.map((part, i) => {
-    const mark = element("i");
-    mark.style.background = partColours(told.diet.parts.length)[i];
-    return element("span", {}, mark, part);
-  }));
-  const results = told.results.flatMap((one) => [grid([new Chart({ title: one.title, spec: one.spec, data: () => one.data, said: () => one.said })]), tableOf(one.table, false)]);
-  place("main").replaceChildren(...[
-    first, ...more, saying(told),
-    told.diet && folded("what each generation ate", false, keys(), grid(dietCharts())),
-    ...told.tables.map((one, i) => tableOf(one, i < told.tables.length - 1)),
-    told.theory.length ? folded("theory", false, ...told.theory.map((line) => element("p", {}, line))) : null,
-    results.length ? folded("league and plans", true, ...results) : null,
-    told.pictures.length ? folded("perplexities of single samples", false, ...told.pictures.map((src, i) => element("img", { src, alt: `histograms of perplexity, ${i + 1}`, loading: "lazy" }))) : null,
-    ...told.configurations.map((one) => folded(`configuration of ${one.title}`, false, element("pre", {}, one.text))),
-    told.command ? element("p", { class: "note" }, "made by ", element("code", { id: "command" }, told.command)) : null,
-  ].filter(Boolean));
+  place("kinds").textContent = told.lines.length ? kinds.join("  ") : "";
+  place("curves").replaceChildren(first, ...more);
+  beneath();
 };
 
 // While a run goes on: the same lines and measures get their new values, anything else a new page.
 const renew = (fresh) => {
   const shape = (of) => JSON.stringify([of.lines.map((line) => line.name), of.measures.map((one) => [one.name, one.log, one.band, one.theory]), of.levels.length]);
-  const same = shape(told) === shape(fresh), hidden = told.lines.map((line) => line.hidden);
-  const open = new Set([...document.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
-  const at = place("generation")?.value, word = place("search").value;
-  if (same) {
-    const kept = charts, old = told.lines;
-    take(fresh);
-    told.lines.forEach((line, i) => { old[i].hidden = line.hidden = hidden[i]; });
-    kept.forEach((chart) => chart.renew());
-    return;
-  }
+  const same = shape(told) === shape(fresh), before = told;
+  const titles = () => [...document.querySelectorAll("details")].map((one) => [one, one.firstChild.textContent]);
+  const open = new Map(titles().map(([one, title]) => [title, one.open])), slider = place("generation");
+  const at = slider && slider.value !== slider.max ? Number(slider.value) : Infinity;
   take(fresh);
-  build();
-  document.querySelectorAll("details").forEach((one) => { one.open = open.has(one.firstChild.textContent); });
-  if (at && place("generation")) place("generation").value = at;
-  place("search").value = word;
+  if (same) {
+    told.lines.forEach((line, i) => { line.hidden = before.lines[i].hidden; });
+    for (const chart of charts) chart.renew();
+    beneath();
+  } else build();
+  for (const [one, title] of titles()) one.open = open.get(title) ?? one.open;
+  if (at > 0 && place("generation")) {
+    place("generation").value = Math.min(at, place("generation").max);
+    place("generation").dispatchEvent(new Event("input"));
+  }
 };
 
 const follow = async (mark) => {
@@ -192,7 +201,10 @@ const follow = async (mark) => {
 
 place("search").addEventListener("input", searched);
 place("csv").addEventListener("click", () => saved(`${told.title}.csv`, written(...tidy(rows)), "text/csv"));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => every().forEach((figure) => { if (figure.chart.view) figure.chart.wanted(); }));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const chart of charts) if (chart.view) chart.wanted();
+  beneath();
+});
 take(JSON.parse(place("told").textContent));
 build();
 if (document.body.dataset.live) follow(null);

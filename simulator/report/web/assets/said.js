@@ -53,12 +53,11 @@ const KINDS = {
     const charts = block.names.map((name, i) => {
       const rows = () => all.filter((row) => row.generation === shown && row.line === i);
       const middle = (name) => short(rows().reduce((sum, row) => sum + row[name], 0) / rows().length);
-      return new Chart({ title: name, spec, lines: block.lines, data: () => ({ rows: rows(), truth }),
+      return new Chart({ title: name, spec, lines: () => block.lines, data: () => ({ rows: rows(), truth }),
         said: () => `Generation ${shown}: ${rows().length} points about (${middle("x")}, ${middle("y")}), over ${truth.length} of the truth.` });
     });
-    const grid = element("div", { class: "grid" }, ...charts.map((chart) => chart.figure));
-    grid.charts = charts;
-    return [grid, (t) => { shown = t; charts.forEach((chart) => chart.renew()); }];
+    const places = element("div", { class: "grid" }, ...charts.map((chart) => chart.figure));
+    return [places, (t) => { shown = t; charts.forEach((chart) => chart.renew()); }];
   },
 };
 
@@ -103,6 +102,5 @@ const saying = (told) => {
   });
   slider.addEventListener("input", now);
   now();
-  place.charts = [...place.querySelectorAll("figure")].map((figure) => figure.chart);
   return place;
 };
