@@ -143,6 +143,25 @@ def stored_runs(folders: Sequence[str]) -> list[Any]:
     return [Run(name, store.about(), store.records()) for name, store in zip(names, stores, strict=True)]
 
 
+def chosen(metrics: Sequence[str] | None, runs: Sequence[Any]) -> list[str]:
+    """The measures that are named, each once, or the headlines; raises where not all of the runs have one."""
+    import difflib
+
+    from simulator import GenlossError
+    from simulator.analysis.compare import measures
+    from simulator.report.figures import shown
+
+    known = measures(runs)
+    for metric in metrics or ():
+        if metric not in known:
+            nearest = difflib.get_close_matches(metric, known, n=1, cutoff=0)[0]
+            which = "The run has" if len(runs) == 1 else "The runs share"
+            raise GenlossError(
+                f"{which} no measure '{metric}'; the nearest is '{nearest}', and `genloss show RUN --all` lists all."
+            )
+    return list(dict.fromkeys(metrics or shown(known)))
+
+
 def stored_model(
     run: str,
     generation: int | None,

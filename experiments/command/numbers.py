@@ -69,6 +69,22 @@ def ratio(text: str) -> str:
     return text
 
 
+INCHES = {"mm": 1 / 25.4, "cm": 1 / 2.54, "in": 1.0, "pt": 1 / 72.27}  # of a unit; points are those of TeX
+
+
+def length(text: str) -> float:
+    """Inches, of a length with its unit, from 10 mm to 2 m."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,9})?) ?(mm|cm|in|pt)", text.strip(), re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"takes a length with its unit, such as 84mm, 8.4cm, 3.3in or 240pt; it was given {_short(text)}"
+        )
+    inches = float(found[1]) * INCHES[found[2]]
+    if not 10 <= (millimetres := 25.4 * inches) <= 2000:
+        raise argparse.ArgumentTypeError(f"is {millimetres:,.4g} mm and must be at least 10 mm and at most 2,000 mm")
+    return inches
+
+
 def place(text: str) -> str:
     """A file or folder; an empty name is none."""
     if not text.strip() or "\0" in text:

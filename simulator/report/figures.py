@@ -239,11 +239,16 @@ def gallery(pictures: Mapping[int, bytes], settings: Sequence[str]) -> Figure:
 
 
 def rendered(figure: Figure, kind: str, dpi: int = 150) -> bytes:
-    """The figure as "png" or "svg".  What is where in it is settled once, by the first that is made."""
+    """The figure as "png", "svg" or "pdf", the same to the byte whenever it is made.
+
+    What is where in it is settled once, by the first that is made.
+    """
     if (layout := figure.get_layout_engine()) is not None:
         figure.set_dpi(dpi)
-        layout.execute(figure)
+        for _ in range(2):  # the numbers of an axis are others once it has its place
+            layout.execute(figure)
         figure.set_layout_engine(None)
     sink = io.BytesIO()
-    figure.savefig(sink, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    figure.savefig(sink, format=kind, dpi=dpi, metadata=undated.get(kind))
     return sink.getvalue()
