@@ -95,7 +95,7 @@ def _main(words: list[str]) -> int:
     if command is None:
         parser.print_help()
         return 0
-    if command.parts is not None and options.engine != engines.HERE:
+    if command.parts is not None and options.engine != engines.HERE and not getattr(options, "dry_run", False):
         return parts.drive(options, words)
     options.usage = verbs[options.command].format_help() if command.takes_fields and options.help else None
     if command.parts is not None and options.parts:

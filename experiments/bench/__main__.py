@@ -25,6 +25,7 @@ from experiments.bench import (
     onsets,
     planner,
     say,
+    sweeps,
     synthesize,
 )
 
@@ -43,6 +44,7 @@ FILES = (
     audit,
     forecast,
     memory,
+    sweeps,
 )
 USUAL = ["core", "digits", "exact", "measures"]  # what runs where nothing is asked for
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.command.command import Command
 from experiments.command.numbers import KEYS, near, place, whole
+from experiments.command.parts import Part, Parts
 
 FREE = ("mixture", "characters", "digits")  # worlds that need no data and few minutes
 
@@ -46,10 +47,7 @@ def league(options: argparse.Namespace) -> int:
     from simulator.report import league as drawing
     from simulator.report.figures import rendered
 
-    names = [name.strip() for name in options.world.split(",")]
-    if len(set(names)) < len(names):
-        raise GenlossError("--world names a world twice; leave one of them out.")
-    worlds = {name: load(name) for name in names}
+    worlds = {name: load(name) for name in _worlds(options)}
     added = {Path(file).stem: load_module(file) for file in options.add}
     if len(added) < len(options.add):
         raise GenlossError("Two files of --add have one name; rename one.")
@@ -80,6 +78,22 @@ def league(options: argparse.Namespace) -> int:
         _print(name, result)
     print(f"figure: {near((out / 'league.png').absolute())}")
     return 0
+
+
+def parts(options: argparse.Namespace) -> Parts:
+    """Each world."""
+    return Parts(
+        f"{Path(options.out).absolute()}.logs", [Part(n, ["--world", n], added=True) for n in _worlds(options)]
+    )
+
+
+def _worlds(options: argparse.Namespace) -> list[str]:
+    from simulator import GenlossError
+
+    names = [name.strip() for name in options.world.split(",")]
+    if len(set(names)) < len(names):
+        raise GenlossError("--world names a world twice; leave one of them out.")
+    return names
 
 
 def _axes(data: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -126,4 +140,6 @@ def _print(name: str, result: Any) -> None:
     )
 
 
-command = Command("every mitigation with as many real rows, and a recipe of yours beside them", arguments, league)
+command = Command(
+    "every mitigation with as many real rows, and a recipe of yours beside them", arguments, league, parts=parts
+)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from experiments.command import engines
 from experiments.command.worker import Job
+
+HERE = ("--engine", engines.HERE)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Part:
 
     name: str
     words: list[str]
+    added: bool = False  # to the words of the command itself
     holds: str = ""  # the folder of a run, where it is one
 
 
@@ -29,10 +33,16 @@ class Part:
 class Parts:
     """What of a command is not done yet, in parts, which leave files that the command itself finds and joins."""
 
-    logs: str  # folder, beside and never inside that of a run
+    logs: str = ""  # folder, beside and never inside that of a run; by default one of the command's own
     parts: list[Part] = field(default_factory=list)
     some: bool = False  # whether those that are done are joined where others failed
+    printed: bool = False  # whether what they print is what they leave
     told: str = ""  # of what is planned, a line
+
+
+def at_once(options: argparse.Namespace) -> Parts:
+    """Of a command that has no parts: it is done elsewhere, and what it prints is shown."""
+    return Parts(parts=[Part("all", [], added=True)], printed=True)
 
 
 def write(options: argparse.Namespace, parts: Callable[[argparse.Namespace], Parts]) -> int:
@@ -47,25 +57,37 @@ def drive(options: argparse.Namespace, words: Sequence[str]) -> int:
         if code := _itself(words, "--parts", str(plan)):
             return code
         told = json.loads(plan.read_text())
-    planned = Parts(**{**told, "parts": [Part(**part) for part in told["parts"]]})
+    parts = [Part(**part) for part in told["parts"]]
+    parts = [replace(part, words=[*words, *part.words, *HERE], added=False) if part.added else part for part in parts]
+    planned = Parts(**{**told, "parts": parts, "logs": told["logs"] or str(_logs(words))})
     if planned.told:
         print(planned.told, flush=True)
-    failed = done_by(options, planned) if planned.parts else {}
-    code = _itself(words, "--joined") if planned.some or not failed else 0
+    failed = done_by(options, planned)
+    if planned.printed:
+        print("".join(Path(planned.logs, f"{part.name}.log").read_text() for part in parts), end="")
+        code = 0
+    else:
+        code = _itself(words, "--joined") if planned.some or not failed else 0
     for name, why in failed.items():
         print(f"genloss: {name} failed: {why}", file=sys.stderr)
     if failed:
-        print(
-            f"genloss: {len(failed)} of {len(planned.parts)} parts failed; the same command does what is missing.",
-            file=sys.stderr,
-        )
+        many = f"{len(failed)} of {len(parts)} parts failed; the same command does what is missing."
+        print(f"genloss: {many}", file=sys.stderr)
         return 1
+    for part in parts:  # given again it does them again
+        Path(planned.logs, f"{part.name}.json").unlink(missing_ok=True)
     return code
+
+
+def _logs(words: Sequence[str]) -> Path:
+    """Of a command that has no folder."""
+    told = hashlib.blake2b(json.dumps(list(words)).encode(), digest_size=5).hexdigest()
+    return Path("runs", f"{words[0]}-{told}.logs").absolute()
 
 
 def _itself(words: Sequence[str], *more: str) -> int:
     """The command in a process that leaves accelerators to the parts."""
-    command = [sys.executable, "-m", "experiments.cli", *words, "--engine", engines.HERE, *more]
+    command = [sys.executable, "-m", "experiments.cli", *words, *HERE, *more]
     return subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=False).returncode
 
 
@@ -76,6 +98,9 @@ def done_by(options: argparse.Namespace, planned: Parts) -> dict[str, str]:
     logs = Path(planned.logs)
     logs.mkdir(parents=True, exist_ok=True)
     jobs = {part.name: Job(part.name, part.words, str(logs), str(Path.cwd()), part.holds) for part in planned.parts}
+    jobs = {name: job for name, job in jobs.items() if job.holds or not _is_done(job)}  # a run's folder knows better
+    if not jobs:
+        return {}
     for job in jobs.values():
         job.log.unlink(missing_ok=True)
         job.end.unlink(missing_ok=True)
@@ -99,6 +124,15 @@ def done_by(options: argparse.Namespace, planned: Parts) -> dict[str, str]:
     finally:
         engine.close()
     return failed
+
+
+def _is_done(job: Job) -> bool:
+    """By an earlier call, which was not done with all."""
+    try:
+        end = json.loads(job.end.read_text())
+    except (OSError, ValueError):
+        return False
+    return end["code"] == 0 and end["words"] == job.words
 
 
 def _refusal(job: Job) -> str:

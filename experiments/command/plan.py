@@ -11,6 +11,7 @@ from typing import Any
 from experiments.command import shared
 from experiments.command.command import Command
 from experiments.command.numbers import KEYS, near, number, whole
+from experiments.command.parts import at_once
 from experiments.command.ranges import Range
 from experiments.command.spending import spending
 
@@ -144,4 +145,6 @@ def _say(found: Any, field: str, beside: str, spent: tuple[float, float], brief:
     )
 
 
-command = Command("how little of a field keeps a measure, with an interval", arguments, plan, takes_fields=True)
+command = Command(
+    "how little of a field keeps a measure, with an interval", arguments, plan, takes_fields=True, parts=at_once
+)

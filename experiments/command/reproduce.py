@@ -7,6 +7,7 @@ the table (reproductions.md) to DIR, by default `reproductions`.  A value that d
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.command.command import Command
 from experiments.command.loading import files, load_module
 from experiments.command.numbers import place
+from experiments.command.parts import Part, Parts
 
 if TYPE_CHECKING:
     from experiments.command.reproductions import Reproduction
@@ -56,17 +58,37 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in table)
 
 
-def reproduce_all(chosen: Sequence[str], out: Path) -> int:
-    """Runs the chosen ones, or all, prints what each found, and writes figures and table."""
-    from experiments.command.tables import Column, show
-    from simulator import GenlossError, disk
-    from simulator.report.figures import rendered
+def parts(options: argparse.Namespace) -> Parts:
+    """One for each, which leaves NAME.json."""
+    from simulator import disk
+
+    chosen = _chosen(options.names)
+    disk.folder(options.out, room=ROOM)
+    return Parts(
+        f"{Path(options.out).absolute()}.logs", [Part(n, ["reproduce", n, "--out", options.out]) for n in chosen]
+    )
+
+
+def _chosen(given: Sequence[str]) -> Sequence[str]:
+    from simulator import GenlossError
     from simulator.running.spec import unknown
 
     known = names()
-    for name in chosen:
+    for name in given:
         if name not in known:
             raise GenlossError(unknown(name, known, "There is no reproduction"))
+    return given or known
+
+
+def reproduce_all(given: Sequence[str], out: Path, joined: bool = False) -> int:
+    """Runs the given ones, or all, prints what each found, and writes figures and table.
+
+    What one found is kept in NAME.json, from where it is read if others have run them (`joined`).
+    """
+    from experiments.command.tables import Column, show
+    from simulator import disk
+
+    chosen = _chosen(given)
     disk.folder(out, room=ROOM)
     columns = [
         Column("what", prose=True),
@@ -74,24 +96,36 @@ def reproduce_all(chosen: Sequence[str], out: Path) -> int:
         Column("", right=True),
     ]
     table: list[tuple[str, ...]] = []
-    for name in chosen or known:
-        found, seconds = reproduce(name)
-        rows, title = lines(name, found), f"{name} ({seconds:.0f} CPU s)"
+    for name in chosen:
+        found = json.loads((out / f"{name}.json").read_text()) if joined else _found(name, out)
+        rows, title = [tuple(row) for row in found["rows"]], f"{name} ({found['seconds']:.0f} CPU s)"
         differ = any(row[-1] for row in rows)
-        cells = [row[1:] if differ else row[1:-1] for row in rows[: len(found.findings)]]
+        cells = [row[1:] if differ else row[1:-1] for row in rows[: found["findings"]]]
         show(columns[: len(cells[0])], cells, title)
-        print(f"{found.note}\n" if found.note else "")
-        disk.write(out, f"{name}.png", rendered(found.figure, "png"))
+        print(f"{found['note']}\n" if found["note"] else "")
         table += [(title, *rows[0][1:]), *rows[1:]]
-    if not chosen:
+    if not given:
         disk.write(out, "reproductions.md", markdown(table).encode())
     differing = sum(bool(row[-1]) for row in table)
     print(f"figures: {out}" + (f"; {differing} of the numbers above do not hold" if differing else ""))
     return 0
 
 
+def _found(name: str, out: Path) -> dict[str, Any]:
+    """Runs one, and writes its figure and what it found."""
+    from simulator import disk
+    from simulator.report.figures import rendered
+
+    found, seconds = reproduce(name)
+    told = {"rows": lines(name, found), "findings": len(found.findings), "note": found.note, "seconds": seconds}
+    disk.write(out, f"{name}.png", rendered(found.figure, "png"))
+    disk.write(out, f"{name}.json", json.dumps(told, indent=1).encode())
+    return told
+
+
 command = Command(
     "published figures again: published, theory, ours, and the figure",
     arguments,
-    lambda options: reproduce_all(options.names, Path(options.out)),
+    lambda options: reproduce_all(options.names, Path(options.out), options.joined),
+    parts=parts,
 )

@@ -14,6 +14,7 @@ from experiments.command import shared
 from experiments.command.command import Command
 from experiments.command.loading import Experiment, swept
 from experiments.command.numbers import KEYS, near, number, whole
+from experiments.command.parts import at_once
 
 REPLICATES = 100  # where the experiment says nothing
 STEPS = 4  # sizes, each twice the one before, where none are named
@@ -321,4 +322,6 @@ def _say(found: Any, axes: Axes, spent: tuple[float, float]) -> None:
         )  # fmt: skip
 
 
-command = Command("how the error falls with rows, share and generation", arguments, scaling, takes_fields=True)
+command = Command(
+    "how the error falls with rows, share and generation", arguments, scaling, takes_fields=True, parts=at_once
+)

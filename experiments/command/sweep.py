@@ -56,7 +56,9 @@ def parts(options: argparse.Namespace) -> Parts:
     """The runs that are missing."""
     grid = _read(options)
     missing = [
-        Part(run.name, [*run.words, "--no-page"], str(run.experiment.store.path)) for run in grid.runs if not run.done
+        Part(run.name, [*run.words, "--no-page"], holds=str(run.experiment.store.path))
+        for run in grid.runs
+        if not run.done
     ]
     return Parts(f"{grid.out}.logs", missing, some=bool(grid.apart), told=_summary(grid))
 

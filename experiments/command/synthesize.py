@@ -8,6 +8,9 @@ import dataclasses
 from experiments.command import shared
 from experiments.command.command import Command
 from experiments.command.numbers import near, number, place, whole
+from experiments.command.parts import Part, Parts
+
+SHARDS = 4  # where nothing is said
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
@@ -51,4 +54,16 @@ def synthesize(options: argparse.Namespace) -> int:
     return 0
 
 
-command = Command("make a data set with a pipeline of diffusers, or with a generation of a run", arguments, synthesize)
+def parts(options: argparse.Namespace) -> Parts:
+    """As many as are done at once, which leave the same files however many they are."""
+    from simulator import GenlossError
+
+    if options.shard != "1/1":
+        raise GenlossError("--shard is one part, and --engine does all; give one of them.")
+    n = options.jobs or SHARDS
+    return Parts(parts=[Part(f"part-{i}-of-{n}", ["--shard", f"{i}/{n}"], added=True) for i in range(1, n + 1)])
+
+
+command = Command(
+    "make a data set with a pipeline of diffusers, or with a generation of a run", arguments, synthesize, parts=parts
+)

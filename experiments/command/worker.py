@@ -38,7 +38,7 @@ class Job(NamedTuple):
 
     @property
     def end(self) -> Path:
-        """JSON: code, the exit code, and said, the sentence of a refusal."""
+        """JSON: code, the exit code, said, the sentence of a refusal, and words."""
         return Path(self.logs, f"{self.name}.json")
 
 
@@ -55,7 +55,7 @@ def do(job: Job) -> None:
         said = [line for line in log if line.startswith("genloss: ")]
     sentence = said[-1].removeprefix("genloss: ").strip() if code and said else "its log says why" if code else ""
     part = job.end.with_suffix(".part")
-    part.write_text(json.dumps({"code": code, "said": sentence}))
+    part.write_text(json.dumps({"code": code, "said": sentence, "words": job.words}))
     part.replace(job.end)
 
 
