@@ -36,7 +36,7 @@ class Board:
         self.done: dict[str, str] = {}  # name -> why it failed, or ""
         self.lost: dict[str, str] = {}
         self.looked = 0.0
-        self.console = Console()
+        self.console = Console(stderr=True)
         self.live = Live(console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Board:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Parts:
 
 def at_once(options: argparse.Namespace) -> Parts:
     """Of a command that has no parts: it is done elsewhere, and what it prints is shown."""
-    return Parts(parts=[Part("all", [], added=True)], printed=True)
+    return Parts(parts=[Part(options.command, [], added=True)], printed=True)
 
 
 def write(options: argparse.Namespace, parts: Callable[[argparse.Namespace], Parts]) -> int:
@@ -63,11 +63,11 @@ def drive(options: argparse.Namespace, words: Sequence[str]) -> int:
     if planned.told:
         print(planned.told, flush=True)
     failed = done_by(options, planned)
+    code = 0
     if planned.printed:
-        print("".join(Path(planned.logs, f"{part.name}.log").read_text() for part in parts), end="")
-        code = 0
-    else:
-        code = _itself(words, "--joined") if planned.some or not failed else 0
+        _show(Path(planned.logs, f"{part.name}.log") for part in parts if part.name not in failed)
+    elif planned.some or not failed:
+        code = _itself(words, "--joined")
     for name, why in failed.items():
         print(f"genloss: {name} failed: {why}", file=sys.stderr)
     if failed:
@@ -77,6 +77,13 @@ def drive(options: argparse.Namespace, words: Sequence[str]) -> int:
     for part in parts:  # given again it does them again
         Path(planned.logs, f"{part.name}.json").unlink(missing_ok=True)
     return code
+
+
+def _show(logs: Iterable[Path]) -> None:
+    """What parts printed, warnings apart."""
+    for log in logs:
+        for line in log.read_text().splitlines():
+            print(line, file=sys.stderr if line.startswith("genloss: ") else sys.stdout)
 
 
 def _logs(words: Sequence[str]) -> Path:

@@ -160,3 +160,16 @@ def test_the_driver_imports_no_jax():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "False False", done.stdout + done.stderr
+
+
+def test_an_answer_that_another_process_found_is_printed_as_by_this_one():
+    plan = ["plan", FRAGILE, "--keep", "moments.variance >= 0.7", "--over", "generator.bias", "--json"]
+    plan += ["--chains", "100"]
+    answers = []
+    for engine in ([], ["--engine", "local"]):
+        process = begin(*plan, *engine)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        answers.append(json.loads(out))
+    assert answers[0] == answers[1]
+    assert "plan failed: Say what is to be kept" in end(begin("plan", FRAGILE, "--engine", "local"), 1)

@@ -10,11 +10,14 @@ import numpy as np
 import pandas
 import pytest
 from conftest import SHARED
+from matplotlib.figure import Figure
 
 from experiments.cli import main
 from experiments.command import engines
+from experiments.command import reproduce as verb
 from experiments.command.board import seen
 from experiments.command.parts import Part, Parts, done_by
+from experiments.command.reproductions import Claim, Finding, Reproduction
 from experiments.command.worker import Job
 
 FRAGILE = str(SHARED / "tiny_fragile.py")
@@ -90,8 +93,12 @@ def test_what_an_engine_does_is_told_by_its_log_and_its_end(capsys: pytest.Captu
     assert list(failed) == ["two"] and "invalid choice: 'nonsense'" in failed["two"]
     assert failed["two"].endswith("see logs/two.log.")
     assert "mad_mixture" in Path("logs/one.log").read_text() and len(list(Path("logs").glob("process-*"))) == 1
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     assert "three: done after" in shown and "two: failed, " in shown
+    before = files("logs")
+    assert list(done_by(options(jobs=1), planned)) == ["two"]  # what is missing
+    changed = {file.name for file, at in files("logs").items() if before[file] != at}
+    assert changed <= {"two.log", "two.json", "process-0.txt"}
 
 
 def test_a_process_that_is_killed_is_lost_and_its_job_done_again(monkeypatch: pytest.MonkeyPatch):
@@ -108,7 +115,7 @@ def test_a_process_that_is_killed_is_lost_and_its_job_done_again(monkeypatch: py
     monkeypatch.setattr(engines.Local, "_start", killed)
     assert done_by(options(jobs=1, retries=2), Parts("logs", [Part("one", ["list"])])) == {}
     starts.clear()
-    failed = done_by(options(jobs=1, retries=1), Parts("logs", [Part("one", ["list"])]))
+    failed = done_by(options(jobs=1, retries=1), Parts("others", [Part("one", ["list"])]))
     assert len(starts) == 2 and "its process was lost (signal 9)" in failed["one"]
 
 
@@ -116,6 +123,38 @@ def test_time_left_is_told_by_the_log(tmp_path: Path):
     job = Job("a", [], str(tmp_path), ".")
     job.log.write_text("4/10 after 2 s: x\n6/10 after 12 s: x 1\n")
     assert seen(job) == ("6/10 after 12 s: x 1", 20.0)  # 5 s a generation since the first that was told
+
+
+PARTED = {
+    "reproduce": (["he_golden", "suresh_poisson"], ["he_golden", "suresh_poisson"]),
+    "league": (["--world", "mixture, digits", "--out", "held"], ["mixture", "digits"]),
+    "synthesize": (["--pipeline", "x", "--jobs", "3"], [f"part-{i}-of-3" for i in (1, 2, 3)]),
+    "plan": ([FRAGILE], ["plan"]),
+    "scaling": ([FRAGILE], ["scaling"]),
+}
+
+
+@pytest.mark.parametrize("verb", PARTED)
+def test_what_a_verb_leaves_to_others(verb: str):
+    words, names = PARTED[verb]
+    assert main([verb, *words, "--parts", "plan"]) == 0
+    told = json.loads(Path("plan").read_text())
+    assert [part["name"] for part in told["parts"]] == names
+    assert told["logs"] != str(Path.cwd()) and not list(Path().glob("held*"))
+
+
+def test_what_others_reproduced_is_read_and_not_done_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    found = Reproduction([Finding("a mean", 1.0, 0.1, theory=1.1), Claim("it falls", True)], Figure(), "said.")
+    monkeypatch.setattr(verb, "reproduce", lambda name: (found, 3.0))
+    monkeypatch.setattr(verb, "names", lambda: ["one", "two"])
+    assert verb.reproduce_all([], Path("there")) == 0
+    said, table = capsys.readouterr().out, Path("there/reproductions.md").read_bytes()
+    assert "a mean" in said and "said." in said and "one (3 CPU s)" in said
+    monkeypatch.setattr(verb, "reproduce", None)
+    assert verb.reproduce_all([], Path("there"), joined=True) == 0
+    assert capsys.readouterr().out == said and Path("there/reproductions.md").read_bytes() == table
 
 
 @pytest.mark.parametrize(

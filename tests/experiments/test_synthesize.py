@@ -487,6 +487,8 @@ def test_processes_side_by_side(case: str, made: Path, make: Callable[..., int],
     assert make(tmp_path / "one", *words) == 0
     assert make(tmp_path / "two", *words, "--workers", "2") == 0
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    assert make(tmp_path / "three", *words, "--engine", "local", "--jobs", "3") == 0
+    assert tree(tmp_path / "one") == tree(tmp_path / "three")
     command = [sys.executable, "-m", "experiments.cli", "synthesize", *words, "--out", str(tmp_path / "cut")]
     more = {"cwd": made, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
     running = subprocess.Popen([*command, "--workers", "3"], **more)
