@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from simulator import Sweep
 
 OPTIONS = {"preset": str, "seed": whole(0, KEYS)}  # of the command, which can be swept like fields: a run each
-KEPT = ("preset", "replicates", "seed", "every", "generations", "save_seconds", "mesh", "cache", "memory")
+KEPT = ("preset", "replicates", "seed", "every", "generations", "save_seconds", "mesh", "track", "cache", "memory")
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,15 @@ def go(experiment: Experiment, options: argparse.Namespace) -> int:
 def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     from experiments.command.live import Display
     from experiments.command.summary import print_table
+    from experiments.command.tracking import Tracking
     from simulator import run, theory
     from simulator.numerics.processes import leads
     from simulator.report import page
 
     store, mesh = experiment.store, devices.mesh(options)
 
-    def drive(report: Any = None) -> None:
-        run(
+    def drive(report: Any = None) -> Any:
+        return run(
             experiment.subject,
             experiment.key,
             experiment.generations,
@@ -52,15 +53,17 @@ def _go(experiment: Experiment, options: argparse.Namespace) -> int:
     if mesh is not None and not leads():  # of several processes the first shows and draws
         drive()
         return 0
-    with Display(experiment, store) as display:
-        drive(display.report)
-    laws = theory.keep(store, experiment.subject)
-    if options.no_page:
-        return 0
-    print_table(store.records(), store.ceiling(), laws, display.console)
-    where = store.path / "report" / "index.html"
-    if display.worked or not where.exists():
-        where = page.write(store, laws)
+    with Tracking(options.track, experiment, store) as tracking:
+        with Display(experiment, store) as display:
+            tracking.show(drive(lambda progress: (display.report(progress), tracking.report(progress))))
+        laws = theory.keep(store, experiment.subject)
+        if options.no_page:
+            return 0
+        print_table(store.records(), store.ceiling(), laws, display.console)
+        where = store.path / "report" / "index.html"
+        if display.worked or not where.exists():
+            where = page.write(store, laws)
+            tracking.figures()
     print(f"figures: {near(where.parent / 'decay.png')}\npage:    {near(where)}")
     if experiment.name in reproducible():
         print(f"the published figure: genloss reproduce {experiment.name}")

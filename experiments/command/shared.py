@@ -11,6 +11,7 @@ from typing import Any
 from experiments.command.numbers import KEYS, number, place, whole
 
 KINDS = ("png", "svg", "pdf")  # of figures
+TRACKERS = ("trackio", "wandb", "mlflow", "tensorboard")
 
 
 def run_folder(sub: argparse.ArgumentParser, what: str = "the run's folder") -> None:
@@ -80,6 +81,9 @@ def running(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--generations", type=whole(1), metavar="N", help="fits in all")
     sub.add_argument("--out", type=place, metavar="DIR", help="the run's folder (default: runs/NAME-SIGNATURE)")
     sub.add_argument("--save-seconds", type=number(0), default=60.0, metavar="S", help="between saves in a fit")
+    sub.add_argument(
+        "--track", choices=TRACKERS, help="log to this tracker, too, in OUT/track/ unless it is told otherwise"
+    )
     sub.add_argument("--no-page", action="store_true", help="draw nothing; `genloss report` does it later")
     sub.add_argument(
         "--mesh",
