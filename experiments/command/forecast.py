@@ -21,7 +21,7 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--metric", metavar="M", help="the measure (default: that of --keep, or the only one)")
     bound = sub.add_mutually_exclusive_group()
     bound.add_argument("--keep", metavar="BOUND", help="such as 'diversity.variance >= 0.5' or '... 0.9 of control'")
-    bound.add_argument("--bound", type=number(), metavar="X", help="of --metric, crossed from whichever side it is on")
+    bound.add_argument("--bound", type=number(), metavar="X", help="of --metric, crossed from the side it begins on")
     sub.add_argument("--control", metavar="SETTING", help="that ate real rows alone (default: what the diet says)")
     sub.add_argument("--first", type=whole(1), metavar="K", help="from so many generations (default: all there are)")
     sub.add_argument("--generations", type=whole(1), metavar="T", help="up to so many in all (default: twice as many)")
@@ -62,7 +62,7 @@ def forecast(options: argparse.Namespace) -> int:
         beside = _beside(found, control, setting, known) if keep and keep.of_control else None
         bound = keep
         if options.bound is not None:
-            sense = ">=" if values[:, known - 1].mean() >= options.bound else "<="
+            sense = ">=" if values[:, 0].mean() >= options.bound else "<="
             bound = Keep(metric, sense, options.bound)
         try:
             told[setting] = of(

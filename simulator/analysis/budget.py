@@ -201,7 +201,7 @@ def spend(
     amounts = np.stack([found[name] for name in order])  # [schedules, T - 1]
     values = sense * _held_out(spent, measure, amounts, jax.random.fold_in(key, 1), chains)  # [schedules, chains, T]
     scores = job.scores(amounts)  # [schedules, T]
-    hardest = 1 + scores[:, 1:].argmin(1)  # [schedules]: the first fit is the same under all
+    hardest = _hardest(scores)  # [schedules]
     worst = values[np.arange(len(order)), :, hardest]  # [schedules, chains]
     wide = float(norm.ppf((1 + confidence) / 2)) / np.sqrt(chains)  # of an interval, in deviations of a chain
     outcomes = {}
@@ -320,9 +320,14 @@ class _Job:
         return np.asarray(jax.jit(jax.vmap(climb))(jnp.asarray(starts, jnp.float32)), np.float64)
 
 
+def _hardest(scores: np.ndarray) -> np.ndarray:
+    """The fit of least score of each schedule's [schedules, T], but for the first, which no schedule changes."""
+    return 1 + scores[:, 1:].argmin(1)
+
+
 def _worst(scores: np.ndarray) -> np.ndarray:
-    """The least of each schedule's scores [schedules, T] but the first, which no schedule changes."""
-    return scores[:, 1:].min(-1)
+    """Each schedule's score there, [schedules]."""
+    return scores[np.arange(len(scores)), _hardest(scores)]
 
 
 def _shift(logits: Array, total: float) -> Array:

@@ -25,8 +25,8 @@ def drawn(found: Mapping[str, Forecast], seen: Mapping[str, np.ndarray], columns
     """
     from matplotlib.figure import Figure
 
-    columns = min(columns, len(found))
     lines = -(-len(found) // columns)
+    columns = -(-len(found) // lines)  # lines as full as each other
     bounded = next(iter(found.values())).keep is not None
     heights = [3, 1] if bounded else [1]
     figure = Figure(figsize=(4.6 * columns, (4.3 if bounded else 3.2) * lines + 0.4), layout="constrained")
@@ -54,8 +54,8 @@ def drawn(found: Mapping[str, Forecast], seen: Mapping[str, np.ndarray], columns
 def _curve(panel: Axes, one: Forecast, seen: np.ndarray) -> None:
     known = len(one.past)
     t = one.begin + np.arange(max(seen.shape[1], known + len(one.low)))
-    for own in seen if len(seen) > 1 else ():
-        panel.plot(t[:known], own[:known], color="0.75", lw=0.7)
+    for i, own in enumerate(seen if len(seen) > 1 else ()):
+        panel.plot(t[:known], own[:known], color="0.75", lw=0.7, label=None if i else "a replicate")
     panel.plot(t[:known], one.past, color="black", lw=1.8, marker="o", ms=2.5, label="seen, mean over replicates")
     later = t[known : known + len(one.low)]
     joined = np.r_[t[known - 1], later]

@@ -87,6 +87,11 @@ BAD: dict[str, tuple[Any, list[str], str]] = {
     "which measure": (pandas.concat([table(), table(metric="loss")]), [], "Say which measure"),
     "two measures": (table(), ["--metric", "loss", "--keep", "quality >= 0.1"], "leave --metric out"),
     "crossed": (table().query("setting == 'mine'"), ["--keep", "quality >= 0.7"], "is missed already at generation 4"),
+    "crossed from the side it began on": (
+        table().query("setting == 'mine'"),
+        ["--bound", "0.7"],
+        "'quality >= 0.7 over the run' is missed already at generation 4",
+    ),
     "no control": (table(), ["--keep", "quality >= 0.7 of control"], "name it with --control"),
     "another control": (table(), ["--control", "reel"], "the nearest is 'real'"),
     "the control alone": (table().query("setting == 'real'"), ["--control", "real"], "is the only setting"),

@@ -13,7 +13,20 @@ from scipy.optimize import brentq
 from test_schedules import mean, recursion
 
 from simulator import Chain, GenlossError
-from simulator.analysis.budget import END_ALONE, OPTIMISED, Spending, Spent, _Job, scheduled, served, spend
+from simulator.analysis.budget import (
+    END_ALONE,
+    OPTIMISED,
+    Outcome,
+    Spending,
+    Spent,
+    _curve,
+    _hardest,
+    _held_out,
+    _Job,
+    scheduled,
+    served,
+    spend,
+)
 from simulator.probes import Moments
 from simulator.recipe import Mix, Replace, Reweigh, Then
 from simulator.theory.schedules import law
@@ -89,6 +102,48 @@ def test_whole_rows_sum_to_the_budget_and_keep_their_bounds():
         whole = spent.whole(near)
         assert (whole.sum(1) == budget).all() and (whole >= least).all() and (whole <= most).all()
         assert (whole % 1 == 0).all() and np.abs(whole - near).max() <= 1
+        assert np.abs(whole.cumsum(1) - near.cumsum(1)).max() <= 0.5 + 1e-5  # nor is more left over at any time
+
+
+@pytest.mark.parametrize("least", [0.0, 0.3])
+def test_of_generations_that_are_served_one_by_one_the_best_schedule_makes_all_alike(least: float):
+    """max min_t c_t x_t with Σ x = B has x_t = B / c_t / Σ 1/c; the first fit is worse than all and changes nothing."""
+    need = np.array([1.0, 3.0, 2.0, 5.0, 1.5, 4.0])  # 1/c
+    exact = 9.0 * need / need.sum()  # [6], 0.55 at least
+    curve = lambda values: jnp.concatenate([jnp.array([-9.0]), values[1:] / need])  # noqa: E731
+    found = _Job(Spent(lambda values: values, 9.0, 7, least, 3.0), curve, 1, True)
+    climbed = found._climbed(np.full((1, 6), 1.5), 1.0, end=False)
+    assert climbed.sum() == pytest.approx(9, abs=1e-4) and climbed.min() >= least
+    known = found.families()
+    best = found.best(known, end=False)
+    assert best.sum() == pytest.approx(9) and np.abs(best - exact).max() < 0.02
+    assert found.best(known, end=True)[-1] == pytest.approx(3, abs=0.01)
+    assert (_hardest(found.scores(np.stack([best, np.full(6, 1.5)]))) > 0).all()
+
+
+def test_a_plain_schedule_is_the_best_of_its_kind():
+    n, fits, budget = 10, 6, 12
+    found = job(n, fits, budget)
+    known = found.families()
+    spent, k = found.spent, np.arange(1, fits)[:, None]
+    first = (np.arange(fits - 1) < k) * budget / k  # [5, 5]: as many first generations share it evenly
+    for name, every in (("front-loaded", first), ("back-loaded", first[:, ::-1])):
+        scores = [kept(one, n)[1:].min() for one in spent.whole(spent.bounded(every))]
+        assert kept(known[name], n)[1:].min() == pytest.approx(max(scores), rel=1e-5)
+    for name in ("linear", "cosine"):
+        steps = np.diff(spent.bounded(known[name]))
+        assert (steps >= -1).all() or (steps <= 1).all()  # rises or falls but for its rounding
+        assert kept(known[name], n)[1:].min() >= kept(known["constant"], n)[1:].min() - 1e-7
+
+
+def test_the_last_tenth_of_the_generations_is_a_whole_number_of_them_and_one_at_least():
+    def late(amounts: Any) -> tuple[float, int]:
+        none = np.zeros(len(amounts) + 1)
+        return Outcome(np.asarray(amounts, float), 1, None, none, none, (0.0, 0.0, 0.0)).late
+
+    assert late([1, 1, 2]) == (0.5, 1)
+    assert late([0] * 9 + [4]) == (1.0, 1)
+    assert late([0] * 10 + [3, 1]) == (1.0, 2)
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +191,22 @@ def test_for_the_end_alone_all_is_saved_for_the_last_fits_and_that_is_said(spend
 def test_real_shares_are_eaten_as_planned(fresh: bool):
     chain = mixed(20, recipe=Mix(real=0.5, size=20, fresh=fresh), fresh=20 * fresh)
     spent = Spent(scheduled(chain, "recipe.real"), 40, 8, 0, 20, 1 / 20)
-    for one in spend(spent, "moments.variance", KEY, chains=400).outcomes.values():
-        exact = recursion(np.r_[0, one.amounts] / 20, np.full(8, 20), again=0.0 if fresh else 1 / 20)[0]
+    measure, sense, factor = ("moments.variance", 1, 1) if fresh else ("moments.mean_error", -1, 2)
+    for one in spend(spent, measure, KEY, sense=sense, chains=400).outcomes.values():
+        laws = recursion(np.r_[0, one.amounts] / 20, np.full(8, 20), again=0.0 if fresh else 1 / 20)
+        exact = factor * laws[0 if fresh else 1]
         assert one.law is not None and np.allclose(one.law, exact, rtol=1e-5)
         assert np.abs(one.mean - exact).max() < 5 * one.error.max()
+
+
+@pytest.mark.slow
+def test_chains_in_parts_are_those_all_at_once(monkeypatch: pytest.MonkeyPatch):
+    spent = Spent(scheduled(mixed(10), "recipe.real"), 10, 5, 0, 10, 1 / 10)
+    amounts = np.array([[1.0, 2, 3, 4], [4.0, 3, 2, 1]])
+    whole = _held_out(spent, "moments.variance", amounts, KEY, 20)  # [2, 20, 5]
+    monkeypatch.setattr("simulator.analysis.budget.TOGETHER", 800)  # rows: a few chains
+    assert np.array_equal(_held_out(spent, "moments.variance", amounts, KEY, 20), whole)
+    assert len(np.unique(whole[0, :, -1])) == 20
 
 
 @pytest.mark.slow
@@ -149,6 +216,8 @@ def test_without_a_law_a_recipe_with_a_gradient_is_optimised_on_chains():
     spent = Spent(scheduled(chain, "recipe.recipes.1.real"), 0.5, 6, 0.0, 1.0)
     found = spend(spent, "own", KEY, sense=-1, chains=256)
     assert found.why.startswith("none (") and found.outcomes[OPTIMISED].law is None
+    fitted = np.asarray(_curve(spent, "own", KEY, 256)[0](spent.values(jnp.asarray(found.outcomes[OPTIMISED].amounts))))
+    assert np.abs(fitted - found.outcomes[OPTIMISED].mean).max() > 1e-4  # other chains than those that chose it
     curve, _ = law(spent.make, 6, "moments.variance", (0, 1), None)
     by_law = lambda x: float(curve(jnp.asarray(spent.values(x), jnp.float32)).min())  # noqa: E731
     best = by_law(spend(spent, "moments.variance", KEY, chains=100).outcomes[OPTIMISED].amounts)
