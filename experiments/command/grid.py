@@ -112,14 +112,26 @@ class Grid:
         """Of each run."""
         return math.prod(len(sweep.values) for sweep in self.together.values())
 
+    @property
+    def words(self) -> list[str]:
+        """The command that does it all."""
+        over = {path: _written(sweep) for path, sweep in self.together.items()}
+        over |= {path: ",".join(values) for path, values in self.apart.items()}
+        return self._words(self.options, over, self.out)
+
     def _run(self, fields: Mapping[str, str], name: str, folder: Path) -> Run:
         """The run that has these values of what is apart."""
-        options = self._options(fields)
-        over = [word for path, sweep in self.together.items() for word in ("--over", f"{path}={_written(sweep)}")]
+        over = {path: _written(sweep) for path, sweep in self.together.items()}
+        return Run(name, self._experiment(fields, folder), self._words(self._options(fields), over, folder))
+
+    @staticmethod
+    def _words(options: argparse.Namespace, over: Mapping[str, str], folder: Path) -> list[str]:
+        """The command with these options, its results in a folder."""
         kept = [(f"--{key.replace('_', '-')}", getattr(options, key)) for key in KEPT]
-        words = ["sweep" if over else "run", options.experiment, *over]
-        words += [word for flag, value in kept if value is not None for word in (flag, str(value))]
-        return Run(name, self._experiment(fields, folder), [*words, "--out", str(folder), *options.fields])
+        flags = [("--over", f"{path}={values}") for path, values in over.items()]
+        flags += [(flag, str(value)) for flag, value in kept if value is not None] + [("--out", str(folder))]
+        words = [word for pair in flags for word in pair]
+        return ["sweep" if over else "run", options.experiment, *words, *options.fields]
 
     def _options(self, fields: Mapping[str, str]) -> argparse.Namespace:
         options = argparse.Namespace(**vars(self.options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from experiments.command import shared
@@ -108,7 +109,7 @@ def join(grid: Grid, failed: dict[str, str]) -> int:
     from simulator.report import swept
 
     if done := {run.name: run.experiment.store for run in grid.runs if run.done}:
-        page = swept.write(grid.out, done)
+        page = swept.write(grid.out, done, command=shlex.join(["genloss", *grid.words]))
         print(f"records: {near(grid.out / 'records.parquet')}\npage:    {near(page)}")
     if failed:
         print(f"genloss: {len(failed)} of {len(grid.runs)} runs failed: {', '.join(failed)}.", file=sys.stderr)

@@ -163,7 +163,7 @@ def test_the_driver_imports_no_jax():
 
 
 def test_an_answer_that_another_process_found_is_printed_as_by_this_one():
-    plan = ["plan", FRAGILE, "--keep", "moments.variance >= 0.7", "--over", "generator.bias", "--json"]
+    plan = ["plan", FRAGILE, "--keep", "moments.variance >= 0.7", "--over", "generator.bias=0.5..1", "--json"]
     plan += ["--chains", "100"]
     answers = []
     for engine in ([], ["--engine", "local"]):

@@ -19,6 +19,9 @@ from experiments.command.board import seen
 from experiments.command.parts import Part, Parts, done_by
 from experiments.command.reproductions import Claim, Finding, Reproduction
 from experiments.command.worker import Job
+from simulator.analysis.compare import Run
+from simulator.analysis.joined import joined
+from simulator.report import swept
 
 FRAGILE = str(SHARED / "tiny_fragile.py")
 SIZES = ["sweep", FRAGILE, "--replicates", "2", "--out", "swept", "--over"]
@@ -49,6 +52,19 @@ def test_each_setting_is_what_the_experiment_is_with_its_fields(capsys: pytest.C
     at = ["metric", "replicate", "generation"]
     both = ours.merge(pandas.read_parquet("alone/records.parquet"), on=at, validate="one_to_one")
     assert len(both) == len(ours) and np.allclose(both["value_x"], both["value_y"], rtol=1e-5)
+
+
+def test_runs_that_differ_in_their_seed_alone_are_replicates_of_one_line():
+    def of(rows: int, seed: int) -> Run:
+        about = {"run": {"chain": {"rows": rows}, "sweep": None}}
+        cells = [("chain", r, t, "m", rows + 0.1 * seed) for r in (0, 1) for t in (0, 1)]
+        columns = ["setting", "replicate", "generation", "metric", "value"]
+        return Run(f"rows={rows},seed={seed}", about, pandas.DataFrame(cells, columns=columns))
+
+    found = swept.lines(joined([of(10, 0), of(12, 0), of(10, 1), of(10, 2)]))
+    assert found.groupby("setting")["replicate"].nunique().to_dict() == {"rows=10": 6, "rows=12": 2}
+    assert not found.duplicated(["setting", "replicate", "metric", "generation"]).any()
+    assert (found["setting"].str[-2:].astype(int) == found["value"].astype(int)).all()
 
 
 def test_one_that_fails_stops_no_other_and_a_second_call_does_what_is_missing(capsys: pytest.CaptureFixture[str]):
