@@ -34,6 +34,7 @@ from experiments.command import (
     show,
     sweep,
     synthesize,
+    table,
     verify,
 )
 from experiments.command.failures import told
@@ -54,6 +55,7 @@ COMMANDS = {
     "report": report.command,
     "compare": compare.command,
     "figure": figure.command,
+    "table": table.command,
     "records": records.command,
     "rows": rows.command,
     "reproduce": reproduce.command,

@@ -77,6 +77,8 @@ def lines(
         raise GenlossError(
             f"{len(labels)} labels were given for {len(found)} lines: {', '.join(line.label for line in found)}."
         )
+    if len(set(labels)) < len(labels):
+        raise GenlossError("Two lines would be called the same; give each a label of its own.")
     return [line._replace(label=label) for line, label in zip(found, labels, strict=True)] if labels else found
 
 

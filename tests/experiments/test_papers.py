@@ -1,7 +1,9 @@
 """What leaves a run for a paper or another program: records of many, tables, figures, rows."""
 
 import dataclasses
+import io
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from simulator import GenlossError, Store, run, theory
 from simulator.analysis.compare import Run
 from simulator.analysis.joined import dumped, joined
 from simulator.recipe import Mix, Replace
-from simulator.report import paper
+from simulator.report import means, paper
 from simulator.report.figures import rendered
 
 
@@ -238,3 +240,85 @@ def test_figures_that_cannot_be_are_refused(words: tuple[str, ...], why: str, ca
     before = sorted(Path.cwd().iterdir())
     assert why in refused(capsys, "figure", *words)
     assert sorted(Path.cwd().iterdir()) == before
+
+
+# Tables.
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["table", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_table_has_means_with_students_intervals_and_laws(capsys: pytest.CaptureFixture[str]):
+    out = printed(capsys, "swept", "mixed", "--metric", VARIANCE, "--generation", "0", "1", "--format", "csv")
+    found: Any = pandas.read_csv(io.StringIO(out)).set_index(["run", "setting", "generation"])
+    laws: Any = theory.kept(Store("swept"))
+    ceiling = Store("swept").ceiling()[VARIANCE]
+    assert len(found) == 6
+    for (name, setting, t), row in found.iterrows():
+        own = values(name, setting)[:, t]
+        low, high = stats.t.interval(0.95, len(own) - 1, own.mean(), stats.sem(own))
+        assert np.allclose(row[["mean", "low", "high"]].astype(float), [own.mean(), low, high])
+        assert row["replicates"] == len(own)
+        if name == "swept":
+            assert np.allclose([row["theory"], row["real"]], [laws[setting].curves[VARIANCE][t], ceiling])
+
+
+def test_tables_for_markdown_and_latex_hold_the_same_cells(capsys: pytest.CaptureFixture[str]):
+    words = ("swept", "--metric", VARIANCE, "moments.mean_error", "--label", "a | b", "50 % & <c>")
+    shown, tex = (printed(capsys, *words, "--format", form) for form in ("markdown", "latex"))
+    *table, _, said = shown.splitlines()
+    assert said == "Means over 3 replicates ± half of their 95 % interval by Student's t, at generation 1 of 0 to 1."
+    cells = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in table]
+    assert len({len(line) for line in cells}) == 1
+    assert [line[0] for line in cells[2:]] == [r"a \| b", "50 % &amp; &lt;c&gt;", "real rows"]
+    lines = [line.removesuffix(r" \\").split(" & ") for line in tex.splitlines() if line.startswith(("a |", "50"))]
+    assert lines[1][:2] == [r"50 \% \& <c>", f"${cells[3][1]}$".replace("±", r"\pm")]
+    of = {line[0]: [cell.replace("$", "").replace(r"\pm", "±") for cell in line[1:]] for line in lines}
+    assert list(of.values()) == [line[1:] for line in cells[2:4]]
+    assert r"\multicolumn{2}{c}{moments.variance}" in tex and tex.startswith("% Means over 3 replicates")
+
+
+@pytest.mark.parametrize(
+    "middle, half, text",
+    [
+        (0.5178, 0.2356, "0.52 ± 0.24"),
+        (0.5178, 0.0996, "0.52 ± 0.10"),
+        (1234.5, 31.7, "1234 ± 32"),
+        (-1.234e-7, 2.1e-9, "(-1.234 ± 0.021)e-07"),
+        (2.5e9, 4.44e10, "(0.2 ± 4.4)e+10"),
+        (0.0, 0.0012, "0.0000 ± 0.0012"),
+        (0.123456, math.nan, "0.123"),
+        (123456.0, math.nan, "123456"),
+        (1.23456e-8, math.nan, "1.23e-08"),
+        (0.0, math.nan, "0"),
+        (3.0, 0.0, "3.00 ± 0"),
+        (math.nan, math.nan, "nan"),
+    ],
+)
+def test_means_have_the_digits_that_their_intervals_leave(middle: float, half: float, text: str):
+    assert means.rounded(middle, half) == text
+
+
+def test_rounding_moves_a_mean_and_its_interval_by_less_than_a_twentieth_of_that():
+    chance = np.random.default_rng(0)
+    for size, reach in 10 ** chance.uniform(-12, 12, (2000, 2)):
+        middle, half = size * chance.choice([-1, 1]), size * 10 ** chance.uniform(-9, 2) if reach > 1 else reach
+        text = means.rounded(middle, half)
+        digits, _, power = text.strip("(").replace(")", "").partition("e")
+        shown = [float(part) * 10.0 ** int(power or 0) for part in digits.split(" ± ")]
+        assert np.abs(np.subtract(shown, [middle, half])).max() <= 0.051 * half + 1e-12 * abs(middle), text
+
+
+@pytest.mark.parametrize(
+    "words, why",
+    [
+        (("swept", "--generation", "2"), "The last generation that all of these runs have is 1, not 2."),
+        (("swept", "mixed", "--metric", "moments"), "The runs share no measure 'moments'; the nearest is 'moments."),
+        (("swept", "--label", "a", "a"), "Two lines would be called the same"),
+        (("swept", "--confidence", "0"), "must lie between 0 and 1"),
+    ],
+)
+def test_tables_that_cannot_be_are_refused(words: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]):
+    assert why in refused(capsys, "table", *words)
