@@ -24,17 +24,37 @@ from generators.nets.denoiser import Denoiser
 DEVICE = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
 
 
-def training(model: Diffusion, params: Any, rows: Any, compiled: bool = False) -> Callable[..., None]:
-    """A function that does so many steps (one, if none is said) of the same work, and returns when they are done.
+def descent(
+    model: Any, network: torch.nn.Module, rows: int, losses: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[..., None]:
+    """A function that does so many steps (one, if none is said) of the fit of `model`, and returns when they are done.
 
-    Rows are drawn and noised; Adam after clipping, a moving average of the weights.
+    `losses(i)` are those of the rows that i [batch] names; Adam after clipping, a moving average of the weights.
     """
-    network = module(model, params).to(DEVICE).eval()  # diffusers drops labels by itself in training mode
-    classes = model.classes
-    assert classes is not None
     weights: Any = list(network.parameters())
     optimizer = torch.optim.Adam(weights, model.learning_rate, fused=True)
     average: Any = [leaf.detach().clone() for leaf in weights]
+
+    def steps(number: int = 1) -> None:
+        for _ in range(number):
+            loss = losses(torch.randint(rows, (model.batch,), device=DEVICE)).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, model.clip)
+            optimizer.step()
+            with torch.no_grad():
+                torch._foreach_lerp_(average, weights, 1 - model.average)  # pyright: ignore[reportPrivateImportUsage]
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return steps
+
+
+def training(model: Diffusion, params: Any, rows: Any, compiled: bool = False) -> Callable[..., None]:
+    """`descent` of a diffusion: rows are drawn and noised, labels dropped."""
+    network = module(model, params).to(DEVICE).eval()  # diffusers drops labels by itself in training mode
+    classes = model.classes
+    assert classes is not None
     image = torch.from_numpy(np.moveaxis(np.array(rows["image"]), -1, 1).copy()).to(DEVICE)
     labels = torch.from_numpy(np.asarray(rows["label"]).astype(np.int64)).to(DEVICE)
     kept = model.noise.alphas_cumprod  # pyright: ignore[reportAttributeAccessIssue]
@@ -42,8 +62,7 @@ def training(model: Diffusion, params: Any, rows: Any, compiled: bool = False) -
     told_by: Any = torch.compile(network) if compiled else network
     half = torch.autocast(DEVICE, torch.bfloat16, enabled=model.dtype == "bfloat16")
 
-    def step() -> None:
-        i = torch.randint(len(image), (model.batch,), device=DEVICE)
+    def losses(i: torch.Tensor) -> torch.Tensor:
         t = torch.randint(len(signal), (model.batch,), device=DEVICE)
         x0 = image[i].float() / 127.5 - 1  # [batch, c, h, w]
         eps = torch.randn_like(x0)
@@ -52,21 +71,9 @@ def training(model: Diffusion, params: Any, rows: Any, compiled: bool = False) -
         label = labels[i].masked_fill(dropped, classes)
         with half:
             told = told_by(x, t, class_labels=label)
-        loss = torch.nn.functional.mse_loss((told if torch.is_tensor(told) else told.sample).float(), eps)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, model.clip)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(average, weights, 1 - model.average)  # pyright: ignore[reportPrivateImportUsage]
+        return torch.nn.functional.mse_loss((told if torch.is_tensor(told) else told.sample).float(), eps)
 
-    def steps(number: int = 1) -> None:
-        for _ in range(number):
-            step()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-
-    return steps
+    return descent(model, network, len(image), losses)
 
 
 def module(model: Diffusion, params: Any) -> torch.nn.Module:

@@ -7,10 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from generators.coupling import Affine, Spline
 from generators.diffusion import Diffusion
+from generators.flow import Flow
 from generators.hub.diffusers import state_dict
 from generators.nets.dit import DiT
 from generators.nets.unet import UNet
+from generators.vae import VAE
+
+KEY = jax.random.key(0)
 
 NETWORKS = {
     "DiT": DiT(patch_size=2, num_attention_heads=2, attention_head_dim=8, num_layers=2),
@@ -45,3 +50,42 @@ def test_the_twin_says_what_the_network_says(name: str):
         theirs = np.moveaxis(other(*given).numpy(), 1, -1)
     assert ours.std() > 0.1
     np.testing.assert_allclose(theirs, ours, atol=2e-5 * np.abs(ours).max())
+
+
+FAMILIES = {
+    "affine, images": Flow(coupling=Affine(), pairs=2, hidden=(8,), shape=(2, 3, 1), classes=3, levels=17),
+    "spline, points": Flow(coupling=Spline(bins=4, bound=2.0), pairs=2, hidden=(8,), shape=(3,)),
+    "vae": VAE(shape=(2, 3, 1), classes=3, latent=2, hidden=(8,)),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_twin_of_a_family_has_its_loss_and_its_samples(name: str):
+    """With the same weights: mean losses and moments of samples within standard errors of each other's chance."""
+    torch: Any = pytest.importorskip("torch")
+    from experiments.bench.family_twins import twin
+
+    model: Any = FAMILIES[name]
+    chance = np.random.default_rng(0)
+    filled = lambda leaf: jnp.asarray(chance.normal(0, 0.3, leaf.shape), jnp.float32)  # noqa: E731
+    params = {
+        k: jax.tree.map(filled, v) if k in ("layers", "encoder", "decoder") else v for k, v in model.init(KEY).items()
+    }
+    rows: Any = jnp.asarray(chance.normal(size=(4, 3)), jnp.float32)
+    if model.classes is not None:
+        image = jnp.asarray(chance.integers(0, 256, (4, 2, 3, 1)), jnp.uint8)
+        rows = {"image": image, "label": jnp.array([0, 1, 2, 2])}
+    many = jax.tree.map(lambda a: jnp.repeat(a, 500, 0), rows)
+    other = twin(model, params, many)
+    ours = np.asarray(jax.jit(model.losses)(KEY, params, many)).reshape(4, 500)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        theirs = other.losses(torch.arange(2000)).numpy().reshape(4, 500)
+        said = other.sample(2000).numpy().reshape(2000, -1).astype(float)
+    error = np.sqrt((ours.var(1) + theirs.var(1)) / 500)
+    assert (np.abs(ours.mean(1) - theirs.mean(1)) < 5 * error + 1e-4).all()
+    sample = jax.jit(model.sample, static_argnums=2)(KEY, params, 2000)
+    mine = np.asarray(sample["image"] if isinstance(sample, dict) else sample).reshape(2000, -1).astype(float)
+    for a, b in ((mine, said), (mine**2, said**2)):
+        assert (np.abs(a.mean(0) - b.mean(0)) < 5 * np.sqrt((a.var(0) + b.var(0)) / 2000)).all()

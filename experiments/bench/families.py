@@ -1,0 +1,123 @@
+"""Every family of trained models beside the same network in PyTorch: rates, seconds of compiling, quality of one fit.
+
+`python -m experiments.bench families`.  A family is a line of `FAMILIES` and its twin in `family_twins.py`; one without
+a twin is timed alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.bench import say, seconds, table
+from experiments.published.flow_moons import Moons
+from generators.coupling import Affine
+from generators.diffusion import Diffusion
+from generators.flow import Flow
+from generators.nets.denoiser import Denoiser
+from generators.vae import VAE
+from simulator import Dataset, Truth
+from simulator.pool import Pool, count
+from simulator.probes import Fidelity
+from simulator.types import Source, View
+
+
+@dataclass(frozen=True)
+class Family:
+    model: Any  # a `Trained` generator
+    source: Source = Dataset.digits()
+    real: int = 1000  # rows of the fit, and of the sample that is measured
+    held_out: int = 300  # rows that it is measured against
+
+
+FAMILIES = {
+    "VAE, digits": Family(VAE(hidden=(128, 128), beta=0.1, batch=64, learning_rate=4e-3)),
+    "flow, affine, digits": Family(Flow(coupling=Affine(), hidden=(128,), levels=17, steps=400)),
+    "flow, spline, moons": Family(Flow(pairs=3, hidden=(32, 32), steps=400), Truth(Moons())),
+    "diffusion, digits": Family(Diffusion(network=partial(Denoiser, width=128), steps=600)),
+}
+
+
+def main() -> None:
+    torch = importlib.util.find_spec("torch") is not None
+    found = table(
+        "one fit of each family: rates against PyTorch's, with one thread or two, whichever is faster",
+        "family", "parameters", "steps", "batch", "steps / s", "PyTorch", "samples / s", "PyTorch", "compile, s",
+        "fit, s", "recall", "Fréchet",
+    )  # fmt: skip
+    for name, family in FAMILIES.items():
+        cells = measured(family, torch)
+        say("  ".join((name, *cells)))
+        found.add_row(name, *cells)
+    say(found)
+
+
+def measured(family: Family, torch: bool) -> tuple[str, ...]:
+    """The cells of a family's line."""
+    for_rows, key = jax.random.key(0), jax.random.key(1)
+    rows = family.source.draw(for_rows, family.real)
+    reference = family.source.draw(for_rows, family.held_out, held_out=True)
+    model, pool = family.model.shaped(rows), Pool.of(rows)
+    params = jax.jit(model.init)(key)
+    begun = jax.jit(model.begin)(key, params, pool)
+    started = time.perf_counter()
+    advance = jax.jit(model.advance).lower(pool, begun).compile()
+    sample = jax.jit(model.sample, static_argnums=2).lower(key, params, family.real).compile()
+    compiling = time.perf_counter() - started
+
+    training = begun
+    for _ in range(model.calls):
+        training = advance(pool, training)
+    fitted, _ = model.finish(training)
+    said = sample(key, fitted)
+    view = View(np.int32(0), fitted, pool, said, reference, model)  # pyright: ignore[reportArgumentType]
+    quality = jax.jit(lambda view_rows: Fidelity()(key, view._replace(synthetic=view_rows)))(said)
+
+    chunk = min(model.chunk, model.steps)
+    ours, theirs = by_turns(lambda: advance(pool, begun), _training(model, params, rows, chunk) if torch else None)
+    saying, said_there = by_turns(lambda: sample(key, params), _sampling(model, params, rows) if torch else None)
+    count = sum(leaf.size for leaf in jax.tree.leaves({k: v for k, v in params.items() if k not in model.still}))
+    rates = (f"{of / spent:,.0f}" if spent else "" for of, spent in (
+        (chunk, ours), (chunk, theirs), (family.real, saying), (family.real, said_there)
+    ))  # fmt: skip
+    numbers = (f"{compiling:.1f}", f"{ours * model.calls:.1f}", f"{quality['recall']:.2f}", f"{quality['frechet']:.2f}")
+    return f"{count:,}", f"{model.steps}", f"{model.batch}", *rates, *numbers
+
+
+def by_turns(ours: Callable[[], Any], theirs: Callable[[], Any] | None, turns: int = 3) -> tuple[float, float | None]:
+    """The least seconds of both, by turns, since other work on a shared machine comes and goes."""
+    if theirs is None:
+        return seconds(ours), None
+    import torch
+
+    least, other = float("inf"), float("inf")
+    for _ in range(turns):
+        least = min(least, seconds(ours, 1))
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            other = min(other, seconds(theirs, 1))
+    return least, other
+
+
+def _training(model: Any, params: Any, rows: Any, steps: int) -> Callable[[], None] | None:
+    from experiments.bench import pytorch
+    from experiments.bench.family_twins import twin
+
+    if isinstance(model, Diffusion):
+        return partial(pytorch.training(model, params, rows), steps)
+    made = twin(model, params, rows)
+    return None if made is None else partial(pytorch.descent(model, made, count(rows), made.losses), steps)
+
+
+def _sampling(model: Any, params: Any, rows: Any) -> Callable[[], Any] | None:
+    from experiments.bench.family_twins import twin
+
+    made = twin(model, params, rows)
+    return None if made is None else partial(made.sample, count(rows))

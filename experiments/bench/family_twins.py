@@ -1,0 +1,177 @@
+"""Trained models in plain PyTorch, with the weights of ours: what `experiments.bench families` times.  Needs torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from generators.coupling import Affine
+from generators.flow import EDGE, Flow
+from generators.vae import VAE
+
+
+def twin(model: Any, params: Any, rows: Any) -> Any:
+    """The model as a module that has `losses(i)` [n] of those of `rows` that i [n] names, and `sample(n)`; or None."""
+    made = {VAE: VAETwin, Flow: FlowTwin}.get(type(model))
+    return None if made is None else made(model, params, rows)
+
+
+def mlp(layers: Any) -> nn.Sequential:
+    """`nets/mlp.py`, of its parameters."""
+    parts: list[nn.Module] = []
+    for i in range(len(layers)):
+        kernel = torch.from_numpy(np.array(layers[i]["kernel"]))  # [a, b]
+        linear = nn.Linear(kernel.shape[0], kernel.shape[1])
+        linear.weight.data, linear.bias.data = kernel.T.contiguous(), torch.from_numpy(np.array(layers[i]["bias"]))
+        parts += [nn.GELU(approximate="tanh"), linear]
+    return nn.Sequential(*parts[1:])
+
+
+class Rows(nn.Module):
+    """What both twins read: images and labels, or points."""
+
+    def __init__(self, model: Any, params: Any, rows: Any) -> None:
+        super().__init__()
+        self.model, self.classes = model, model.classes or 0
+        self.images = isinstance(rows, dict)
+        self.shown = torch.from_numpy(np.array(rows["image"] if self.images else rows)).flatten(1)  # [n, d]
+        self.shares = self.label = None
+        if self.images:
+            self.shares = torch.from_numpy(np.array(params["labels"]))
+            self.label = torch.from_numpy(np.array(rows["label"])).long()  # [n]
+
+    def read(self, i: Tensor) -> tuple[Tensor, Tensor]:
+        """(values [batch, d], labels one of K [batch, classes]) of the rows that i names."""
+        label = torch.zeros(len(i), 0) if self.label is None else F.one_hot(self.label[i], self.classes).float()
+        return self.shown[i].float(), label
+
+    def labels(self, n: int) -> Tensor:
+        """Drawn by their shares, one of K [n, classes]."""
+        if self.shares is None:
+            return torch.zeros(n, 0)
+        return F.one_hot(torch.multinomial(self.shares, n, replacement=True), self.classes).float()
+
+
+class VAETwin(Rows):
+    def __init__(self, model: VAE, params: Any, rows: Any) -> None:
+        super().__init__(model, params, rows)
+        self.encoder, self.decoder = (mlp(params[part]["layers"]) for part in ("encoder", "decoder"))
+
+    def losses(self, i: Tensor) -> Tensor:
+        x, y = self.read(i)
+        x = x / 255
+        mean, log_var = self.encoder(torch.cat([x, y], 1)).chunk(2, 1)
+        z = mean + (log_var / 2).exp() * torch.randn_like(mean)
+        logits = self.decoder(torch.cat([z, y], 1))
+        cross_entropy = (F.softplus(logits) - x * logits).sum(1)
+        return cross_entropy + self.model.beta * 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        z = self.model.temperature * torch.randn(n, self.model.latent)
+        return torch.round(torch.sigmoid(self.decoder(torch.cat([z, self.labels(n)], 1))) * 255).to(torch.uint8)
+
+
+class FlowTwin(Rows):
+    def __init__(self, model: Flow, params: Any, rows: Any) -> None:
+        super().__init__(model, params, rows)
+        self.d, self.kept = math.prod(model.shape or ()), math.prod(model.shape or ()) // 2
+        layers = params["layers"]["layers"]
+        of = lambda i: [{name: a[i] for name, a in layers[k].items()} for k in range(len(layers))]  # noqa: E731
+        self.nets = nn.ModuleList([mlp(of(i)) for i in range(2 * model.pairs)])
+        self.mean, self.scale = (torch.from_numpy(np.array(params[part])) for part in ("mean", "scale"))
+        self.turned = torch.arange(self.d).flip(0)
+        self.dealt = torch.cat([self.turned[::2], self.turned[1::2]])
+
+    def losses(self, i: Tensor) -> Tensor:
+        x, y = self.read(i)
+        outer: Any = 0.0
+        if self.images:
+            levels = self.model.levels
+            level = torch.round(x * ((levels - 1) / 255)) + torch.rand_like(x)
+            share = EDGE + (1 - 2 * EDGE) * level / levels
+            x = torch.logit(share)
+            outer = (math.log((1 - 2 * EDGE) / levels) - share.log() - (1 - share).log()).sum(1)
+        return -(self.density((x - self.mean) / self.scale, y) - self.scale.log().sum() + outer)
+
+    def density(self, x: Tensor, y: Tensor) -> Tensor:
+        """log p in units of the base, [n]."""
+        total = x.new_zeros(len(x))
+        for i, net in enumerate(self.nets):
+            kept, moved = x[:, : self.kept], x[:, self.kept :]
+            moved, log_slope = self.forward_map(self.told(net, kept, y), moved)
+            x = torch.cat([kept, moved], 1)[:, self.dealt if i % 2 else self.turned]
+            total = total + log_slope.sum(1)
+        return total - 0.5 * (x * x).sum(1) - 0.5 * self.d * math.log(2 * math.pi)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        x, y = self.model.temperature * torch.randn(n, self.d), self.labels(n)
+        for i in reversed(range(len(self.nets))):
+            x = x[:, torch.argsort(self.dealt if i % 2 else self.turned)]
+            kept, moved = x[:, : self.kept], x[:, self.kept :]
+            x = torch.cat([kept, self.inverse_map(self.told(self.nets[i], kept, y), moved)], 1)
+        x = x * self.scale + self.mean
+        if not self.images:
+            return x
+        levels = self.model.levels
+        level = ((torch.sigmoid(x) - EDGE) / (1 - 2 * EDGE) * levels).floor().clamp(0, levels - 1)
+        return torch.round(level * 255 / (levels - 1)).to(torch.uint8)
+
+    def told(self, net: nn.Module, kept: Tensor, y: Tensor) -> Tensor:
+        seen = torch.cat([kept, y], 1) if self.model.conditional else kept
+        return net(seen).view(len(kept), self.d - self.kept, -1)
+
+    def forward_map(self, told: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(self.model.coupling, Affine):
+            s = self.scaled(told)
+            return x * s.exp() + told[..., 1], s
+        bound = self.model.coupling.bound
+        at = x.clamp(-bound, bound)
+        left, width, low, height, slope, after = self.bins(told, at, 0)
+        steep, u = height / width, (at - left) / width
+        bend = u * (1 - u)
+        divisor = steep + (slope + after - 2 * steep) * bend
+        y = low + height * (steep * u * u + slope * bend) / divisor
+        rise = steep**2 * (after * u * u + 2 * steep * bend + slope * (1 - u) ** 2) / divisor**2
+        inside = x.abs() < bound
+        return torch.where(inside, y, x), torch.where(inside, rise.log(), 0.0)
+
+    def inverse_map(self, told: Tensor, y: Tensor) -> Tensor:
+        if isinstance(self.model.coupling, Affine):
+            return (y - told[..., 1]) * (-self.scaled(told)).exp()
+        bound = self.model.coupling.bound
+        at = y.clamp(-bound, bound)
+        left, width, low, height, slope, after = self.bins(told, at, 1)
+        steep, up = height / width, at - low
+        curved = up * (slope + after - 2 * steep)
+        a, b, c = height * (steep - slope) + curved, height * slope - curved, -steep * up
+        u = -2 * c / (b + (b * b - 4 * a * c).clamp(min=0).sqrt())
+        return torch.where(y.abs() < bound, left + u * width, y)
+
+    def scaled(self, told: Tensor) -> Tensor:
+        limit = self.model.coupling.limit
+        return limit * torch.tanh(told[..., 0] / limit)
+
+    def bins(self, told: Tensor, at: Tensor, axis: int) -> tuple[Tensor, ...]:
+        """(left, width, low, height, slope, next slope) of the bins in which numbers lie."""
+        coupling = self.model.coupling
+        widths, heights, slopes = told.split([coupling.bins, coupling.bins, coupling.bins - 1], -1)
+        edges = []
+        for part in (widths, heights):
+            share = coupling.least + (1 - coupling.bins * coupling.least) * part.softmax(-1)
+            edge = F.pad(2 * coupling.bound * share.cumsum(-1)[..., :-1] - coupling.bound, (1, 1))
+            edge[..., 0], edge[..., -1] = -coupling.bound, coupling.bound
+            edges.append(edge)
+        inner = coupling.least + F.softplus(slopes + math.log(math.expm1(1 - coupling.least)))
+        slopes = F.pad(inner, (1, 1), value=1.0)
+        i = torch.searchsorted(edges[axis][..., 1:-1].contiguous(), at[..., None].contiguous(), right=True)
+        pick = lambda a, k: a.gather(-1, i + k)[..., 0]  # noqa: E731
+        x, y = edges
+        left, low = pick(x, 0), pick(y, 0)
+        return left, pick(x, 1) - left, low, pick(y, 1) - low, pick(slopes, 0), pick(slopes, 1)
