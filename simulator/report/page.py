@@ -50,11 +50,13 @@ def write(store: Store, laws: Mapping[str, Overlay] | None = None, command: str 
     return store.write("report/index.html", filled.page(told).encode())
 
 
-def of_records(records: Any, title: str, command: str = "") -> str:
+def of_records(records: Any, title: str, command: str = "", laws: Any = None) -> str:
     """A page like that of a run, of records alone: a data frame of setting, replicate, generation, metric and value,
     and a column of each field that was swept, by which its lines are named and chosen.
+
+    `laws` are those of its settings, or of runs in a column "run": `laws_of`, `laws_of_runs` of `report.web.told`.
     """
-    return filled.page(told_of_records(records, title, command))
+    return filled.page(told_of_records(records, title, command, laws))
 
 
 def document(title: str, body: str) -> str:

@@ -13,6 +13,7 @@ from simulator.analysis.joined import dumped, joined
 from simulator.analysis.series import COLUMNS
 from simulator.report import figures
 from simulator.report.page import of_records
+from simulator.report.web.told import laws_of
 from simulator.running.store import Store
 from simulator.theory import Overlay, kept
 
@@ -29,12 +30,13 @@ def write(out: str | os.PathLike[str], stores: Mapping[str, Store], command: str
     table = joined([Run(name, store.about(), store.records()) for name, store in stores.items()])
     disk.write(place, "records.parquet", dumped(table))
     told = lines(table)
-    figure = figures.decay(told, metrics=_common(told), theory=_laws(told, table, stores))
+    laws = _laws(told, table, stores)
+    figure = figures.decay(told, metrics=_common(told), theory=laws)
     if told["setting"].nunique() > NAMED:
         figure.legends[0].remove()
     disk.write(place, "report/decay.png", figures.rendered(figure, "png"))
     disk.write(place, "report/decay.svg", figures.rendered(figure, "svg"))
-    page = of_records(told.drop(columns="run"), place.name, command)
+    page = of_records(told.drop(columns="run"), place.name, command, laws_of(laws))
     return disk.write(place, "report/index.html", page.encode())
 
 

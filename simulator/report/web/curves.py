@@ -28,14 +28,16 @@ class Curves(NamedTuple):
 
 
 def curves(
-    records: Any, laws: Any = None, ceilings: Mapping[str, Mapping[str, float]] | None = None, most: int = MOST
+    records: Any,
+    lines: list[dict[str, Any]],
+    laws: Any = None,
+    ceilings: Mapping[str, Mapping[str, float]] | None = None,
+    most: int = MOST,
 ) -> Curves:
-    """A line for each combination of what lies in the records' columns beside `OWN`: the mean over replicates, between
-    mean ± 2 standard errors.
+    """Of `numbered` records the mean of each line over replicates, between mean ± 2 standard errors.
 
-    `laws` is a data frame of the same columns, whose values are the theory's; `ceilings` are those of runs by name.
+    `laws` are `law_of` the lines; `ceilings` are those of runs by name.
     """
-    records, lines = numbered(records)
     known = list(dict.fromkeys(records["metric"]))
     first = shown(known, FIRST)
     names = list(dict.fromkeys([*first, *single(known)]))
@@ -47,7 +49,10 @@ def curves(
         table = found.agg(["mean", "std", "count"]).reset_index()
     reach = 2 * table["std"] / np.sqrt(table["count"])
     table["low"], table["high"] = table["mean"] - reach, table["mean"] + reach
-    table["theory"] = _theory(table, laws, records)
+    table["theory"] = np.nan
+    if laws is not None:
+        both = table.merge(laws, on=["metric", "line", "generation"], how="left")
+        table["theory"] = both["value"].to_numpy()
     measures = []
     for i, name in enumerate(names):
         of = table["metric"] == name
@@ -73,7 +78,7 @@ def curves(
 
 def fields(records: Any) -> list[str]:
     """The columns that set lines apart: all beside `OWN`, without "setting" and "run" where these say nothing more."""
-    found = [name for name in records.columns if name not in OWN]
+    found = sorted((n for n in records.columns if n not in OWN), key=lambda n: {"run": 0, "setting": 2}.get(n, 1))
     swept = [name for name in found if name not in ("setting", "run")]
     for name in ("setting", "run") if swept else ("setting",):
         others = [other for other in found if other != name]
@@ -144,14 +149,10 @@ def spread(values: Any, most: int) -> Any:
     )
 
 
-def _theory(table: Any, laws: Any, records: Any) -> Any:
-    """The law's value beside each mean; NaN where there is none."""
-    if laws is None or laws.empty:
-        return np.nan
-    by = fields(records)
-    lines = records.drop_duplicates("line")[[*by, "line"]]
-    law = laws.merge(lines, on=by)[["metric", "line", "generation", "value"]]
-    return table.merge(law, on=["metric", "line", "generation"], how="left")["value"].to_numpy()
+def law_of(records: Any, laws: Any) -> Any:
+    """Laws, a data frame of metric, generation, value and any columns of `numbered` records, by line."""
+    by = [name for name in laws.columns if name not in OWN]
+    return laws.merge(records.drop_duplicates("line")[[*by, "line"]], on=by)[["metric", "line", "generation", "value"]]
 
 
 def _value(value: Any) -> str:

@@ -44,7 +44,9 @@ def _league(told: Mapping[str, Any]) -> list[dict[str, Any]]:
         title = plain(f"league, {world}: {of['metric']}, {of['better']} is better")
         cells = [[e["entry"], *map(_number, (e["value"], e["difference"], e["ranks"][0]))] for e in of["entries"]]
         head = ("entry", of["metric"], f"to {of['baseline']}", "chance of rank 1")
-        found.append({"title": title, "spec": specs.league(title), "data": {"rows": rows}, "said": _first_last(rows)})
+        found.append(
+            {"title": title, "spec": specs.league(title, rows), "data": {"rows": rows}, "said": _first_last(rows)}
+        )
         found[-1]["table"] = table(title, head, cells)
     return found
 

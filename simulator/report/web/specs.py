@@ -5,6 +5,7 @@ Every colour that is not a line's is the theme's (assets/charts.js); "lines" is 
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 Spec = dict[str, Any]
@@ -111,22 +112,26 @@ def points() -> Spec:
     }
 
 
-def league(title: str) -> Spec:
-    """What entries gain over the baseline, with intervals, in their order."""
+def league(title: str, rows: list[dict[str, Any]]) -> Spec:
+    """What entries gain over the baseline, with intervals, in their order.
+
+    The axis is linear up to the median size of a difference and logarithmic beyond where one is 20 times as large.
+    """
+    sizes = [abs(row["difference"]) for row in rows if row["difference"]]
+    wide = bool(sizes) and max(sizes) > 20 * median(sizes)
+    scale = {"type": "symlog", "constant": median(sizes)} if wide else {"type": "linear"}
     entry = {"field": "entry", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 170}}
-    color = {"field": "sure", "type": "nominal", "scale": {"domain": ["better", "unsure", "worse"]}, "title": None}
-    x = {"title": "difference to the baseline, 95 % interval", "scale": {"type": "linear"}}
+    color = {"field": "sure", "type": "nominal", "scale": {}, "title": None, "legend": {"orient": "bottom"}}
+    x = {"title": "difference to the baseline, 95 % interval", "scale": scale, "axis": {"tickCount": 4, "format": "~g"}}
+    interval = {"x": _value("low", **x), "x2": {"field": "high"}}
     return {
         "title": title,
         "data": {"name": "rows"},
         "width": "container",
-        "height": {"step": 20},
-        "encoding": {"y": entry, "color": {**color, "legend": {"orient": "bottom"}}},
+        "height": 20 * max(1, len(rows)),
+        "encoding": {"y": entry, "color": color},
         "layer": [
-            {
-                "mark": {"type": "rule", "strokeWidth": 2.4},
-                "encoding": {"x": _value("low", **x), "x2": {"field": "high"}},
-            },
+            {"mark": {"type": "rule", "strokeWidth": 2.4}, "encoding": interval},
             {"mark": {"type": "point", "filled": True, "size": 45}, "encoding": {"x": _value("difference", **x)}},
             {"data": {"values": [{}]}, "mark": "rule", "encoding": {"x": {"datum": 0}, "y": None, "color": None}},
         ],

@@ -25,18 +25,14 @@ def table(title: str, head: Sequence[Any], rows: Sequence[Sequence[Any]], notes:
 
 
 def ends(records: Any, lines: Sequence[Mapping[str, Any]], laws: Any = None) -> Table:
-    """Means over replicates at the first and the last generation, and the law's value there; of `numbered` records."""
+    """Means over replicates at the first and the last generation, and the law's value there, by line."""
     metrics = shown(records["metric"])
     last = int(records["generation"].max())
     at = records[records["metric"].isin(metrics) & records["generation"].isin([0, last])]
     means = at.groupby(["metric", "line", "generation"])["value"].mean()
     law: dict[Any, float] = {}
-    if laws is not None and not laws.empty:
-        by = list(lines[0]["fields"])
-        number = {tuple(line["fields"].values()): i for i, line in enumerate(lines)}
-        of = laws[laws["generation"] == last]
-        keys = of[by].map(plain).itertuples(index=False, name=None)
-        law = {(m, number.get(k)): v for m, k, v in zip(of["metric"], keys, of["value"], strict=True)}
+    if laws is not None:
+        law = laws[laws["generation"] == last].set_index(["metric", "line"])["value"].to_dict()
     rows = []
     for metric in metrics:
         for i, line in enumerate(lines):

@@ -10,7 +10,7 @@ from typing import Any
 from simulator.report import figures
 from simulator.report.names import plain
 from simulator.report.web import specs, tables
-from simulator.report.web.curves import curves, diets, numbered, unique
+from simulator.report.web.curves import curves, diets, law_of, numbered, unique
 from simulator.report.web.results import results
 from simulator.report.web.said import said
 from simulator.running.store import Store
@@ -19,11 +19,11 @@ from simulator.theory import Overlay, kept, sentences
 Told = dict[str, Any]
 
 
-def of_records(records: Any, title: str, command: str = "") -> Told:
+def of_records(records: Any, title: str, command: str = "", laws: Any = None) -> Told:
     """Of a data frame of records, without a run's folder: setting, replicate, generation, metric and value, and a
-    column for each field that was swept, whatever its name.
+    column for each field that was swept, whatever its name.  `laws` are `laws_of` its settings, or of runs.
     """
-    return _told(records, title, command)
+    return _told(records, title, command, laws)
 
 
 def of_runs(
@@ -37,11 +37,9 @@ def of_runs(
     laws = [kept(store) for store in stores] if laws is None else laws
     several = len(stores) > 1
     parts = [records.assign(run=name) if several else records for name, (_, records) in read.items()]
-    law = [_frame(of).assign(run=name) if several else _frame(of) for name, of in zip(names, laws, strict=True)]
+    law = laws_of_runs(dict(zip(names, laws, strict=True))) if several else laws_of(laws[0])
     ceilings = {name if several else "": store.ceiling() for name, store in zip(names, stores, strict=True)}
-    found = _told(
-        pandas.concat(parts, ignore_index=True), title or ", ".join(names), command, pandas.concat(law), ceilings
-    )
+    found = _told(pandas.concat(parts, ignore_index=True), title or ", ".join(names), command, law, ceilings)
     last = found["tables"]
     found["tables"] = tables.beside(read) if several else []
     for name, store, of in zip(names, stores, laws, strict=True):
@@ -58,8 +56,9 @@ def of_runs(
 
 
 def _told(records: Any, title: str, command: str, laws: Any = None, ceilings: Any = None) -> Told:
-    drawn = curves(records, laws, ceilings)
     lined, lines = numbered(records)
+    laws = None if laws is None else law_of(lined, laws)
+    drawn = curves(lined, lines, laws, ceilings)
     diet = diets(lined, len(lines))
     histograms = [] if "run" in records else figures.perplexities(records)
     pngs = [base64.b64encode(figures.rendered(figure, "png", 100)).decode() for figure in histograms]
@@ -80,8 +79,8 @@ def _told(records: Any, title: str, command: str, laws: Any = None, ceilings: An
     }
 
 
-def _frame(laws: Mapping[str, Overlay]) -> Any:
-    """The laws of a run's settings, as records are."""
+def laws_of(laws: Mapping[str, Overlay]) -> Any:
+    """The laws of a run by setting, as records are: a data frame of setting, generation, metric and value."""
     import pandas
 
     rows = [
@@ -92,6 +91,13 @@ def _frame(laws: Mapping[str, Overlay]) -> Any:
     ]
     table = pandas.DataFrame(rows, columns=["setting", "generation", "metric", "value"])
     return table.astype({"generation": "int64", "value": "float64"})
+
+
+def laws_of_runs(laws: Mapping[str, Mapping[str, Overlay]]) -> Any:
+    """Those of runs by name, in a column "run"."""
+    import pandas
+
+    return pandas.concat([laws_of(of).assign(run=name) for name, of in laws.items()], ignore_index=True)
 
 
 def waiting(title: str, why: str, command: str = "") -> Told:

@@ -126,7 +126,12 @@ const keyed = (parts) => element("div", { class: "keys" }, ...parts.map((part, i
   return element("span", {}, mark, part);
 }));
 
-const resulting = (one) => [grid([new Chart({ title: one.title, spec: one.spec, data: () => one.data, said: () => one.said })]), tableOf(one.table, false)];
+const resulting = (one) => {
+  const made = new Chart({ title: one.title, spec: one.spec, data: () => one.data, said: () => one.said });
+  const beside = grid([made]);
+  beside.append(tableOf(one.table, true));
+  return beside;
+};
 
 // What is beneath the curves, made anew with every change.
 const beneath = () => {
@@ -136,7 +141,7 @@ const beneath = () => {
     diet && folded("what each generation ate", false, keyed(diet.parts), grid(dietCharts(), "diets")),
     ...tables.map((one, i) => tableOf(one, i < tables.length - 1)),
     theory.length ? folded("theory", false, ...theory.map((line) => element("p", {}, line))) : null,
-    results.length ? folded("league and plans", true, ...results.flatMap(resulting)) : null,
+    results.length ? folded("league and plans", true, ...results.map(resulting)) : null,
     pictures.length ? folded("perplexities of single samples", false, ...pictures.map((src, i) => element("img", { src, alt: `histograms of perplexity, ${i + 1}`, loading: "lazy" }))) : null,
     ...configurations.map((one) => folded(`configuration of ${one.title}`, false, element("pre", {}, one.text))),
     command ? element("p", { class: "note" }, "made by ", element("code", { id: "command" }, command)) : null,
