@@ -163,8 +163,16 @@ def test_the_driver_imports_no_jax():
 
 
 def test_an_answer_that_another_process_found_is_printed_as_by_this_one():
-    plan = ["plan", FRAGILE, "--keep", "moments.variance >= 0.7", "--over", "generator.bias=0.5..1", "--json"]
-    plan += ["--chains", "100"]
+    plan = [
+        "plan",
+        FRAGILE,
+        "--keep",
+        "moments.variance >= 0.7 at the end",
+        "--over",
+        "generator.bias=0.2..1",
+        "--json",
+    ]
+    plan += ["--chains", "400"]
     answers = []
     for engine in ([], ["--engine", "local"]):
         process = begin(*plan, *engine)
