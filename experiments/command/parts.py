@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from experiments.command import engines
+from experiments.command.numbers import Refused
 from experiments.command.worker import Job
 
 HERE = ("--engine", engines.HERE)
@@ -52,6 +53,8 @@ def write(options: argparse.Namespace, parts: Callable[[argparse.Namespace], Par
 
 def drive(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Has an engine do the parts of a command, then joins them; 1 where one failed."""
+    if getattr(options, "processes", None):
+        raise Refused("--processes share one run, and --engine does several; leave one of them out.")
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder, "parts")
         if code := _itself(words, "--parts", str(plan)):

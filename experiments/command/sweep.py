@@ -68,6 +68,8 @@ def _read(options: argparse.Namespace) -> Grid:
     from simulator import GenlossError
 
     grid = Grid.read(options)
+    if options.processes and grid.apart:
+        raise GenlossError(f"--processes share one run, and this sweep is {len(grid.runs)} of them; leave it out.")
     if grid.apart and (grid.out / "chain.json").exists():
         raise GenlossError(f"{grid.out} holds a run, and this sweep is {len(grid.runs)} of them; choose another --out.")
     return grid

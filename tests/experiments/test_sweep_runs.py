@@ -1,6 +1,7 @@
 """A sweep of what shares no program: runs of their own, joined; and what has them done."""
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -11,11 +12,12 @@ import pandas
 import pytest
 from conftest import SHARED
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from experiments.cli import main
 from experiments.command import engines
 from experiments.command import reproduce as verb
-from experiments.command.board import seen
+from experiments.command.board import Board, seen
 from experiments.command.parts import Part, Parts, done_by
 from experiments.command.reproductions import Claim, Finding, Reproduction
 from experiments.command.worker import Job
@@ -135,6 +137,21 @@ def test_a_process_that_is_killed_is_lost_and_its_job_done_again(monkeypatch: py
     assert len(starts) == 2 and "its process was lost (signal 9)" in failed["one"]
 
 
+def test_what_is_shown_while_they_go_on(tmp_path: Path):
+    board = Board([Job(name, [], str(tmp_path), ".") for name in ("a", "b", "c", "d")])
+    for name in ("a", "b", "c"):
+        board.jobs[name].log.write_text("1/4 after 2 s: x 1\n")
+    board.look()
+    board.ended("a", "")
+    board.ended("b", "it broke")
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(board._picture())
+    head, *lines = [line.split() for line in console.export_text().splitlines()]
+    assert " ".join(head) == "1 waiting, 1 running, 1 done, 1 failed"
+    assert ["c", "running", "6", "s", "1/4", "after", "2", "s:", "x", "1"] in lines  # 2 s a generation
+    assert any(line[:4] == ["b", "failed", "it", "broke"] and line[-1].endswith("b.log)") for line in lines)
+
+
 def test_time_left_is_told_by_the_log(tmp_path: Path):
     job = Job("a", [], str(tmp_path), ".")
     job.log.write_text("4/10 after 2 s: x\n6/10 after 12 s: x 1\n")
@@ -179,6 +196,7 @@ def test_what_others_reproduced_is_read_and_not_done_again(
         (["--engine", "slurm", "--slurm", "cluster=local", "--slurm", "partition"], "takes NAME=VALUE"),
         (["--engine", "local", "--jobs", "0"], "must be at least 1"),
         (["--engine", "kubernetes"], "invalid choice"),
+        (["--engine", "local", "--processes", "here:1,2,0"], "leave one of them out"),
     ],
 )
 def test_an_engine_that_cannot_be_is_refused(words: list[str], why: str, capsys: pytest.CaptureFixture[str]):
