@@ -48,10 +48,19 @@ def verify(options: argparse.Namespace) -> int:
         place, altered = Path(options.run), []
         if place.is_file():
             place, _, altered = held.enter_context(bundle.unpacked(place))
-        teller = Teller(options.json)
-        teller.tell(Found(name, "differs", "its checksum is not that in bundle.json") for name in altered)
-        teller.told |= _verify(Store(place), options, teller)
-        return teller.end(options.run)
+        apart = [place] if (place / "chain.json").exists() else sorted(f.parent for f in place.glob("*/chain.json"))
+        tellers = []
+        for folder in apart or [place]:  # a sweep may be several runs
+            teller = Teller(options.json)
+            teller.say(f"{folder.name}:" if len(apart) > 1 else "")
+            teller.tell(Found(name, "differs", "its checksum is not that in bundle.json") for name in altered)
+            teller.told |= _verify(Store(folder), options, teller)
+            teller.end(options.run if len(apart) < 2 else str(folder))
+            tellers.append(teller)
+        if options.json:
+            told = [teller.told for teller in tellers]
+            print(json.dumps(told[0] if len(told) == 1 else told))
+        return CODES[worst(teller.verdict for teller in tellers)]
 
 
 class Teller:
@@ -63,7 +72,7 @@ class Teller:
     def say(self, text: str) -> None:
         from simulator.report.names import plain
 
-        if not self.as_data:
+        if text and not self.as_data:
             print(plain(text), flush=True)
 
     def tell(self, found: Iterable[Any]) -> None:
@@ -71,20 +80,26 @@ class Teller:
             self.found.append(one)
             self.say(f"{one.verdict:<8} {one.where:<18} {one.said}")
 
-    def end(self, run: str) -> int:
-        """Says what all of it amounts to; the exit code."""
-        verdicts = [one.verdict for one in self.found]
-        verdict = next((kind for kind in ("differs", "unknown") if kind in verdicts), "equal")
-        if self.as_data:
-            print(json.dumps({"run": run, **self.told, "verdict": verdict, "found": [f._asdict() for f in self.found]}))
-        bad = ", ".join(dict.fromkeys(one.where for one in self.found if one.verdict == verdict))
+    def end(self, run: str) -> None:
+        """Says what all of it amounts to."""
+        bad = ", ".join(dict.fromkeys(one.where for one in self.found if one.verdict == self.verdict))
         ends = {
             "equal": "verified: all that was checked agrees",
             "differs": f"NOT verified, something disagrees: {bad}",
             "unknown": f"not verified, this cannot be checked here: {bad}",
         }
-        self.say(ends[verdict])
-        return CODES[verdict]
+        self.say(ends[self.verdict])
+        self.told = {"run": run, **self.told, "verdict": self.verdict, "found": [one._asdict() for one in self.found]}
+
+    @property
+    def verdict(self) -> str:
+        return worst(one.verdict for one in self.found)
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """What several amount to."""
+    there = set(verdicts)
+    return next((kind for kind in ("differs", "unknown") if kind in there), "equal")
 
 
 def _verify(store: Any, options: argparse.Namespace, teller: Teller) -> dict[str, Any]:

@@ -149,13 +149,19 @@ class Verification:
             said = f"what {', '.join(off or stored)} learned {'is not' if off else 'is'} what is learned here"
             yield Found("prepared.npz", "equal" if not off else "differs" if exact else "unknown", said)
         if self.store.has_ceiling():
-            again, told = replay.ceiling(), self.store.ceiling()
+            again, told = replay.ceiling(), files.Ceiling(self.store.ceiling(), self.store.noise())
+            room = 0.0 if exact else LEAST["record"]
             off = [
                 name
-                for name, value in told.items()
-                if not np.array_equal(value, again.means.get(name, np.inf), equal_nan=True)
+                for now, then in zip(again, told, strict=True)
+                for name, value in then.items()
+                if not np.isclose(now.get(name, np.inf), value, rtol=room, atol=0, equal_nan=True)
             ]
-            said = f"{', '.join(off[:4])} of real rows is not what is measured here" if off else f"{len(told)} numbers"
+            said = (
+                f"{', '.join(off[:4])} of real rows is not what is measured here"
+                if off
+                else f"{len(told.means)} numbers"
+            )
             yield Found("ceiling.json", "equal" if not off else "differs" if exact else "unknown", said)
 
 
@@ -177,7 +183,17 @@ def compared(chunk: Chunk, drive: Drive, state: State, exact: bool) -> Found:
     if off:
         return Found(where, "differs", "; ".join(off[:4]) + (f"; and {len(off) - 4} more" if len(off) > 4 else ""))
     counts = (f"{sum(leaf.size for leaf in leaves.values()):,} numbers of {kind}" for kind, leaves in again.items())
-    return Found(where, "equal", f"{', '.join(counts)}: equal {'to the bit' if exact else 'within tolerances'}")
+    how = "to the bit" if exact else f"within tolerances ({_widths(allowed, again)})"
+    return Found(where, "equal", f"{', '.join(counts)}: equal {how}")
+
+
+def _widths(allowed: Mapping[str, Mapping[str, float]], again: Mapping[str, Leaves]) -> str:
+    """How wide tolerances are, of the size of what they are for: the middle one of each kind."""
+    middle = {
+        kind: np.median([allowed[kind][name] / (_size(leaf) or 1.0) for name, leaf in leaves.items()])
+        for kind, leaves in again.items()
+    }
+    return ", ".join(f"{kind} {width:.2g}" for kind, width in middle.items()) + " of their size, the middle one"
 
 
 def _told(kind: str, name: str, then: np.ndarray, now: np.ndarray) -> str:
@@ -211,6 +227,10 @@ def tolerances(
         for kind, leaves in again.items()
     }
     return {k: {n: max(TIMES * most[k][n], LEAST[k] * size[k][n]) for n in most[k]} for k in most}
+
+
+def _size(leaf: np.ndarray) -> float:
+    return _apart(leaf, np.zeros_like(leaf))
 
 
 def _copied(state: State) -> State:

@@ -80,3 +80,16 @@ def test_what_disagrees_ends_with_1_even_where_nothing_can_be_computed(
     shutil.rmtree(copy / "checkpoints")
     assert main(["verify", str(copy)]) == 1
     assert "NOT verified, something disagrees: chain.json" in capsys.readouterr().out
+
+
+def test_of_a_sweep_of_several_runs_each_is_verified(
+    finished: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("real=10", "real=20"):
+        shutil.copytree(finished.path, tmp_path / "out" / name)
+        shutil.rmtree(tmp_path / "out" / name / "checkpoints")
+    assert main(["verify", str(tmp_path / "out"), "--json"]) == 2
+    assert [Path(one["run"]).name for one in json.loads(capsys.readouterr().out)] == ["real=10", "real=20"]
+    (tmp_path / "out" / "real=10" / "records.parquet").write_bytes(b"PAR1")
+    assert main(["verify", str(tmp_path / "out")]) == 1
+    assert "real=10:\n" in (said := capsys.readouterr().out) and "NOT verified, something disagrees: records" in said

@@ -12,15 +12,20 @@ import jax
 import numpy as np
 import pytest
 import tiny_gaussian
+import tiny_vae
 from conftest import gaussian_chain
 from stored_runs import KEY, run_gaussian
 
-from simulator import Chain, GenlossError, Store, Sweep, run
+from generators.gaussian import Gaussian
+from simulator import Chain, GenlossError, Store, Sweep, Truth, run
+from simulator.probes import Diversity, Fidelity
+from simulator.probes.features import Pca
 from simulator.recipe import Accumulate, Mix, Replace, Select, Window
 from simulator.running import bundle, files, spec
 from simulator.running.replay import Replay, recipe_of
 from simulator.running.verify import Found, Verification
 
+BESIDE = ["prepared.npz", "ceiling.json"]
 ALL = (1, 3, 5)  # the checkpoints of `finished`
 
 
@@ -217,9 +222,37 @@ def test_elsewhere_it_is_verified_within_tolerances_that_rounding_sets(store: St
     replay = Replay(store, store.chain(), checked.there)
     assert replay.other(3) and not replay.changed()
     [found] = checked.check(replay, [3])
-    assert found.verdict == "equal" and found.said.endswith("within tolerances")
+    assert found.verdict == "equal" and " within tolerances (record 0.0" in found.said
     replay.store = forge(store, 5, "record")  # by 2 %
     assert "diversity.variance is" in next(checked.check(replay, [5])).said
+
+
+@pytest.mark.slow
+def test_what_probes_learned_and_say_of_real_rows_is_learned_and_measured_again(tmp_path: Path):
+    probes = {"fidelity": Fidelity(features=Pca(1)), "diversity": Diversity()}
+    chain = Chain(source=Truth(Gaussian(2)), generator=Gaussian(2), probes=probes, real=30, rows=30, held_out=20)
+    store = Store(tmp_path / "run")
+    run(chain, KEY, 2, store, replicates=2)
+    found, replay, _ = all_of(store)
+    found += Verification(store).beside(replay)
+    assert {one.verdict for one in found} == {"equal"} and [one.where for one in found[-2:]] == BESIDE
+    # Forged with their checksums.
+    stored = files.load_arrays(store.path / "prepared.npz", store.signature)
+    forged = {name: np.where(np.isfinite(leaf), leaf + 1, leaf).astype(leaf.dtype) for name, leaf in stored.items()}
+    (store.path / "prepared.npz").write_bytes(files.dump_arrays(store.signature, forged))
+    store.write_ceiling(files.Ceiling({**store.ceiling(), "diversity.variance": 2.5}, store.noise()))
+    found, replay, _ = all_of(Store(store.path))
+    assert wrong({one.where: one for one in found})  # what was measured by them is not what is recorded
+    told = wrong({one.where: one for one in Verification(store).beside(replay)})
+    assert list(told) == BESIDE and told["ceiling.json"].startswith("diversity.variance of real rows is not")
+
+
+@pytest.mark.slow
+def test_a_sweep_of_networks_is_verified_to_the_bit(tmp_path: Path):
+    store = Store(tmp_path / "run")
+    run(tiny_vae.sweep, KEY, 3, store, replicates=2)
+    found, _, can = all_of(store)
+    assert can == [0, 1, 2] and {one.verdict for one in found} == {"equal"}
 
 
 # Bundles.
