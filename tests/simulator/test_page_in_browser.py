@@ -296,17 +296,20 @@ def test_a_page_of_many_points_is_small_and_soon_there(opened: Any, tmp_path: Pa
 def test_a_live_page_follows_a_run(browser: Any, tmp_path: Path):
     chain = gaussian_chain(recipe=Accumulate(), probes={"moments": Moments()})
     store = Store(tmp_path / "run")
-    run(chain, jax.random.key(0), 2, store=store)
     page = browser.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     with Server(Live([store], "genloss report run --live")) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.goto(f"http://127.0.0.1:{server.server_port}/")
+        until(page, "document.querySelector('#state').textContent.includes('holds no run')")
+        run(chain, jax.random.key(0), 2, store=store)
         until(page, "document.querySelector('#state').textContent === 'live: 2 generations so far'")
         drawn(page, "#first", 2)
+        assert page.locator("#said .slider output").inner_text() == "generation 1"  # the last so far, as it goes on
         run(chain, jax.random.key(0), 6, store=store)
         until(page, "document.querySelector('#state').textContent === 'live: 6 generations so far'")
+        assert page.locator("#said .slider output").inner_text() == "generation 5"
         assert "Generations 0 to 5:" in page.locator("#first .plot").first.get_attribute("aria-label")
         server.shutdown()
     until(page, "document.querySelector('#state').textContent.startsWith('no longer live')")

@@ -67,7 +67,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _points(store: Store, about: Mapping[str, Any], axes: int) -> dict[str, Any] | None:
-    """The first two numbers of rows of floats [*axes, n, d], from checkpoints, and of held-out rows of the truth."""
+    """Of rows of floats [*axes, n, d], from checkpoints, the first two numbers, and of held-out rows of the truth."""
     reader, found = Checkpoints(store.path), {}
     steps = spread(np.array(store.steps()), STOPS)
     try:
@@ -75,7 +75,7 @@ def _points(store: Store, about: Mapping[str, Any], axes: int) -> dict[str, Any]
             (*_, leaves), points = reader.read(int(t), about).rows or [{}], np.zeros(0)
             if list(leaves) == ["0"]:
                 points = np.asarray(leaves["0"])
-            if points.dtype.kind != "f" or points.ndim != axes + 2 or points.shape[-1] < 2:
+            if points.dtype.kind != "f" or points.ndim != axes + 2:
                 return None
             found[int(t)] = points[:, 0] if axes == 2 else points if axes else points[None]  # [lines, n, d]
     except ValueError:  # what is damaged ends what is shown
@@ -86,14 +86,18 @@ def _points(store: Store, about: Mapping[str, Any], axes: int) -> dict[str, Any]
         return None
     dim = next(iter(found.values())).shape[-1]
     most = max(20, POINTS // (len(found) * len(next(iter(found.values())))))
-    csv = ["generation,line,x,y"]
+    csv = ["generation,line,x,y"[: None if dim > 1 else -2]]
     for t, lines in found.items():
-        csv += [f"{t},{i},{x:.4g},{y:.4g}" for i, line in enumerate(lines) for x, y in line[:most, :2]]
+        csv += [f"{t},{i},{_cells(row)}" for i, line in enumerate(lines) for row in line[:most, :2]]
     truth = _truth(about, most)
     return {"kind": "points", "generations": list(found), "csv": "\n".join(csv), "truth": truth, "dim": dim}
 
 
-def _truth(about: Mapping[str, Any], most: int) -> list[tuple[float, float]]:
+def _cells(row: np.ndarray) -> str:
+    return ",".join(f"{value:.4g}" for value in row)
+
+
+def _truth(about: Mapping[str, Any], most: int) -> list[list[float]]:
     """Held-out rows of a `Truth`; none where it is code of somebody else's, and none of data, which would be read."""
     import jax
 
@@ -104,4 +108,4 @@ def _truth(about: Mapping[str, Any], most: int) -> list[tuple[float, float]]:
         rows = np.asarray(spec.decode(source).draw(jax.random.key(0), most, held_out=True))  # [n, d]
     except Exception:  # a source may fail in any way of its own; the page is none the worse for it
         return []
-    return [(float(f"{x:.4g}"), float(f"{y:.4g}")) for x, y in rows[:, :2]] if rows.ndim == 2 else []
+    return [[float(f"{value:.4g}") for value in row] for row in rows[:, :2]] if rows.ndim == 2 else []

@@ -112,6 +112,24 @@ def points() -> Spec:
     }
 
 
+def densities() -> Spec:
+    """The same of single numbers: kernel estimates of their density."""
+
+    def layer(name: str, mark: Spec, **more: Spec) -> Spec:
+        y = _value("density", title="density", axis={"grid": False, "tickCount": 3})
+        return {"data": {"name": name}, "mark": {"clip": True, **mark}, "encoding": {"x": _value("x"), "y": y, **more}}
+
+    estimate = {"density": "x", "groupby": ["line"], "as": ["x", "density"], "steps": 120}
+    return {
+        "width": "container",
+        "height": 160,
+        "layer": [
+            {**layer("truth", {"type": "area", "opacity": 0.3}), "transform": [{**estimate, "groupby": []}]},
+            {**layer("rows", {"type": "line", "strokeWidth": 2}, color=_line()), "transform": [estimate]},
+        ],
+    }
+
+
 def league(title: str, rows: list[dict[str, Any]]) -> Spec:
     """What entries gain over the baseline, with intervals, in their order.
 

@@ -62,7 +62,11 @@ def _told(records: Any, title: str, command: str, laws: Any = None, ceilings: An
     diet = diets(lined, len(lines))
     histograms = [] if "run" in records else figures.perplexities(records)
     pngs = [base64.b64encode(figures.rendered(figure, "png", 100)).decode() for figure in histograms]
-    charts = {"curve": specs.curve(lines, records["generation"].nunique() == 1), "points": specs.points()}
+    charts = {
+        "curve": specs.curve(lines, records["generation"].nunique() == 1),
+        "points": specs.points(),
+        "density": specs.densities(),
+    }
     return {
         "title": plain(title),
         "command": plain(command),

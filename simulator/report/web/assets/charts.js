@@ -81,6 +81,7 @@ const config = () => {
     title: { color: ink, fontSize: 13, anchor: "start", fontWeight: 600 },
     rule: { color: soft },
     point: { color: variable("--truth") },
+    area: { color: variable("--truth") },
     rect: { color: variable("--line0") },
   };
 };

@@ -41,20 +41,23 @@ const KINDS = {
   },
 
   points(block, told) {
-    const all = parsed(block.csv), truth = block.truth.map(([x, y]) => ({ x, y }));
+    const all = parsed(block.csv), truth = block.truth.map(([x, y]) => ({ x, y })), plane = block.dim > 1;
     let shown = block.generations[0];
     const extent = (name) => {
       const values = (truth.length ? truth : all).map((row) => row[name]), low = Math.min(...values), high = Math.max(...values);
       const room = 0.08 * (high - low || 1);
       return [low - room, high + room];
     };
-    const spec = structuredClone(told.specs.points);
-    for (const layer of spec.layer) for (const name of ["x", "y"]) layer.encoding[name].scale = { domain: extent(name), nice: false, zero: false };
+    const spec = structuredClone(plane ? told.specs.points : told.specs.density);
+    for (const name of plane ? ["x", "y"] : ["x"]) {
+      for (const layer of spec.layer) Object.assign(layer.encoding[name], { title: null, scale: { domain: extent(name), nice: false, zero: false } });
+    }
+    if (!plane) for (const layer of spec.layer) layer.transform[0].extent = extent("x");
     const charts = block.names.map((name, i) => {
       const rows = () => all.filter((row) => row.generation === shown && row.line === i);
       const middle = (name) => short(rows().reduce((sum, row) => sum + row[name], 0) / rows().length);
       return new Chart({ title: name, spec, lines: () => block.lines, data: () => ({ rows: rows(), truth }),
-        said: () => `Generation ${shown}: ${rows().length} points about (${middle("x")}, ${middle("y")}), over ${truth.length} of the truth.` });
+        said: () => `Generation ${shown}: ${rows().length} points about ${plane ? `(${middle("x")}, ${middle("y")})` : middle("x")}, over ${truth.length} of the truth.` });
     });
     const places = element("div", { class: "grid" }, ...charts.map((chart) => chart.figure));
     return [places, (t) => { shown = t; charts.forEach((chart) => chart.renew()); }];
