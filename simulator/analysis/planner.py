@@ -167,8 +167,8 @@ class _Field:
         ]
         fate = "kept" if kept else "missed"
         return GenlossError(
-            f"'{keep}' is {fate} at every value from {self.low:g} to {self.high:g} (margin {at[0]}, {at[1]}); "
-            "change the bound or the range."
+            f"'{keep}' is {fate} at every value from {self.low:g} to {self.high:g}, as far as {len(u):,} chains tell "
+            f"(margin {at[0]}, {at[1]}); change the bound or the range, or run more chains."
         )
 
 
