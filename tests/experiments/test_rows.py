@@ -111,6 +111,8 @@ def test_rows_sampled_anew_obey_the_parameters_and_repeat_nothing(runs: Path):
         assert_mean(rows, model.mean)
         streams[replicate, seed] = rows
         seen.append(rows.ravel())
+    for other in ((0, 1), (1, 0)):
+        assert abs(np.corrcoef(streams[0, 0].T, streams[other].T)[0, 1]) < 5 / np.sqrt(2000)
     every = np.concatenate(seen)
     assert len(np.unique(every)) > 0.999 * len(every)  # of numbers of 24 bits a few are alike
 
@@ -158,6 +160,19 @@ def test_images_are_a_set_with_their_classes_in_their_order(
     assert np.array_equal(shown[:30], kept["image"])
     labels = np.array([int(item.label) for item in found])
     assert np.array_equal(labels[:30], kept["label"]) and np.array_equal(labels[30:], kept["label"][:25])
+
+
+def test_what_is_given_of_rows_sampled_anew_is_out_of_the_generations_own_diet(tmp_path: Path):
+    """The labels that generation 1 goes on with are of the four rows of generation 0, in their shares."""
+    digits = Dataset.digits()
+    told = {"given": Prompts("label"), "real": 40, "rows": 4, "held_out": 0}
+    run(Chain(source=digits, generator=Archive(digits), recipe=Replace(), **told), KEY, 2, tmp_path / "few")
+    chain = StoredChain.of(Store(tmp_path / "few"))
+    before: Any = chain.kept(0)
+    anew = np.concatenate([piece["label"] for piece in itertools.islice(chain.anew(1), 100)])  # [400]
+    for label in set(before["label"]):
+        assert_mean(anew == label, np.mean(before["label"] == label))
+    assert set(anew) == set(before["label"])
 
 
 def test_captions_stand_beside_their_images_as_a_source_reads_them(tmp_path: Path):
