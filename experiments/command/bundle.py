@@ -57,7 +57,7 @@ def bundle(options: argparse.Namespace) -> int:
     needs = made["needs"]
     print(f"{near(file.absolute())}: {len(made['files'])} files, {file.stat().st_size / 1e6:.1f} MB")
     versions = ", ".join(f"{name} {version}" for name, version in needs["versions"].items())
-    print(f"to verify it to the bit: {versions}; {needs['device']}")
+    print(f"to verify it to the bit: {versions}; {', '.join([needs['device'], *needs['processor']])}")
     if needs["data"]:
         print(f"and its data, whose fingerprint is {needs['data']}: they are not in it")
     if needs["code"]:

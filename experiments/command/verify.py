@@ -141,7 +141,7 @@ def _verify(store: Any, options: argparse.Namespace, teller: Teller) -> dict[str
     other = list(dict.fromkeys(one for last in chosen for one in replay.other(last)))
     told |= {"exact": not other, "other": other}
     if chosen:
-        teller.say(f"Computed again, each from the checkpoints before it: {_listed(chosen)}; {drawn}.")
+        teller.say(f"Computed again, from those before: {_listed(chosen)}; {drawn}.")
         how = f"within tolerances, for this is not what computed them ({'; '.join(other)}): {BASIS}"
         teller.say(f"They must be equal {how if other else 'to the bit: versions, device and processor are the same'}.")
     with _busy(options.json):
@@ -149,7 +149,9 @@ def _verify(store: Any, options: argparse.Namespace, teller: Teller) -> dict[str
         if every:
             teller.tell(checked.beside(replay))
     if missed := len(checked.there) - len(chosen):
-        teller.say(f"{missed} checkpoints were not computed again: one altered alone may be among them.")
+        teller.say(
+            f"Not computed again: {missed} of {len(checked.there)} checkpoints; one altered alone may be among them."
+        )
     teller.say(f"Not checked: report/, samples/, theory.json{'' if every else ', prepared.npz, ceiling.json'}.")
     return told
 
@@ -167,7 +169,7 @@ def _moved(stored: Any, options: argparse.Namespace) -> tuple[Any, tuple[str, ..
 
 def _listed(steps: list[int]) -> str:
     shown = ", ".join(map(str, steps[:12]))
-    return f"generation{'s' if len(steps) > 1 else ''} {shown}" + (f" and {len(steps) - 12} more" * (len(steps) > 12))
+    return f"checkpoint{'s' if len(steps) > 1 else ''} {shown}" + (f" and {len(steps) - 12} more" * (len(steps) > 12))
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ def write(store: Store, file: Path, steps: Collection[int] | None = None) -> dic
         "needs": {
             "versions": about["versions"],
             "device": about["device"],
+            "processor": sorted({s["processor"] for s in about.get("stretches", ()) if "processor" in s}),
             "data": run.get("data"),
             "code": code.foreign(run),
         },

@@ -91,6 +91,7 @@ def test_a_run_is_verified_to_the_bit(finished: Store, verify: Any):
     assert [one.said.rpartition(": ")[2] for where, one in found.items() if "generations" in where] == 3 * [
         "equal to the bit"
     ]
+    assert not wrong(verify(finished, 5))  # from as many generations before it as the pool has room for, and no others
 
 
 @pytest.mark.parametrize("part", ["record", "rows", "parameters"])
@@ -203,6 +204,7 @@ def test_a_run_that_was_extended_and_whose_old_checkpoints_are_gone_is_verified_
         run(sweep, KEY, generations, store, replicates=2)
     found, replay, can = all_of(store)
     assert can == [0, 1, 2, 3, 4] and {one.verdict for one in found} == {"equal"}
+    assert [drive.generations for _, drive, _ in replay.states(can)] == [3, 3, 3, 5, 5]  # in a pool of the size of then
     shutil.rmtree(store.path / "checkpoints" / "1")
     found, replay, can = all_of(store)
     assert can == [0] and "it needs what generation 1 said" in replay.possible()[1][4]
