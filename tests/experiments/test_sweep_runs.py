@@ -76,7 +76,9 @@ def test_one_that_fails_stops_no_other_and_a_second_call_does_what_is_missing(ca
     assert set(pandas.read_parquet("swept/records.parquet")["run"]) == {"rows=10"}
     before = files("swept/rows=10")
     assert main([*SIZES, "rows=10,11"]) == 1
-    assert "1 are done" in capsys.readouterr().out and files("swept/rows=10") == before
+    shown = capsys.readouterr().out
+    assert "1 are done" in shown and "swept/rows=11\n" in shown and "swept/rows=10\n" not in shown
+    assert files("swept/rows=10") == before
 
 
 def test_a_sweep_is_planned_before_anything_is_written(capsys: pytest.CaptureFixture[str]):
