@@ -190,7 +190,10 @@ def refused(sentence: str, build: Any = make, keep: str = "moments.variance >= 0
 
 
 def test_what_cannot_be_planned_is_said_in_a_sentence():
-    refused("is kept at every value from 0 to 1, as far as .* chains tell .* change the bound", keep="moments.variance >= 0.01")
+    refused(
+        "is kept at every value from 0 to 1, as far as .* chains tell .* change the bound",
+        keep="moments.variance >= 0.01",
+    )
     refused("is missed at every value from 0 to 1", keep="moments.variance >= 3")
     refused("no measure 'moments.varianc'; the nearest is 'moments.variance'", keep="moments.varianc >= 1")
     refused("written as 'fidelity.recall >= 0.95 of control'", keep="moments.variance > 1 maybe")
