@@ -152,6 +152,13 @@ def test_what_is_imported_is_declared():
             assert found <= declared, f"{file} imports {found - declared}"
 
 
+def test_one_file_knows_the_engines():
+    known = modules(*ROOMS, "experiments")
+    knows = {name for name, file in known.items() if imports(file) & {"ray", "submitit", "submitit.helpers"}}
+    named = {name for name, file in known.items() if re.search(r"""['"](ray|submitit|slurm)['"]""", file.read_text())}
+    assert knows | named == {"experiments.command.engines"}
+
+
 def test_nothing_is_unpickled():
     for file in [f for room in ("simulator", "generators", "experiments") for f in (ROOT / room).rglob("*.py")]:
         assert not imports(file) & {"pickle", "cloudpickle", "dill", "joblib"}, file
