@@ -139,6 +139,20 @@ def test_a_process_that_is_killed_is_lost_and_its_job_done_again(monkeypatch: py
     assert len(starts) == 2 and "its process was lost (signal 9)" in failed["one"]
 
 
+def test_processes_share_gpus_and_take_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    engine = engines.Local(options(gpus=0.5), tmp_path)
+    assert engine.room == 4
+    engine.submit([Job(f"{i}", ["list"], str(tmp_path), str(tmp_path)) for i in range(3)])
+    engine.ended()
+    pids = [process.pid for process, _ in engine.doing.values()]
+    told = [Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in pids]
+    engine.close()
+    assert [next(v for v in of if v.startswith("CUDA_VISIBLE_DEVICES"))[-1] for of in told] == ["3", "5", "3"]
+    assert all("XLA_PYTHON_CLIENT_MEM_FRACTION=0.450" in of for of in told)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 def test_what_is_shown_while_they_go_on(tmp_path: Path):
     board = Board([Job(name, [], str(tmp_path), ".") for name in ("a", "b", "c", "d")])
     for name in ("a", "b", "c"):
