@@ -10,6 +10,7 @@ from experiments.command.loading import stored_runs
 from experiments.command.numbers import near, place
 
 KINDS = (".parquet", ".csv")
+MOST = 6  # fields that are named
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
@@ -20,12 +21,17 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 def records(options: argparse.Namespace) -> int:
     from simulator import disk
     from simulator.analysis.joined import dumped, joined
+    from simulator.analysis.series import COLUMNS
+    from simulator.report.names import plain
 
     file = shared.new_file(options.to, "--to", KINDS)
     table = joined(stored_runs(options.runs))
     data = dumped(table) if file.suffix.lower() == ".parquet" else table.to_csv(index=False).encode()
     disk.write(file.parent, file.name, data)
-    print(f"{near(file)}: {len(table):,} values of {', '.join(table.columns[:-1])}")
+    fields = [name for name in table.columns if name not in ("run", *COLUMNS)]
+    more = f" and {len(fields) - MOST} more" if len(fields) > MOST else ""
+    apart = f", beside {', '.join(fields[:MOST])}{more}" if fields else ""
+    print(plain(f"{near(file)}: {len(table):,} values of {len(options.runs)} runs{apart}"))
     return 0
 
 
