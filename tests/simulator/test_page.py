@@ -82,6 +82,9 @@ def test_long_runs_are_thinned_from_the_first_to_the_last():
     found = curves(*numbered(tidy(np.arange(1001.0)[None])), most=11)
     table = pandas.read_csv(io.StringIO(found.csv))
     assert table["generation"].tolist() == list(range(0, 1001, 100)) and found.left == 990
+    many = pandas.concat([tidy(np.arange(101.0)[None], metric=f"m.{chr(97 + i)}x{i}") for i in range(800)])
+    found = curves(*numbered(many))
+    assert found.csv.count("\n") == 1 + 800 * 50 and len(found.measures) == 800
 
 
 def test_the_law_stands_beside_the_setting_that_has_it():

@@ -11,7 +11,7 @@ from simulator.analysis import collapse
 from simulator.report.figures import HEADLINES, shown, single
 from simulator.report.names import plain
 
-MOST = 200  # generations that a curve has
+MOST, VALUES = 200, 40_000  # generations that a curve has, and values of all curves, about 30 bytes each
 FIRST = 6  # measures of the first view
 COLOURS, DASHES = 8, 4  # how many the page has
 OWN = ("replicate", "generation", "metric", "value", "line")  # columns of records that are no field
@@ -42,7 +42,7 @@ def curves(
     first = shown(known, FIRST)
     names = list(dict.fromkeys([*first, *single(known)]))
     generations = np.unique(records["generation"])
-    kept = spread(generations, most)
+    kept = spread(generations, int(np.clip(VALUES // (len(names) * len(lines)), min(20, most), most)))
     rows = records[records["metric"].isin(names) & records["generation"].isin(kept)]
     found = rows.groupby(["metric", "line", "generation"], sort=False)["value"]
     with np.errstate(invalid="ignore"):  # what is not finite has no error

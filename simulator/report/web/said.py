@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from simulator.checks import code
 from simulator.report.names import plain
 from simulator.report.web.curves import spread
 from simulator.running import spec
@@ -89,7 +90,7 @@ def _points(store: Store, about: Mapping[str, Any], axes: int) -> dict[str, Any]
     csv = ["generation,line,x,y"[: None if dim > 1 else -2]]
     for t, lines in found.items():
         csv += [f"{t},{i},{_cells(row)}" for i, line in enumerate(lines) for row in line[:most, :2]]
-    truth = _truth(about, most)
+    truth = _truth(json.dumps(about["run"]["chain"].get("source")), most)
     return {"kind": "points", "generations": list(found), "csv": "\n".join(csv), "truth": truth, "dim": dim}
 
 
@@ -97,15 +98,19 @@ def _cells(row: np.ndarray) -> str:
     return ",".join(f"{value:.4g}" for value in row)
 
 
-def _truth(about: Mapping[str, Any], most: int) -> list[list[float]]:
-    """Held-out rows of a `Truth`; none where it is code of somebody else's, and none of data, which would be read."""
+@functools.lru_cache(maxsize=8)  # a page that is live asks again and again
+def _truth(source: str, most: int) -> list[list[float]]:
+    """Held-out rows of a `Truth`, given as JSON; none where it is code of somebody else's, which `decode` refuses, and
+    none of data, which would be read.
+    """
     import jax
 
-    source = about["run"]["chain"].get("source")
-    if not isinstance(source, dict) or source.get("$type") != spec.encode(Truth)["$name"] or code.foreign(source):
+    encoded = json.loads(source)
+    if not isinstance(encoded, dict) or encoded.get("$type") != spec.encode(Truth)["$name"]:
         return []
     try:
-        rows = np.asarray(spec.decode(source).draw(jax.random.key(0), most, held_out=True))  # [n, d]
+        truth = spec.decode(encoded)
+        rows = np.asarray(jax.jit(lambda key: truth.draw(key, most, held_out=True))(jax.random.key(0)))  # [n, d]
     except Exception:  # a source may fail in any way of its own; the page is none the worse for it
         return []
     return [[float(f"{value:.4g}") for value in row] for row in rows[:, :2]] if rows.ndim == 2 else []
