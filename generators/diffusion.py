@@ -1,4 +1,4 @@
-"""Diffusion: DDPM, DDIM and flow matching, class-conditional, for images and for points."""
+"""Diffusion: DDPM, DDIM, flow matching and EDM, class-conditional, for images and for points."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from generators.edm import EDM
 from generators.given import labels
 from generators.nets.denoiser import Denoiser
-from generators.noise import Flow, Noise, Steps, step, target
+from generators.noise import Flow, Noise
 from generators.rows import looked, shares, values
+from generators.steps import Steps, clean_and_noise, step, target
 from generators.train import Trained
 from simulator.checks.fields import BelowOne, Count, NonNegative, Positive
 from simulator.numerics.chance import fold_in, normal, uniform
@@ -39,8 +41,9 @@ class Diffusion(Trained):
 
     Minimises E‖told(x, t, label) - target‖² per value, x = a·x0 + s·ε, at times that are uniform (Ho et al. 2020,
     arXiv:2006.11239, eq. 14, and its like for other targets); images are scaled to [-1, 1], points are taken as they
-    are and should be of about unit scale.  Labels are drawn from their weighted share of the diet.  `shape`, `classes`
-    and whether rows are images are taken from the source where they are left open.
+    are and should be of about unit scale.  With `min_snr` each weighs as ‖x̂0 - x0‖² times the signal-to-noise ratio
+    cut at γ does (Hang et al. 2023, arXiv:2303.09556, eq. 8; theirs is 5).  Labels are drawn from their weighted share
+    of the diet.  `shape`, `classes` and whether rows are images are taken from the source where they are left open.
 
     Guidance takes null + guidance·(labelled - null) of what the network tells with and without the label (Ho & Salimans
     2022, arXiv:2207.12598, whose w is guidance - 1): 1 is none, 0 ignores the label.  Temperature τ scales every normal
@@ -50,12 +53,13 @@ class Diffusion(Trained):
     """
 
     network: Network = Denoiser
-    noise: Noise | Flow = Noise()  # schedule, sampler, and what the network tells
+    noise: Noise | Flow | EDM = Noise()  # schedule, sampler, and what the network tells
     shape: tuple[Count, ...] | None = None  # of a row, [h, w, c] or [d]; None takes the source's
     classes: Count | None = None  # number of labels; None takes the source's
     conditional: bool = True  # False: the network is told no label; samples draw theirs whatever they show
     learning_rate: Positive = 1e-3  # peak of the cosine schedule
     average: BelowOne = 0.999  # decay of the moving average of weights that is sampled from
+    min_snr: Positive | None = None  # γ: losses weigh min(a²/s², γ), as of x0; None: as the network's target does
     drop: BelowOne = 0.1  # share of training rows whose label is left out, which guidance needs
     flips: bool = False  # mirror every second training image
     dtype: Literal["float32", "bfloat16"] = "float32"  # what networks compute in; weights are float32
@@ -109,7 +113,12 @@ class Diffusion(Trained):
             dropped = uniform(for_drop, (n,)) < self.drop
             label = jnp.where(dropped, self._classes, rows["label"])  # [n]
         told = self._merged(params["net"])(a * x0 + s * eps, t, label)  # [n, *shape]
-        return jnp.square(told - target(self.noise.prediction_type, x0, eps, a, s))
+        kind, scale = self.noise.prediction_type, self.noise.sigma_data
+        losses = jnp.square(told - target(kind, x0, eps, a, s, scale))
+        if self.min_snr is None:
+            return losses
+        moved = clean_and_noise(kind, jnp.ones(()), jnp.zeros(()), a, s, scale)[0]  # of x̂0, by what is told
+        return losses * jnp.minimum(jnp.square(a / s), self.min_snr) * jnp.square(moved)
 
     @property
     def completes(self) -> bool:
@@ -157,13 +166,16 @@ class Diffusion(Trained):
         # The step's number is folded into each row's key, 0 for the noise it begins with.
         noise = jax.vmap(lambda key, i: self.temperature * normal(fold_in(key, i), self._shape), (0, None))
 
-        def one(x: Array, now: tuple[Array, Steps]) -> tuple[Array, None]:
-            i, c = now
+        def one(carry: tuple[Array, Array | None], now: tuple[Array, Steps]) -> tuple[tuple[Array, Array | None], None]:
+            (x, before), (i, c) = carry, now
             z = noise(keys, i) if plan.fresh.any() else 0.0
-            return step(self.noise, c, self._told(net, x, c.t, label), x, z), None
+            x, eps = step(self.noise, c, self._told(net, x, c.t, label), x, z, before)
+            return (x, None if before is None else eps), None
 
         steps = (jnp.arange(1, len(plan.t) + 1), jax.tree.map(jnp.asarray, plan))  # leaves [steps]
-        return jax.lax.scan(one, noise(keys, 0), steps)[0] / signal
+        x = noise(keys, 0)
+        before = jnp.zeros_like(x) if plan.past.any() else None
+        return jax.lax.scan(one, (x, before), steps)[0][0] / signal
 
     def _told(self, net: Any, x: Array, t: Array, label: Array | None) -> Array:
         """What the network tells of x [n, *shape] at one time t, under guidance."""

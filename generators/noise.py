@@ -1,13 +1,4 @@
-"""How rows turn into noise and back: diffusers' schedules by name and by config, and every sampler as one table.
-
-A row x0 at a time t is x = a x0 + s ε with ε ~ N(0, I): a is the signal, s the noise.  A network that sees x and t
-tells ε, x0, or a mixture of both, which is the same (`clean_and_noise`).  And one step of DDPM, of DDIM or of Euler's
-method is
-
-    x' = clean·x̂0 + keep·x + eps·ε̂ + fresh·z,   z ~ N(0, I),
-
-so that a sampler is a table of these four numbers (`Steps`), worked out on the host in double precision.
-"""
+"""How rows turn into noise and back: diffusers' schedules by name and by config, a table of steps each."""
 
 from __future__ import annotations
 
@@ -16,30 +7,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from simulator.checks.fields import Positive, Range, Share, Whole, check
+from generators.edm import EDM
+from generators.steps import LONGEST, Steps, check_schedule
+from simulator.checks.fields import Positive, Range, Share, Whole
 from simulator.checks.foreign import read_json, shown, typed
 from simulator.running.spec import unknown
 from simulator.types import Array, GenlossError
-
-LONGEST = 1_000_000  # steps of a schedule, which is a table
-Prediction = Literal["epsilon", "sample", "v_prediction", "velocity"]
-
-
-class Steps(NamedTuple):
-    """The steps of a sampler, leaves [steps] float32, first step first."""
-
-    t: Any  # what the network is told
-    a: Any  # signal at t
-    s: Any  # noise at t
-    clean: Any
-    keep: Any
-    eps: Any
-    fresh: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +47,7 @@ class Noise:
     rescale_betas_zero_snr: bool = False  # shift and scale √ᾱ so that it ends at 0
 
     def __post_init__(self) -> None:
-        for name, known in _choices(type(self)):
-            if getattr(self, name) not in known:
-                raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Noise has no `{name}`"))
-        check(self)
+        check_schedule(self)
         if self.trained_betas is not None and len(self.trained_betas) != self.num_train_timesteps:
             raise GenlossError(
                 f"`trained_betas` holds {len(self.trained_betas)} numbers; give one for each of the "
@@ -166,8 +141,13 @@ class Noise:
         else:
             fresh = self.eta * spread
             columns = np.sqrt(then), none, np.sqrt(np.maximum(1 - then - fresh**2, 0)), fresh
-        found = Steps(*(c.astype(np.float32) for c in (t, np.sqrt(now), np.sqrt(1 - now), *columns)))
+        found = Steps(*(c.astype(np.float32) for c in (t, np.sqrt(now), np.sqrt(1 - now), *columns, none)))
         return found, float(np.sqrt(then[-1])) if stop else 1.0
+
+    @property
+    def sigma_data(self) -> float:
+        """What is told does not depend on how wide rows are spread."""
+        return 1.0
 
     @property
     def reach(self) -> float | None:
@@ -202,10 +182,7 @@ class Flow:
     prediction_type: Literal["velocity", "sample", "v_prediction"] = "velocity"
 
     def __post_init__(self) -> None:
-        for name, known in _choices(type(self)):
-            if getattr(self, name) not in known:
-                raise GenlossError(unknown(str(getattr(self, name)), list(known), f"Flow has no `{name}`"))
-        check(self)
+        check_schedule(self)
 
     def at(self, u: Array) -> tuple[Array, Array, Array]:
         """(t, a, s) at times u in [0, 1), the shape of u."""
@@ -221,11 +198,16 @@ class Flow:
         sigma = np.append(sigma[sigma > stop], stop)  # [n + 1]; with `stop`, those above it
         now, then = sigma[:-1], sigma[1:]
         none = np.zeros(len(now))
-        columns = self.num_train_timesteps * now, 1 - now, now, 1 - then, none, then, none
+        columns = self.num_train_timesteps * now, 1 - now, now, 1 - then, none, then, none, none
         return Steps(*(c.astype(np.float32) for c in columns)), float(1 - then[-1])
 
     def _shifted(self, u: Any) -> Any:
         return self.shift * u / (1 + (self.shift - 1) * u)
+
+    @property
+    def sigma_data(self) -> float:
+        """What is told does not depend on how wide rows are spread."""
+        return 1.0
 
     @property
     def reach(self) -> None:
@@ -245,36 +227,12 @@ class Flow:
         }
 
 
-def target(kind: Prediction, x0: Array, eps: Array, a: Array, s: Array) -> Array:
-    """What a network is to tell: ε, x0, v = aε - s·x0 (Salimans & Ho 2022, arXiv:2202.00512) or the velocity ε - x0."""
-    return {"epsilon": eps, "sample": x0, "v_prediction": a * eps - s * x0, "velocity": eps - x0}[kind]
-
-
-def clean_and_noise(kind: Prediction, told: Array, x: Array, a: Array, s: Array) -> tuple[Array, Array]:
-    """(x̂0, ε̂) that what is told means at x = a·x0 + s·ε."""
-    if kind == "epsilon":
-        return (x - s * told) / a, told
-    if kind == "sample":
-        return told, (x - a * told) / s
-    if kind == "v_prediction":
-        return (a * x - s * told) / (a * a + s * s), (s * x + a * told) / (a * a + s * s)
-    return (x - s * told) / (a + s), (x + a * told) / (a + s)
-
-
-def step(noise: Noise | Flow, c: Steps, told: Array, x: Array, z: Array | float) -> Array:
-    """x after one step c of a sampler of `noise`, by what the network told of x; z ~ N(0, I), the shape of x."""
-    x0, eps = clean_and_noise(noise.prediction_type, told, x, c.a, c.s)
-    if noise.reach is not None:
-        x0 = jnp.clip(x0, -noise.reach, noise.reach)
-    return c.clean * x0 + c.keep * x + c.eps * eps + c.fresh * z
-
-
 # What diffusers calls them, and what is not in their configs.
 _CLASSES = {
     "ddpm": ("DDPMScheduler", ("sampler", "eta", "set_alpha_to_one")),
     "ddim": ("DDIMScheduler", ("sampler", "eta", "variance_type")),
 }
-_FLOW = "FlowMatchEulerDiscreteScheduler"
+_FLOW, _EDM = "FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler"
 # Keys that must have the one value a sampler here has, and keys that then mean nothing.
 _FIXED: dict[str, dict[str, Any]] = {
     "DDPMScheduler": {"thresholding": False, "timestep_values": None},
@@ -288,6 +246,7 @@ _FIXED: dict[str, dict[str, Any]] = {
         "use_beta_sigmas": False,
         "stochastic_sampling": False,
     },
+    _EDM: {"sigma_schedule": "karras", "final_sigmas_type": "zero", "prediction_type": "epsilon"},
 }
 # `tensor_format` is of the first versions, and `skip_prk_steps` of another sampler that many models come with.
 _BOTH = ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format", "skip_prk_steps")
@@ -295,10 +254,11 @@ _IDLE = {
     "DDPMScheduler": _BOTH,
     "DDIMScheduler": _BOTH,
     _FLOW: ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"),
+    _EDM: ("num_train_timesteps",),
 }
 
 
-def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Noise | Flow:
+def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Noise | Flow | EDM:
     """The schedule of a `scheduler_config.json`, as the file or what is in it; raises on what it cannot follow.
 
     `timesteps`, which the first versions wrote for `num_train_timesteps`, is passed over by diffusers of today, which
@@ -315,23 +275,26 @@ def read(config: Mapping[str, Any] | str | os.PathLike[str]) -> Noise | Flow:
     for key, value in _FIXED[name].items():
         if given.pop(key, value) != value:
             raise GenlossError(f"A {name} with `{key}` {config[key]!r} has no sampler here; set it to {value!r}.")
-    sampler = "ddpm" if name == _CLASSES["ddpm"][0] else "ddim"
     if (old := given.pop("timesteps", None)) not in (None, given.get("num_train_timesteps", 1000)):
         raise GenlossError(
             f"A {name} of {shown(old)} `timesteps` is one of another length for diffusers; write them as "
             "`num_train_timesteps`."
         )
-    kind, left_out = (Flow, ("prediction_type",)) if name == _FLOW else (Noise, _CLASSES[sampler][1])
-    names = [f.name for f in dataclasses.fields(kind) if f.name not in left_out]
+    kind, known, ours = _READ[name]
     for key in given:
-        if key not in names:
-            raise GenlossError(unknown(key, names, f"A {name} has no"))
+        if key not in known:
+            raise GenlossError(unknown(key, known, f"A {name} has no"))
     given = typed(kind, given, where)
-    if kind is Flow:
-        return Flow(**given)
-    return Noise(sampler=sampler, **{"clip_sample": True, **given})
+    return kind(**ours, **({"clip_sample": True, **given} if kind is Noise else given))
 
 
-def _choices(kind: type) -> list[tuple[str, tuple[str, ...]]]:
-    """The fields of a schedule that name something, and the names they know."""
-    return [(name, get_args(hint)) for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal]
+def _known(kind: Any, left_out: tuple[str, ...]) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind) if f.name not in left_out]
+
+
+# What each of them is here: its class, the keys it knows, and the fields that no key gives.
+_READ: dict[str, tuple[Any, list[str], dict[str, Any]]] = {
+    **{name: (Noise, _known(Noise, left_out), {"sampler": s}) for s, (name, left_out) in _CLASSES.items()},
+    _FLOW: (Flow, _known(Flow, ("prediction_type",)), {}),
+    _EDM: (EDM, ["sigma_min", "sigma_max", "sigma_data", "rho"], {"sampler": "euler"}),
+}
