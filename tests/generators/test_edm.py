@@ -91,10 +91,11 @@ def test_steps_are_those_of_the_paper(sampler: Any, churn: float):
 @pytest.mark.parametrize("fields", [{}, {"sigma_data": 1.0, "sigma_max": 20.0, "sigma_min": 0.01, "rho": 5.0}])
 def test_each_step_of_euler_is_that_of_diffusers(fields: Any):
     import torch
-    from diffusers import EDMEulerScheduler
+    from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 
     config = {"_class_name": "EDMEulerScheduler", **fields}
-    noise, theirs = read(config), EDMEulerScheduler(**fields)
+    noise = read(config)
+    theirs: Any = EDMEulerScheduler(**fields)
     assert isinstance(noise, EDM) and noise == read(noise.config()) and noise == EDM(sampler="euler", **fields)
     theirs.set_timesteps(8)
     plan, _ = noise.steps(8)
@@ -105,7 +106,7 @@ def test_each_step_of_euler_is_that_of_diffusers(fields: Any):
         seen = theirs.scale_model_input(torch.tensor(x), t).numpy()
         scaled = x / np.sqrt(sigma**2 + noise.sigma_data**2)
         assert np.allclose(seen, scaled, rtol=1e-5, atol=1e-6)
-        expected: Any = theirs.step(torch.tensor(told), t, torch.tensor(x)).prev_sample
+        expected = theirs.step(torch.tensor(told), t, torch.tensor(x)).prev_sample
         c = Steps(*(column[i] for column in plan))
         found, _ = step(noise, c, jnp.asarray(told), jnp.asarray(scaled), 0.0)
         assert np.allclose(np.asarray(found) * np.sqrt(then**2 + noise.sigma_data**2), expected, rtol=1e-4, atol=1e-4)

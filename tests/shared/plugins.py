@@ -29,6 +29,7 @@ from generators import (
     Transformer,
 )
 from generators.coupling import Spline
+from generators.edm import EDM
 from generators.linear import Linear
 from generators.logistic import Logistic
 from generators.nets.decoder import Decoder
@@ -61,6 +62,7 @@ CASES = {
     "logistic": (Logistic(3), Truth(Logistic(3))),
     "vae": (TINY, Dataset.digits()),
     "diffusion": (DENOISER, Dataset.digits()),
+    "edm": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=3, noise=EDM()), Dataset.digits()),
     "flow": (FLOW, Truth(Gaussian(2))),
     "flow-images": (FLOW, Dataset.digits()),
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
