@@ -63,7 +63,7 @@ def _go(experiment: Experiment, options: argparse.Namespace) -> int:
         where = store.path / "report" / "index.html"
         if display.worked or not where.exists():
             where = page.write(store, laws)
-            tracking.figures()
+        tracking.figures()
     print(f"figures: {near(where.parent / 'decay.png')}\npage:    {near(where)}")
     if experiment.name in reproducible():
         print(f"the published figure: genloss reproduce {experiment.name}")

@@ -162,11 +162,11 @@ class TensorBoard:
         self.writers: dict[str, Any] = {}
         for setting in run.settings:
             folder = run.home / "tensorboard" / run.group / run.named(setting)
-            # What was written of later steps, and not noted before a kill, is not read.
-            self.writers[setting] = SummaryWriter(str(folder), purge_step=run.first[setting] or None)
-            if not run.first[setting]:
-                self.writers[setting].add_text("configuration", _listed(run.config[setting]))
-        return run.first
+            for file in folder.glob("events.out.tfevents.*"):  # of a run that was killed the last lines are lost: anew
+                file.unlink()
+            self.writers[setting] = SummaryWriter(str(folder))
+            self.writers[setting].add_text("configuration", _listed(run.config[setting]))
+        return dict.fromkeys(run.settings, 0)
 
     def log(self, setting: str, step: int, values: Mapping[str, float], pictures: Mapping[str, Any]) -> None:
         import numpy as np

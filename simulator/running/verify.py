@@ -77,6 +77,8 @@ class Verification:
 
     def _records(self) -> Iterator[Found]:
         """records.parquet against the records of checkpoints."""
+        import pyarrow
+
         name = "records.parquet"
         try:
             table = files.load_table((self.store.path / name).read_bytes(), self.store.signature).to_pandas()
@@ -90,31 +92,26 @@ class Verification:
         axes = 2 if run["sweep"] is not None else int(run["replicates"] is not None)
         settings = ["chain"] if run["sweep"] is None else list(run["sweep"]["values"])
         keys = ["setting", "replicate", "generation", "metric"]
-        told = table.set_index(keys)["value"]
-        missing = 0
-        for kept in self.there.values():
-            one = files.tidy(kept.record, settings, axes).to_pandas().set_index(keys)["value"]
-            here = told.index.isin(one.index)
-            if not here.any():
-                missing += kept.last - kept.first + 1
-                continue
-            both = told.reindex(one.index)
-            off = one[~((both == one) | (both.isna() & one.isna()) & one.index.isin(told.index))]
-            if len(off):
-                setting, replicate, generation, metric = off.index[0]
-                at = f"{metric} of generation {generation}, setting {setting}, replicate {replicate}"
-                more = f", and {len(off) - 1} more" if len(off) > 1 else ""
-                yield Found(
-                    name,
-                    "differs",
-                    f"{at} is {both.iloc[one.index.get_loc(off.index[0])]:.9g} there and "
-                    f"{off.iloc[0]:.9g} in the checkpoint{more}",
-                )
-                return
-        trusted = set(map(int, table["generation"])) - set(self._present())
+        present, written = set(self._present()), set(map(int, table["generation"]))
+        missing, trusted = present - written, written - present
+        told = table[table["generation"].isin(present)]
+        held = [files.tidy(kept.record, settings, axes) for kept in self.there.values()]
+        there = pyarrow.concat_tables(held).to_pandas() if held else told
+        both = there[there["generation"].isin(written)].merge(told, how="outer", on=keys, indicator=True)
+        alike = (both["value_x"] == both["value_y"]) | (both["value_x"].isna() & both["value_y"].isna())
+        off = both[~(alike & (both["_merge"] == "both"))]
+        if len(off) or told.duplicated(keys).any():
+            setting, replicate, generation, metric, held_value, told_value, _ = (off if len(off) else both).iloc[0]
+            at = f"{metric} of generation {generation}, setting {setting}, replicate {replicate}"
+            more = f", and {len(off) - 1} more" if len(off) > 1 else ""
+            said = f"{at} is {told_value:.9g} there and {held_value:.9g} in the checkpoint{more}"
+            yield Found(name, "differs", said if len(off) else f"{at} or another is in it twice")
+            return
         said = f"{len(table):,} numbers, those of the checkpoints"
         said += f"; {len(trusted)} generations have no checkpoint here, and are taken on trust" if trusted else ""
-        said += f"; {missing} generations are not in it yet, and the run's own command adds them" if missing else ""
+        said += (
+            f"; {len(missing)} generations are not in it yet, and the run's own command adds them" if missing else ""
+        )
         yield Found(name, "equal", said)
 
     # Computing again.

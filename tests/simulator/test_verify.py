@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pyarrow
 import pytest
 import tiny_gaussian
 import tiny_vae
@@ -119,6 +121,13 @@ def edited_records(store: Store) -> None:
     (store.path / "records.parquet").write_bytes(files.dump_table(store.signature, table))
 
 
+def added_records(store: Store, metric: str) -> None:
+    table = files.load_table((store.path / "records.parquet").read_bytes(), store.signature)
+    more = table.slice(0, 1).set_column(table.column_names.index("metric"), "metric", [[metric]])
+    made = pyarrow.concat_tables([table, more])
+    (store.path / "records.parquet").write_bytes(files.dump_table(store.signature, made))
+
+
 def edited_configuration(store: Store, signed: bool) -> None:
     about = store.about()
     about["run"]["chain"]["real"] = 21
@@ -133,6 +142,12 @@ def cut(store: Store) -> None:
 
 EDITS: dict[str, tuple[Callable[[Store], object], str, str]] = {
     "records": (edited_records, "records.parquet", r"diversity.variance of generation 4, .* and 1 more"),
+    "records added": (
+        lambda s: added_records(s, "glory"),
+        "records.parquet",
+        "glory of generation 0, .* nan in the check",
+    ),
+    "records twice": (lambda s: added_records(s, str(s.records()["metric"][0])), "records.parquet", "is in it twice"),
     "configuration": (lambda s: edited_configuration(s, False), "chain.json", "signature .* no more: it was edited"),
     "configuration and signature": (lambda s: edited_configuration(s, True), "checkpoints/1", "it is of another run"),
     "checkpoint": (cut, "checkpoints/3", "it is damaged or was edited"),
@@ -273,6 +288,10 @@ def test_a_run_gives_the_same_bytes_each_time_and_comes_out_as_it_was(finished: 
     (copy / "notes.txt").write_text("not of the run")
     bundle.write(Store(copy), tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == packed.read_bytes()
+    with zipfile.ZipFile(packed) as entries:  # whenever and by whomever it is made
+        assert {(e.date_time, e.external_attr, e.create_system) for e in entries.infolist()} == {
+            ((1980, 1, 1, 0, 0, 0), (stat.S_IFREG | 0o644) << 16, 3)
+        }
     with bundle.unpacked(packed) as (folder, about, altered):
         names = {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
         assert set(names) == set(about["files"]) and not altered and about["all"]
