@@ -12,7 +12,7 @@ from experiments.command.command import Command
 from experiments.command.numbers import KEYS, near, place, whole
 from experiments.command.parts import Part, Parts
 
-FREE = ("mixture", "characters", "digits")  # worlds that need no data and few minutes
+FREE = ("mixture", "characters", "transformer", "digits")  # worlds that need no data and few minutes
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:

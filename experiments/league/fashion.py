@@ -4,6 +4,9 @@
 
 The generator of the experiment `fashion_diffusion` with fewer steps, judged by its Fréchet distance to held-out images
 in the features of a classifier.
+1,665 CPU s on two busy cores.  Result: self-correction to centres of real rows, which are half of what is judged, has
+9.5, real rows alone 17.9, augmenting 20.3 (with SIMS 20.7, and recall 0.37 for 0.16), Neon 27.4, replace 32.5 and SIMS
+alone 33.5; a loss without its largest tenth learns nothing of noisy times (206).
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ world = World(
         "augment, self-correction": augmented(Corrected(generator, centres=200)),  # arXiv:2402.07087
     },
     generations=GENERATIONS,
-    replicates=2,
+    replicates=3,
     metric="fidelity.frechet",
     better="lower",
     beside=("fidelity.recall", "fidelity.coverage"),

@@ -143,7 +143,8 @@ def test_an_unknown_world_names_those_there_are(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_every_world_can_be_built():
-    assert {"mixture", "characters", "digits"} <= world.files().keys()
-    for name in ("mixture", "characters", "digits"):
+    free = {"mixture", "characters", "transformer", "digits"}
+    assert world.files().keys() == free | {"fashion"}  # which wants data
+    for name in free:
         found: World = importlib.import_module(f"experiments.league.{name}").world
-        assert world.BASELINE in found.entries and len(found.entries) > 10 and found.replicates > 1
+        assert world.BASELINE in found.entries and len(found.entries) > 5 and found.replicates > 1
