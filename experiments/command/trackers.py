@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -25,7 +26,6 @@ class Told(NamedTuple):
     home: Path  # where it may write
     settings: list[str]
     config: Mapping[str, Mapping[str, Any]]  # setting -> field of its chain -> value
-    first: Mapping[str, int]  # setting -> generations that it has got, as far as we know
 
     def named(self, setting: str) -> str:
         """A run of the tracker."""
@@ -37,7 +37,7 @@ class Tracker(Protocol):
     """Where the numbers of a run go: each of its settings is a run there, all of them in one group."""
 
     def init(self, run: Told) -> Mapping[str, int]:
-        """Begins, or goes on; returns for each setting the generation that is logged first, if it is not run.first."""
+        """Begins, or goes on; returns for each setting the generation that is logged first."""
         ...
 
     def log(self, setting: str, step: int, values: Mapping[str, float], pictures: Mapping[str, Any]) -> None:
@@ -78,6 +78,10 @@ def in_wandb(run: Told, i: int, how: Mapping[str, Any]) -> tuple[Any, int]:
     folder = Path(os.environ.get("WANDB_DIR") or run.home)
     folder.mkdir(parents=True, exist_ok=True)
     known = "WANDB_MODE" in os.environ or "WANDB_API_KEY" in os.environ
+    offline = os.environ.get("WANDB_MODE", "" if known else "offline") == "offline"
+    # A kill loses most of what lies in files of an earlier call: all of it is written anew.
+    for before in (folder / "wandb").glob(f"offline-run-*-{run.id}-{i}") if offline else ():
+        shutil.rmtree(before)
     one = wandb.init(
         project=os.environ.get("WANDB_PROJECT") or run.project,
         name=run.named(run.settings[i]),
@@ -88,7 +92,7 @@ def in_wandb(run: Told, i: int, how: Mapping[str, Any]) -> tuple[Any, int]:
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         **how,
     )
-    return one, max(one.step, run.first[run.settings[i]])  # offline it does not know what it has got
+    return one, 0 if offline else one.step
 
 
 def in_trackio(run: Told, i: int, how: Mapping[str, Any]) -> tuple[Any, int]:

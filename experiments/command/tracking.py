@@ -20,8 +20,8 @@ from experiments.command.trackers import Told, Tracker, tracker
 class Tracking:
     """Passes on what each generation measured, means over replicates; pictures of it; and in the end the figures.
 
-    A run that is gone on with is gone on with in the tracker: OUT/track/NAME.json has its name there and how much is
-    there.  A tracker that fails is left alone from then on, and a warning says so once.
+    A run that is gone on with is gone on with in the tracker, by a name of its own that OUT/track/NAME.json keeps.  A
+    tracker that fails is left alone from then on, and a warning says so once.
     """
 
     def __init__(self, name: str | None, experiment: Any, store: Any) -> None:
@@ -53,7 +53,6 @@ class Tracking:
                         values = {n.replace(".", "/"): float(v[j]) for n, v in lines.items() if np.isfinite(v[j])}
                         tracker.log(setting, step, values, self._samples(step, i))
                         first[setting], self.last = step + 1, max(step, self.last)
-            self._note(first)
 
         self._safely(work)
 
@@ -90,7 +89,6 @@ class Tracking:
 
     def _begun(self, tracker: Tracker) -> dict[str, int]:
         if self.next is None:
-            state = self._noted()
             path = self.store.path
             # A run of a sweep of several lies in OUT/FIELD=VALUE,.../: they share OUT/track and are one group.
             home = path.parent if all("=" in part for part in path.name.split(",")) else path
@@ -98,14 +96,12 @@ class Tracking:
                 project=Path(self.experiment.name).stem,
                 group=home.name,
                 name=urllib.parse.unquote(path.name),
-                id=state["id"],
+                id=self._id(),
                 home=home / "track",
                 settings=self.settings,
                 config={setting: _config(self._chain(setting)) for setting in self.settings},
-                first={setting: state["logged"].get(setting, 0) for setting in self.settings},
             )
             run.home.mkdir(exist_ok=True)
-            self.id = run.id
             self.next = dict(tracker.init(run))
         return self.next
 
@@ -113,19 +109,15 @@ class Tracking:
         subject = self.experiment.subject
         return subject.make(subject.values[setting]) if hasattr(subject, "values") else subject
 
-    @property
-    def _file(self) -> str:
-        return f"track/{self.name}.json"
-
-    def _noted(self) -> dict[str, Any]:
+    def _id(self) -> str:
+        """By which the tracker knows the run: OUT/track/NAME.json keeps it."""
+        name = f"track/{self.name}.json"
         try:
-            state = json.loads((self.store.path / self._file).read_bytes())
-            return {"id": str(state["id"]), "logged": {str(k): int(v) for k, v in state["logged"].items()}}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {"id": secrets.token_hex(4), "logged": {}}
-
-    def _note(self, logged: dict[str, int]) -> None:
-        self.store.write(self._file, json.dumps({"id": self.id, "logged": logged}).encode())
+            return str(json.loads((self.store.path / name).read_bytes())["id"])
+        except (OSError, ValueError, KeyError, TypeError):
+            made = secrets.token_hex(4)
+            self.store.write(name, json.dumps({"id": made}).encode())
+            return made
 
     def _safely(self, work: Callable[[Tracker], None]) -> None:
         """Speaks to the tracker, whose own words are dropped, but for its first complaint."""

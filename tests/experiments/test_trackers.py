@@ -60,7 +60,7 @@ class Heard:
 
     def init(self, run: trackers.Told) -> Mapping[str, int]:
         self.run = run
-        return run.first
+        return dict.fromkeys(run.settings, 0)
 
     def log(self, setting: str, step: int, values: Mapping[str, float], pictures: Mapping[str, Any]) -> None:
         if step == self.fails:

@@ -93,3 +93,24 @@ def test_of_a_sweep_of_several_runs_each_is_verified(
     (tmp_path / "out" / "real=10" / "records.parquet").write_bytes(b"PAR1")
     assert main(["verify", str(tmp_path / "out")]) == 1
     assert "real=10:\n" in (said := capsys.readouterr().out) and "NOT verified, something disagrees: records" in said
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    {
+        ("RUN", "--to", "run.tar"): "ends in .zip",
+        ("RUN", "--to", "run.zip", "--seed", "1"): "give --light too",
+        ("nowhere", "--to", "run.zip"): "holds no run",
+    }.items(),
+)
+def test_a_bundle_that_cannot_be_is_refused_and_nothing_written(
+    words: tuple[str, ...],
+    said: str,
+    finished: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bundle", *(str(finished.path) if word == "RUN" else word for word in words)]) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
