@@ -202,6 +202,8 @@ class Chain:
         synthetic = self.speak(key, state.t, params, self.told(key, state.key, diet))
         ancestors = self.trace(key, state.t, params, diet, synthetic)
         record = with_info(self.measure(key, state.t, params, diet, synthetic, ancestors), info)
+        # One chain's blocks are then written once nothing reads the old ones, in place and not in a copy.
+        state = state.replace(t=after(state.t, diet.weight.sum()))
         return self.remember(state, params, synthetic, ancestors), record
 
     def serve(self, stream: Key, t: Array) -> Rows | None:
@@ -322,6 +324,18 @@ class Chain:
 
 
 _KEYS = ("eat", "init", "fit", "sample", "measure", "trace", "given", "scores")
+
+
+@jax.custom_batching.custom_vmap
+def after(t: Array, mass: Array) -> Array:
+    """`t`, known only once `mass` >= 0 is.  Mapped over chains it is `t` alone, of which all have one."""
+    return t + (mass < 0)
+
+
+@after.def_vmap
+def _of_many(size: int, mapped: Any, t: Array, mass: Array) -> tuple[Array, Any]:
+    del size, mass
+    return t, mapped[0]
 
 
 def with_info(record: Record, info: Mapping[str, Array]) -> Record:
