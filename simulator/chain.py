@@ -203,7 +203,7 @@ class Chain:
         ancestors = self.trace(key, state.t, params, diet, synthetic)
         record = with_info(self.measure(key, state.t, params, diet, synthetic, ancestors), info)
         # One chain's blocks are then written once nothing reads the old ones, in place and not in a copy.
-        state = state.replace(t=after(state.t, diet.weight.sum()))
+        state = state.replace(t=after(state.t, jax.lax.stop_gradient(diet.weight.sum())))
         return self.remember(state, params, synthetic, ancestors), record
 
     def serve(self, stream: Key, t: Array) -> Rows | None:

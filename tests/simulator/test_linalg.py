@@ -56,3 +56,11 @@ def test_no_batch_is_decomposed(name: str):
 
 def test_what_has_no_root():
     assert jnp.isnan(linalg.cholesky(-jnp.eye(3))).any()
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4])
+def test_scatter_is_the_weighted_sum_of_outer_products(d: int):
+    weight, x = jax.random.uniform(jax.random.key(1), (2, 50)), jax.random.normal(jax.random.key(2), (2, 50, d))
+    found = np.asarray(jax.jit(jax.vmap(linalg.scatter))(weight, x))  # [2, d, d]
+    expected = np.einsum("bn,bni,bnj->bij", *(np.asarray(a, float) for a in (weight, x, x)))
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-5) and (found == found.swapaxes(1, 2)).all()
