@@ -113,6 +113,7 @@ def mixture_chain(bandwidth: float | jax.Array, rows: int) -> Chain:
     )
 
 
+@pytest.mark.slow
 def test_modes_die_as_categories_do_and_variance_obeys_its_law():
     rows, bandwidths = 40, (0.0, math.sqrt(mad_mixture.VARIANCE / 80))
     keys = jax.random.split(jax.random.key(0), 4000)

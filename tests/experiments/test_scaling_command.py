@@ -37,6 +37,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 def test_a_law_as_text_and_as_a_picture(experiment: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     words = ["scaling", experiment, "--over", f"{SIZES}=30,60,120", "--over", "share=0.4,0.6,0.8", "--replicates", "60"]
     assert main([*words, "--generations", "3", "--figure", str(tmp_path / "law.png")]) == 0

@@ -33,6 +33,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 def test_a_schedule_as_data_and_as_a_picture(experiment: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     picture = tmp_path / "budget.png"
     words = ["--budget", "30", "--over", "recipe.real", "--chains", "100", "--json", "--figure", str(picture)]

@@ -350,6 +350,7 @@ def test_flips_and_dropped_labels_have_their_share():
 OPTIMISED = {"xla_backend_optimization_level": 3}
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_in_batches_of_any_size():
     """To the bit where the network treats each row by itself; a matmul of another size may round differently."""
     noise = Noise(sampler="ddim", eta=0.5)

@@ -61,6 +61,7 @@ def test_weight_two_is_the_row_twice():
     assert all(np.isclose(weighed[name], twice[name], rtol=1e-3, atol=2e-3) for name in weighed)
 
 
+@pytest.mark.slow
 def test_a_generator_trained_on_a_contaminated_set_runs_in_chains():
     """The one-step setting: the archive learns nothing, the generator judged is trained on each diet."""
     digits = Dataset.digits()

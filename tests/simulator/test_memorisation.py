@@ -194,6 +194,7 @@ def test_distinct_rows_against_numpy():
     assert (np.asarray(distinct(jnp.asarray(bytes_), jnp.ones(20_000))) == 1).all()
 
 
+@pytest.mark.slow
 def test_in_chains():
     chain = Chain(
         source=Truth(Gaussian(2)),

@@ -41,6 +41,7 @@ def problem(random: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray
     return u, m(u) - m(root) + spread * noise, root, ideal
 
 
+@pytest.mark.slow
 def test_intervals_of_a_root_cover_it_and_are_little_wider_than_ideal_ones():
     random, covers, widths = np.random.default_rng(0), [], []
     for _ in range(100):
@@ -72,6 +73,7 @@ def test_bent_coordinates_and_splines_go_from_0_to_1(c: float):
 # Chains.
 
 
+@pytest.mark.slow
 def test_the_law_that_plans_are_judged_by_is_that_of_chains():
     values = np.full(2000, 0.1)
     found = each(make, values, jax.random.split(KEY, 2000), FITS)["moments.variance"]
@@ -107,6 +109,7 @@ def test_where_more_harms_the_answer_is_the_most():
     assert found.side == "most" and found.low <= 1 - ANSWER <= found.high < found.low + WIDTH
 
 
+@pytest.mark.slow
 def test_an_upper_bound_and_the_end_alone():
     bound = 1 - bench.law(REAL, ROWS, FITS, ANSWER)[-1]
     lost = lambda x: replace(make(x), probes={"lost": loss})  # noqa: E731
@@ -145,6 +148,7 @@ class Scaled:
         return self.by * view.params.variances.mean()
 
 
+@pytest.mark.slow
 def test_a_control_has_the_key_of_its_chain():
     """A chain that is its control times x is at 0.8 of it where x is, without any noise."""
     control = replace(make(1.0), recipe=Mix(real=1.0, size=REAL), probes={"scaled": Scaled(1.0)})
