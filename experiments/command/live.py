@@ -58,7 +58,7 @@ class Display:
         self.where = store.path
 
     def __enter__(self) -> Display:
-        self.console.print(on_terminal(self.where), style="dim")
+        self.console.print(on_terminal(self.where), style="dim", soft_wrap=True)
         if self.console.is_terminal:
             self.live.start()
         elif len(self.settings) > 1:
