@@ -15,7 +15,7 @@ class Swept(TypedDict):
     values: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
 
 
-class Run(TypedDict):
+class Identity(TypedDict):
     """What makes a run this run and no other; `chain` and `key` as `simulator.running.spec` encodes them."""
 
     chain: dict[str, Any]
@@ -49,7 +49,7 @@ class About(TypedDict):
     """chain.json."""
 
     experiment: str | None
-    run: Run
+    run: Identity
     signature: str
     generations: Count
     versions: dict[str, str]
