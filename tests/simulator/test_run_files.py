@@ -216,7 +216,6 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.skip(reason="ceiling.json was not there; to be looked into")
 @pytest.mark.slow
 def test_a_folder_taken_over_has_nothing_of_the_run_before(tmp_path: Path):
     """A run that was stopped in its first fit leaves no checkpoint, and another may have its folder."""
@@ -228,12 +227,11 @@ def test_a_folder_taken_over_has_nothing_of_the_run_before(tmp_path: Path):
     chain, other = vae_chain(), jax.random.key(5)
     with pytest.raises(Stopped):
         run(chain, KEY, 1, tmp_path / "run", save_seconds=0, report=stop)
-    left = {name: (tmp_path / "run" / name).read_bytes() for name in ("fit.npz", "ceiling.json")}
+    assert (tmp_path / "run" / "fit.npz").exists() and not (tmp_path / "run" / "ceiling.json").exists()
     with pytest.warns(UserWarning, match="of another run"):
         found = run(chain, other, 1, tmp_path / "run")
     assert same(found, run(chain, other, 1))
     assert not (tmp_path / "run" / "fit.npz").exists()
-    assert (tmp_path / "run" / "ceiling.json").read_bytes() != left["ceiling.json"]
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
