@@ -203,13 +203,16 @@ class Slurm:
 class Again:
     """`worker.do`, which is simply done again after a time-out or a pre-emption."""
 
+    leaving = False  # it is submitted again already
+
     def __call__(self, job: Job) -> None:
-        do(job)
+        do(job, lambda: self.leaving)
 
     def checkpoint(self, job: Job) -> Any:
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, job)
+        self.leaving = True
+        return DelayedSubmission(Again(), job)
 
     __submitit_checkpoint__ = checkpoint
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,14 +42,17 @@ class Job(NamedTuple):
         return Path(self.logs, f"{self.name}.json")
 
 
-def do(job: Job) -> None:
-    """Does it: all that it prints goes to its log, and how it ended beside that, once it has."""
+def do(job: Job, leaving: Callable[[], bool] = lambda: False) -> None:
+    """Does it: all that it prints goes to its log, and how it ended beside that, once it has.
+
+    Where the process is `leaving`, that is no end, whatever jax made of the exception that says so.
+    """
     Path(job.logs).mkdir(parents=True, exist_ok=True)
     with job.log.open("a") as log:
         start = log.tell()
         with _printing_to(log.fileno()):
             os.chdir(job.where)
-            code = _code(job)
+            code = _code(job, leaving)
     with job.log.open() as log:
         log.seek(start)
         said = [line for line in log if line.startswith("genloss: ")]
@@ -59,12 +62,14 @@ def do(job: Job) -> None:
     part.replace(job.end)
 
 
-def _code(job: Job) -> int:
+def _code(job: Job, leaving: Callable[[], bool]) -> int:
     try:
         _wait_for(job.holds)
         cli = importlib.import_module("experiments.cli")  # by its name, since it knows the engines, and they this file
         return cli.main(job.words)
     except Exception as error:  # who ends the process, as SLURM does to submit it again, is let through
+        if leaving():
+            raise SystemExit from error
         traceback.print_exc()
         print(f"genloss: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}", file=sys.stderr)
         return 1
