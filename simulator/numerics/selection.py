@@ -30,8 +30,7 @@ def summed(
     whole = size // block
     if whole < 2:
         return each(weight, rows)
-    there = (weight[: whole * block].reshape(whole, block) > 0).any(1)  # [whole]
-    last = jnp.where(there, jnp.arange(1, whole + 1), 0).max()  # []: blocks up to the last with a row that weighs
+    last = jnp.minimum(-(-until(weight) // block), whole)  # []: blocks up to the last with a row that weighs
 
     def more(i: Array, total: Any) -> Any:
         part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, i * block, block), (weight, rows))
@@ -39,6 +38,26 @@ def summed(
 
     rest = jax.tree.map(lambda a: a[whole * block :], (weight, rows))
     return jax.lax.fori_loop(0, last, more, each(*rest))
+
+
+def until(weight: Array) -> Array:
+    """Slots up to the last that weighs something, [] int32; many are read from the end on, a window at a time."""
+    size, wide = weight.shape[0], 1 << 15  # sums over this many slots are what CPUs are fast at
+
+    def last(weight: Array) -> Array:
+        return jnp.where(weight > 0, jnp.arange(1, weight.shape[0] + 1), 0).max()
+
+    if size <= wide:
+        return last(weight)
+
+    def window(k: Array) -> tuple[Array, Array]:
+        """Where the k-th window of slots begins, [], and their weights, [wide]."""
+        start = jnp.clip((k - 1) * wide, 0, size - wide)
+        return start, jax.lax.dynamic_slice_in_dim(jax.lax.stop_gradient(weight), start, wide)
+
+    empty = lambda k: (k > 1) & (window(k)[1].sum() == 0)  # noqa: E731
+    start, there = window(jax.lax.while_loop(empty, lambda k: k - 1, jnp.int32(-(-size // wide))))
+    return start + last(there)
 
 
 def choose(key: Array, weight: Array, n: Array | int) -> Array:
@@ -51,7 +70,7 @@ def choose(key: Array, weight: Array, n: Array | int) -> Array:
     weight, info = jax.lax.stop_gradient(weight), jnp.finfo(jnp.float32)
     rate = jnp.maximum(weight / jnp.maximum(weight.max(), info.tiny), info.tiny)  # [capacity]
     size = weight.shape[0]
-    most = jnp.where(weight > 0, jnp.arange(1, size + 1), 0).max()  # up to the last row that weighs something
+    most = until(weight)
     wait = jnp.minimum(exponentials(fold_in(key, 0), size, most=most) / rate, info.max)  # [capacity], above 0 up to it
     order = jax.lax.bitcast_convert_type(jnp.where(weight > 0, wait, jnp.inf), jnp.int32)  # as floats >= 0 are ordered
     n = jnp.asarray(n, jnp.int32)

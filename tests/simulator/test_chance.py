@@ -11,7 +11,7 @@ from conftest import OPTIMISED, assert_mean
 from scipy import stats
 
 from simulator.numerics import chance, compiling, selection
-from simulator.numerics.selection import summed
+from simulator.numerics.selection import summed, until
 from simulator.pool import Pool
 
 KEY = jax.random.key(3)
@@ -301,6 +301,15 @@ def test_sums_in_blocks_leave_nothing_out():
     ):
         found = summed(lambda w, x: (w.sum(), w @ x), weight, rows)
         assert np.allclose(found[0], weight.sum()) and np.allclose(found[1], weight @ rows, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 2048, 1 << 15, (1 << 15) + 1, 100_000])
+def test_the_last_slot_that_weighs_something(size: int):
+    for end in {0, 1, size // 2, size - 1, size, min(size, 1 << 15), max(0, size - (1 << 15))}:
+        weight = jnp.where(jnp.arange(size) % 3 == (end - 1) % 3, jnp.arange(size) < end, False).astype(jnp.float32)
+        assert until(weight) == end
+        both = jax.vmap(until)(jnp.stack([weight, jnp.ones(size)]))
+        assert both.tolist() == [end, size]
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 300, 500])
