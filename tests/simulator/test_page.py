@@ -20,11 +20,13 @@ from conftest import gaussian_chain
 from experiments.cli import main
 from experiments.command.serving import Live, Server
 from simulator import Store, Sweep, run
+from simulator.analysis import verdicts
+from simulator.analysis.verdicts import Verdict
 from simulator.probes import Moments
-from simulator.recipe import Accumulate, Replace, Select
+from simulator.recipe import Accumulate, Mix, Replace, Select
 from simulator.report import page
 from simulator.report.web import filled, told
-from simulator.report.web.curves import curves, fields, law_of, numbered
+from simulator.report.web.curves import curves, fields, law_of, numbered, onsets
 from simulator.report.web.results import results
 from simulator.report.web.said import sprite
 from simulator.sources.images import decode, sheet
@@ -93,6 +95,30 @@ def test_the_law_stands_beside_the_setting_that_has_it():
     table = drawn(records, laws=law)
     assert table[table["line"] == 0]["theory"].isna().all()
     assert table[table["line"] == 1]["theory"].tolist()[:2] == [5, 6]
+
+
+def test_an_onset_is_marked_on_the_curve_of_its_run_and_setting():
+    falls = [[3.0, 2.0, 1.0], [5.0, 4.0, 3.0]]  # mean 4, 3, 2
+    a = pandas.concat([tidy(falls, setting=s, run=r) for r in ("x", "y") for s in ("kept", "lost")])
+    lined, lines = numbered(a)
+    known = curves(lined, lines).measures
+    holds = Verdict("variance", "lost", True, "", "kept", "mine", 2.0, 4.0, 1, 1, 2)
+    other = holds._replace(setting="kept", onset=None, holds=False)
+    marks = onsets(lined, known, {"x": [other], "y": [other, holds, holds._replace(metric="not drawn")]})
+    expected = next(i for i, line in enumerate(lines) if line["fields"] == {"run": "y", "setting": "lost"})
+    assert marks == [{"measure": 0, "line": expected, "generation": 1, "mean": 3.0, "definition": "variance"}]
+    assert onsets(lined, known, {"": [holds]})[0]["line"] != onsets(lined, known, {"": [holds]})[1]["line"]
+
+
+def test_a_run_that_collapses_has_the_onsets_of_its_table(tmp_path: Path):
+    chain = gaussian_chain(1, real=20, rows=20, recipe=Mix(0.0, size=20), probes={"moments": Moments()})
+    sweep = Sweep(chain, "recipe.real", {"real only": 1.0, "replace": 0.0})
+    run(sweep, jax.random.key(0), 60, tmp_path / "run", replicates=8)
+    store = Store(tmp_path / "run")
+    found = told.of_runs([store])
+    verdict = [one for one in verdicts.of_run(store) if one.onset is not None]
+    assert verdict and [one["generation"] for one in found["onsets"]] == [one.onset for one in verdict]
+    assert {found["lines"][one["line"]]["name"] for one in found["onsets"]} == {"replace"}
 
 
 def test_births_put_together_keep_the_whole():

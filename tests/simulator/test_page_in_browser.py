@@ -86,7 +86,8 @@ def browser() -> Iterator[Any]:
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("page") / "page.html"
     told_of = told.of_records(records(), f"a run {MARKUP}", "genloss report 'a run'")
-    found.write_text(filled.page({**told_of, "said": said()}))
+    mark = {"measure": 1, "line": 3, "generation": 3, "mean": 0.213, "definition": f"variance {MARKUP}"}
+    found.write_text(filled.page({**told_of, "said": said(), "onsets": [mark]}))
     return found
 
 
@@ -187,6 +188,8 @@ def test_values_are_read_by_keyboard_and_said_in_words(opened: Any, file: Path):
     page.keyboard.press("ArrowLeft")
     reading = page.locator("#first output").nth(1)
     assert reading.inner_text().startswith("generation 3") and f"{2.02 * np.exp(-9 / 4):.3f}" in reading.inner_text()
+    assert f"from here on\nvariance {MARKUP}" in reading.inner_text()
+    assert words.endswith(f"{SETTINGS[3]}: variance {MARKUP} from generation 3 on.")
     page.keyboard.press("Escape")
     assert not reading.is_visible()
     plot.hover(position={"x": 60, "y": 60})

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simulator.analysis import collapse
+from simulator.analysis.verdicts import Verdict
 from simulator.report.figures import HEADLINES, shown, single
 from simulator.report.names import plain
 
@@ -74,6 +75,27 @@ def curves(
         if np.isfinite(level := ceiling.get(name, np.nan)) and not (measures[i]["log"] and level <= 0)
     ]
     return Curves(lines, measures, csv, levels, len(generations) - len(kept))
+
+
+def onsets(
+    records: Any, measures: Sequence[Mapping[str, Any]], found: Mapping[str, Sequence[Verdict]]
+) -> list[dict[str, Any]]:
+    """Where definitions of collapse begin to hold, on the curves: measure and line by number, generation, mean there,
+    definition.  `records` are `numbered`; `found` are verdicts of runs by name, "" of one alone.
+    """
+    places = {measure["name"]: i for i, measure in enumerate(measures)}
+    marks = []
+    for run, verdicts in found.items():
+        rows = records[records["run"] == run] if run else records
+        for one in verdicts:
+            if one.onset is None or plain(str(one.metric)) not in places:
+                continue
+            of = rows["setting"].eq(one.setting) & rows["metric"].eq(one.metric) & rows["generation"].eq(one.onset)
+            for line, values in rows[of].groupby("line")["value"]:
+                if np.isfinite(value := values.mean()):
+                    mark = {"measure": places[plain(str(one.metric))], "line": int(line), "generation": int(one.onset)}
+                    marks.append({**mark, "mean": float(f"{value:.5g}"), "definition": plain(one.definition)})
+    return marks
 
 
 def fields(records: Any) -> list[str]:

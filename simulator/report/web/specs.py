@@ -30,7 +30,7 @@ def _line(scale: Spec | None = None) -> Spec:
 
 
 def curve(lines: list[dict[str, Any]], alone: bool = False) -> Spec:
-    """Means over generations in bands; the theory dashed, the value of real rows dotted.
+    """Means over generations in bands; theory dashed, the value of real rows dotted, onsets of collapse as marks.
 
     A layer of what a measure has not is left out by the page, which knows it by its name.  `alone`: one generation.
     """
@@ -63,6 +63,12 @@ def curve(lines: list[dict[str, Any]], alone: bool = False) -> Spec:
                 "data": {"name": "levels"},
                 "mark": {"type": "rule", "strokeDash": [1, 3], "strokeWidth": 1.6},
                 "encoding": {"x": None, "color": None, "y": _value("value")},
+            },
+            {
+                "name": "onsets",
+                "data": {"name": "onsets"},
+                "mark": {"type": "point", "shape": "triangle-down", "filled": True, "yOffset": -8},
+                "encoding": {"y": _value("mean"), "size": _value("size", scale=None, legend=None)},
             },
         ],
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulator.analysis import collapse, compare, verdicts
+from simulator.analysis import collapse, compare
+from simulator.analysis.verdicts import Verdict
 from simulator.report import collapsed
 from simulator.report.figures import HEADLINES, shown, single
 from simulator.report.names import plain
@@ -42,8 +43,7 @@ def ends(records: Any, lines: Sequence[Mapping[str, Any]], laws: Any = None) -> 
     return table("first and last generation", head, rows)
 
 
-def has_it_collapsed(store: Store) -> list[Table]:
-    found = verdicts.of_run(store)
+def has_it_collapsed(store: Store, found: Sequence[Verdict]) -> list[Table]:
     if not found:
         return []
     head = ("definition", "measure", "holds", "does not", "cannot be told")

@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simulator.analysis import verdicts
 from simulator.report import figures
 from simulator.report.names import plain
 from simulator.report.web import specs, tables
-from simulator.report.web.curves import curves, diets, law_of, numbered, unique
+from simulator.report.web.curves import curves, diets, law_of, numbered, onsets, unique
 from simulator.report.web.results import results
 from simulator.report.web.said import said
 from simulator.running.store import Store
@@ -39,12 +40,14 @@ def of_runs(
     parts = [records.assign(run=name) if several else records for name, (_, records) in read.items()]
     law = laws_of_runs(dict(zip(names, laws, strict=True))) if several else laws_of(laws[0])
     ceilings = {name if several else "": store.ceiling() for name, store in zip(names, stores, strict=True)}
-    found = _told(pandas.concat(parts, ignore_index=True), title or ", ".join(names), command, law, ceilings)
+    judged = {name: verdicts.of_run(store) for name, store in zip(names, stores, strict=True)}
+    collapsed = {name if several else "": of for name, of in judged.items()}
+    found = _told(pandas.concat(parts, ignore_index=True), title or ", ".join(names), command, law, ceilings, collapsed)
     last = found["tables"]
     found["tables"] = tables.beside(read) if several else []
     for name, store, of in zip(names, stores, laws, strict=True):
         of_run = f"{name}: " if several else ""
-        tabled = [*tables.has_it_collapsed(store), *tables.onsets(read[name][1])]
+        tabled = [*tables.has_it_collapsed(store, judged[name]), *tables.onsets(read[name][1])]
         found["tables"] += [{**one, "title": of_run + one["title"]} for one in tabled]
         found["theory"] += [of_run + plain(f"theory, {line}") for line in sentences(of)]
         found["configurations"].append({"title": name, "text": json.dumps(read[name][0], indent=1)})
@@ -55,7 +58,14 @@ def of_runs(
     return found
 
 
-def _told(records: Any, title: str, command: str, laws: Any = None, ceilings: Any = None) -> Told:
+def _told(
+    records: Any,
+    title: str,
+    command: str,
+    laws: Any = None,
+    ceilings: Mapping[str, Mapping[str, float]] | None = None,
+    collapsed: Mapping[str, Sequence[verdicts.Verdict]] | None = None,
+) -> Told:
     lined, lines = numbered(records)
     laws = None if laws is None else law_of(lined, laws)
     drawn = curves(lined, lines, laws, ceilings)
@@ -72,6 +82,7 @@ def _told(records: Any, title: str, command: str, laws: Any = None, ceilings: An
         "command": plain(command),
         "generations": int(records["generation"].max()) + 1,
         **drawn._asdict(),
+        "onsets": onsets(lined, drawn.measures, collapsed or {}),
         "diet": diet,
         "specs": charts | ({"diet": specs.diet(diet["parts"])} if diet else {}),
         "tables": [tables.ends(lined, lines, laws)],
@@ -107,7 +118,7 @@ def laws_of_runs(laws: Mapping[str, Mapping[str, Overlay]]) -> Any:
 def waiting(title: str, why: str, command: str = "") -> Told:
     """Of runs that have no records yet."""
     nothing = dict.fromkeys(
-        ("lines", "measures", "levels", "tables", "said", "results", "configurations", "pictures"), ()
+        ("lines", "measures", "levels", "onsets", "tables", "said", "results", "configurations", "pictures"), ()
     )
     more = {
         "title": plain(title),

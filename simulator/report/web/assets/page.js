@@ -11,7 +11,11 @@ const measureChart = (measure, i) => {
   const shown = () => of().filter((row) => !told.lines[row.line].hidden);
   const spec = structuredClone(told.specs.curve);
   const levels = told.levels.filter(([m]) => m === i).map(([, value, run]) => ({ value, run }));
-  const has = { band: measure.band, theory: measure.theory, levels: levels.length > 0 };
+  const onsets = () => told.onsets.filter((one) => one.measure === i && !told.lines[one.line].hidden);
+  // Those of lines that are hidden lie unseen on another, since a layer without a row has no extent.
+  const marks = () => told.onsets.filter((one) => one.measure === i)
+    .map((one) => (told.lines[one.line].hidden ? { ...one, ...shown()[0], size: 0 } : { ...one, size: 110 }));
+  const has = { band: measure.band, theory: measure.theory, levels: levels.length > 0, onsets: told.onsets.some((one) => one.measure === i) };
   spec.layer = spec.layer.filter((layer) => has[layer.name] ?? true);
   if (measure.log) for (const layer of spec.layer) Object.assign(layer.encoding.y, { scale: { type: "log" }, axis: { tickCount: 3 } });
   const ends = (line) => {
@@ -19,15 +23,17 @@ const measureChart = (measure, i) => {
     return found.length ? `${line.name} from ${short(found[0].mean)} to ${short(found[found.length - 1].mean)}` : `${line.name} has no value`;
   };
   const real = levels.map(({ value, run }) => `  ${run ? `${run}, r` : "R"}eal rows against held-out real rows: ${short(value)}.`).join("");
+  const began = (one) => `  ${told.lines[one.line].name}: ${one.definition} from generation ${one.generation} on.`;
   const value = (row) => short(row.mean) + (row.low === null ? "" : ` ± ${short((row.high - row.low) / 2)}`)
     + (row.theory === null ? "" : `, theory ${short(row.theory)}`);
   const chart = new Chart({
-    title: measure.title, spec, lines: () => told.lines, data: () => ({ rows: shown(), ...(has.levels ? { levels } : {}) }),
-    said: () => `Generations 0 to ${told.generations - 1}: ${visible().map(ends).join("; ")}.${real}`,
+    title: measure.title, spec, lines: () => told.lines, data: () => ({ rows: shown(), ...(has.levels ? { levels } : {}), ...(has.onsets ? { onsets: marks() } : {}) }),
+    said: () => `Generations 0 to ${told.generations - 1}: ${visible().map(ends).join("; ")}.${real}${onsets().map(began).join("")}`,
     csv: () => tidy(shown()),
     generations: () => [...new Set(of().map((row) => row.generation))].sort((a, b) => a - b),
     read: (t) => shown().filter((row) => row.generation === t).sort((a, b) => b.mean - a.mean)
-      .map((row) => [swatch(told.lines[row.line]), told.lines[row.line].name, value(row)]),
+      .map((row) => [swatch(told.lines[row.line]), told.lines[row.line].name, value(row)])
+      .concat(onsets().filter((one) => one.generation === t).map((one) => [swatch(told.lines[one.line]), "from here on", one.definition])),
   });
   chart.figure.dataset.search = `${measure.name} ${measure.title}`.toLowerCase();
   return chart;
@@ -164,6 +170,7 @@ const build = () => {
   const kinds = ["Point at a panel, or move to it and use the arrows, to read values."];
   if (told.measures.some((one) => one.band)) kinds.unshift("Bands: two standard errors of the mean over replicates.");
   if (told.measures.some((one) => one.theory)) kinds.unshift("Thick dashes: theory.");
+  if (told.onsets.length) kinds.unshift("Triangles: from there on a definition of collapse holds, as the table below says.");
   if (told.levels.length) kinds.unshift("Dotted: real rows against held-out real rows.");
   if (told.left) kinds.push(`Of many generations ${told.left} are not drawn.`);
   place("kinds").textContent = told.lines.length ? kinds.join("  ") : "";
@@ -173,7 +180,7 @@ const build = () => {
 
 // While a run goes on: the same lines and measures get their new values, anything else a new page.
 const renew = (fresh) => {
-  const shape = (of) => JSON.stringify([of.lines.map((line) => line.name), of.measures.map((one) => [one.name, one.log, one.band, one.theory]), of.levels.length]);
+  const shape = (of) => JSON.stringify([of.lines.map((line) => line.name), of.measures.map((one) => [one.name, one.log, one.band, one.theory]), of.levels.length, of.onsets.length]);
   const same = shape(told) === shape(fresh), before = told;
   const titles = () => [...document.querySelectorAll("details")].map((one) => [one, one.firstChild.textContent]);
   const open = new Map(titles().map(([one, title]) => [title, one.open])), slider = place("generation");
