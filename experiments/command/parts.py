@@ -52,7 +52,7 @@ def write(options: argparse.Namespace, parts: Callable[[argparse.Namespace], Par
 
 
 def drive(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Has an engine do the parts of a command, then joins them; 1 where one failed."""
+    """Has an engine do the parts of a command, then joins them: 1 where one failed; done whole it keeps its code."""
     if getattr(options, "processes", None):
         raise Refused("--processes share one run, and --engine does several; leave one of them out.")
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +76,7 @@ def drive(options: argparse.Namespace, words: Sequence[str]) -> int:
     if failed:
         many = f"{len(failed)} of {len(parts)} parts failed; the same command does what is missing."
         print(f"genloss: {many}", file=sys.stderr)
-        return 1
+        return max(_code(Path(planned.logs, f"{name}.json")) for name in failed) if planned.printed else 1
     for part in parts:  # given again it does them again
         Path(planned.logs, f"{part.name}.json").unlink(missing_ok=True)
     return code
@@ -134,6 +134,14 @@ def done_by(options: argparse.Namespace, planned: Parts) -> dict[str, str]:
     finally:
         engine.close()
     return failed
+
+
+def _code(end: Path) -> int:
+    """That of a part that failed; of one that left no word 1."""
+    try:
+        return json.loads(end.read_text())["code"]
+    except (OSError, ValueError):
+        return 1
 
 
 def _is_done(job: Job) -> bool:

@@ -13,7 +13,9 @@ from experiments.command.numbers import near, place, whole
 
 
 def arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("runs", nargs="+", type=place, metavar="RUN", help="a run's folder; several are compared")
+    sub.add_argument(
+        "runs", nargs="+", type=place, metavar="RUN", help="a run's folder, or a league's; several runs are compared"
+    )
     sub.add_argument("--to", type=place, metavar="FILE.html", help="of the page (default: in the first run's report/)")
     sub.add_argument("--live", action="store_true", help="rather serve the page to this machine while runs go on")
     sub.add_argument("--port", type=whole(0, 65535), default=0, metavar="P", help="of --live (default: a free one)")
@@ -38,6 +40,12 @@ def report(options: argparse.Namespace) -> int:
             store.about()  # refuses what is no run
         serve(stores, command, options.port)
         return 0
+    if len(stores) == 1 and not Path(options.runs[0], "chain.json").exists():
+        folder = Path(options.runs[0]).absolute()
+        if (of := told.of_results(folder, command)) is not None:  # of a league or a plan
+            to = Path(options.to).absolute() if options.to else folder / "report.html"
+            print(near(disk.write(to.parent, to.name, filled.page(of).encode())))
+            return 0
     laws = [_laws(store, options) for store in stores]
     if len(stores) == 1 and options.to is None:
         print(near(page.write(stores[0], laws[0], command)))

@@ -184,4 +184,4 @@ def test_an_answer_that_another_process_found_is_printed_as_by_this_one():
         assert process.returncode == 0, err
         answers.append(json.loads(out))
     assert answers[0] == answers[1]
-    assert "plan failed: Say what is to be kept" in end(begin("plan", FRAGILE, "--engine", "local"), 1)
+    assert "plan failed: Say what is to be kept" in end(begin("plan", FRAGILE, "--engine", "local"), 2)  # a refusal

@@ -214,10 +214,25 @@ def test_leagues_and_plans_above_a_run_are_shown(tmp_path: Path):
     folder.mkdir(parents=True)
     (tmp_path / "league.json").write_text(json.dumps({"digits": LEAGUE}))
     (folder / "plan.json").write_text(json.dumps(PLAN))
-    plan, league = results(folder)
+    plan, league, ranks = results(folder)
     assert plan["said"] == "least 0.1, 90% interval 0.05 to 0.2" and len(plan["data"]["rows"]) == 2
     assert league["said"] == "<b>mine +0.2 [0.1, 0.3]" and league["data"]["rows"][0]["sure"] == "better"
-    json.dumps([plan, league], allow_nan=False)
+    assert [row["chance"] for row in ranks["data"]["rows"]] == [1.0, 0.0, 0.0, 1.0]
+    assert ranks["said"] == "most likely first: <b>mine, with chance 1"
+    json.dumps([plan, league, ranks], allow_nan=False)
+
+
+def test_a_leagues_folder_has_a_page_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "league.json").write_text(json.dumps({"digits": LEAGUE}))
+    assert main(["report", str(tmp_path)]) == 0
+    text = Path(capsys.readouterr().out.strip()).read_text()
+    found = json.loads(text.partition('id="told">')[2].partition("</script>")[0])
+    assert [one["title"] for one in found["results"]] == [
+        "league, digits: recall, higher is better",
+        "digits: chance of each rank",
+    ]
+    (tmp_path / "league.json").unlink()
+    assert main(["report", str(tmp_path)]) == 2 and "genloss: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

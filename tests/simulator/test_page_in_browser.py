@@ -196,6 +196,20 @@ def test_values_are_read_by_keyboard_and_said_in_words(opened: Any, file: Path):
     assert reading.inner_text().startswith("generation 0")
 
 
+def test_generations_play_once_by_themselves_for_who_does_not_mind_motion(opened: Any, file: Path):
+    page = opened(file.as_uri())
+    assert page.locator("#generation").input_value() == "0"
+    page.locator("#said .grid figure").scroll_into_view_if_needed()
+    until(page, "document.querySelector('#generation').value === '4'")
+    until(page, "document.querySelector('#play').innerText === 'play'")  # and stops at the last
+    page = opened(file.as_uri())
+    page.emulate_media(reduced_motion="reduce")
+    page.locator("#said .grid figure").scroll_into_view_if_needed()
+    drawn(page, "#said", 1)
+    page.wait_for_timeout(1000)
+    assert page.locator("#generation").input_value() == "0"
+
+
 def test_the_slider_shows_what_each_generation_says_and_plays(opened: Any, file: Path):
     page = opened(file.as_uri())
     slider, canvas = page.locator("#generation"), "#said .images canvas"

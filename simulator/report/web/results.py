@@ -15,10 +15,10 @@ FILES = ("league.json", "plan.json")
 ABOVE = 2  # a league's runs lie in a folder a world
 
 
-def results(folder: Path) -> list[dict[str, Any]]:
+def results(folder: Path, above: int = ABOVE) -> list[dict[str, Any]]:
     """Of each file that is as those commands write it: its charts, {title, spec, data}, and its tables."""
     found = []
-    for place in (folder, *list(folder.parents)[:ABOVE]):
+    for place in (folder, *list(folder.parents)[:above]):
         for name, read in zip(FILES, (_league, _plan), strict=True):
             file = place / name
             if file.is_file() and not file.is_symlink() and file.stat().st_size < 20_000_000:
@@ -48,6 +48,16 @@ def _league(told: Mapping[str, Any]) -> list[dict[str, Any]]:
             {"title": title, "spec": specs.league(title, rows), "data": {"rows": rows}, "said": _first_last(rows)}
         )
         found[-1]["table"] = table(title, head, cells)
+        chances = [
+            {"entry": plain(entry["entry"]), "rank": rank, "chance": float(chance)}
+            for entry in of["entries"]
+            for rank, chance in enumerate(entry["ranks"], 1)
+        ]
+        first = max(of["entries"], key=lambda entry: entry["ranks"][0], default=None)
+        said = first and f"most likely first: {first['entry']}, with chance {first['ranks'][0]:.3g}"
+        title = plain(f"{world}: chance of each rank")
+        spec = specs.ranks(title, len(of["entries"]))
+        found.append({"title": title, "spec": spec, "data": {"rows": chances}, "said": plain(said or "no entry")})
     return found
 
 

@@ -162,6 +162,24 @@ def league(title: str, rows: list[dict[str, Any]]) -> Spec:
     }
 
 
+def ranks(title: str, entries: int) -> Spec:
+    """The chance of each rank of each entry, in their order: the darker the likelier."""
+    entry = {"field": "entry", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 170}}
+    rank = {"field": "rank", "type": "ordinal", "title": "rank", "axis": {"labelAngle": 0}}
+    return {
+        "title": title,
+        "data": {"name": "rows"},
+        "width": "container",
+        "height": 20 * max(1, entries),
+        "mark": {"type": "rect"},
+        "encoding": {
+            "y": entry,
+            "x": rank,
+            "opacity": {**_value("chance"), "scale": {"domain": [0, 1], "range": [0, 1]}, "legend": None},
+        },
+    }
+
+
 def plan(title: str, field: str) -> Spec:
     """What chains keep above the bound at each value of a field, and where they cross it."""
     x, y = _value("value", title=field, scale={"zero": False}), _value("margin", title="above the bound")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from simulator.analysis import verdicts
@@ -56,6 +57,12 @@ def of_runs(
         found["results"] += [one for one in results(store.path) if one not in found["results"]]
     found["tables"] += last
     return found
+
+
+def of_results(folder: Path, command: str = "") -> Told | None:
+    """Of a folder that is no run, but holds what a league or a plan left; None where it holds neither."""
+    found = results(folder, above=0)
+    return {**waiting(folder.name, "", command), "results": found} if found else None
 
 
 def _told(

@@ -135,7 +135,7 @@ const keyed = (parts) => element("div", { class: "keys" }, ...parts.map((part, i
 const resulting = (one) => {
   const made = new Chart({ title: one.title, spec: one.spec, data: () => one.data, said: () => one.said });
   const beside = grid([made]);
-  beside.append(tableOf(one.table, true));
+  if (one.table) beside.append(tableOf(one.table, true));
   return beside;
 };
 

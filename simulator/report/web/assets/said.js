@@ -64,6 +64,8 @@ const KINDS = {
   },
 };
 
+let played = false;
+
 const saying = (told) => {
   if (!told.said.length) return null;
   const stops = [...new Set(told.said.flatMap((block) => block.generations))].sort((a, b) => a - b);
@@ -93,17 +95,26 @@ const saying = (told) => {
   };
   let timer = null;
   const stop = () => { clearInterval(timer); timer = null; play.textContent = "play"; play.setAttribute("aria-pressed", "false"); };
-  play.addEventListener("click", () => {
-    if (timer) return stop();
+  const start = (again) => {
     play.textContent = "stop";
     play.setAttribute("aria-pressed", "true");
     timer = setInterval(() => {
-      if (!place.isConnected) return stop();
+      if (!place.isConnected || (!again && Number(slider.value) === stops.length - 1)) return stop();
       slider.value = (Number(slider.value) + 1) % stops.length;
       now();
     }, 700);
-  });
+  };
+  play.addEventListener("click", () => (timer ? stop() : start(true)));
   slider.addEventListener("input", now);
+  for (const kind of ["input", "pointerdown", "keydown"]) slider.addEventListener(kind, stop);
   now();
+  // By itself it plays once, from the first generation to the last, when it is first seen, for who does not mind motion.
+  const first = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    first.disconnect();
+    if (!played && stops.length > 1 && !matchMedia("(prefers-reduced-motion: reduce)").matches) start(false);
+    played = true;
+  }, { threshold: 0.2 });
+  first.observe(place);
   return place;
 };
