@@ -133,7 +133,7 @@ def _say(found: Any, field: str, beside: str, spent: tuple[float, float], brief:
 
     level = f"{found.confidence:.0%} interval {found.low:.3g} to {found.high:.3g}"
     print(plain(f"{field}{beside}: {found.side} {found.value:.3g}, {level}"))
-    law = f"law: {found.law:.3g} ({found.why})" if found.law is not None else f"law: none ({found.why})"
+    law = f"law: {'none' if found.law is None else f'{found.law:.3g}'} ({found.why.rstrip('.')})"
     print(plain(law))
     if brief:
         return

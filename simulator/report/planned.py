@@ -76,11 +76,12 @@ def phases(plans: Mapping[float, Plan], field: str, beside: str) -> Figure:
     panel.errorbar(centre, heights, xerr=reach, fmt="o-", ms=4, color="black", lw=1, capsize=2, label=name)
     laws = np.array([np.nan if p.law is None else p.law for p in plans.values()])
     if np.isfinite(laws).any():
-        panel.plot(laws, heights, "--", color=COLOURS[2], label="law")
+        panel.plot(laws, heights, "x--", ms=5, color=COLOURS[2], zorder=3, label="law")
     assert image is not None
     figure.colorbar(image, label="above the bound")
     panel.set_xlabel(in_figure(field))
     panel.set_ylabel(in_figure(beside))
+    panel.set_yticks(heights)
     panel.set_title(in_figure(next(iter(plans.values())).keep), fontsize=10)
     panel.legend(frameon=False, fontsize=8)
     return figure
