@@ -15,7 +15,7 @@ from generators.edm import EDM
 from generators.given import labels
 from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise
-from generators.rows import looked, shares, values
+from generators.rows import looked, named, shares, values
 from generators.steps import Steps, clean_and_noise, step, target
 from generators.train import Trained
 from simulator.checks.fields import BelowOne, Count, NonNegative, Positive
@@ -152,13 +152,13 @@ class Diffusion(Trained):
         if self.classes is None:
             if given is not None:
                 raise GenlossError("These rows have no label, and nothing else can be given to a Diffusion.")
-            return self._written(self._denoised(keys, net, None))
+            return named(self._written(self._denoised(keys, net, None)), None, self._images)
         all_labels = (
             draw(for_label, params["labels"], (n,)) if given is None else labels(given, n, "A Diffusion")
         )  # [n]
         label = all_labels[jnp.minimum(index, n - 1)]  # [batch]
         values = self._written(self._denoised(keys, net, label if self.conditional else None))
-        return {"image" if self._images else "x": values, "label": label}
+        return named(values, label, self._images)
 
     def _denoised(self, keys: Key, net: Any, label: Array | None) -> Array:
         """Rows from noise, [n, *shape]; keys [n], label [n]."""

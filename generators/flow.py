@@ -15,7 +15,7 @@ from flax import nnx
 from generators.coupling import Affine, Spline
 from generators.given import labels
 from generators.nets.mlp import MLP
-from generators.rows import looked, shares, values
+from generators.rows import looked, named, shares, values
 from generators.train import Trained
 from simulator.checks.fields import Count, NonNegative, Positive, Range
 from simulator.numerics.chance import fold_in, normal, uniform
@@ -119,16 +119,16 @@ class Flow(Trained):
         z = self.temperature * normal(for_base, (n, self._size))  # [n, d]
         x = self._from_base(params["layers"], z, self._one_hot(label)) * params["scale"] + params["mean"]  # [n, d]
         if not self._images:
-            return x if label is None else {"x": x, "label": label}
+            return named(x, label, images=False)
         share = (jax.nn.sigmoid(x) - EDGE) / (1 - 2 * EDGE)  # [n, d]: of white
         level = jnp.clip(jnp.floor(share * self.levels), 0, self.levels - 1)
         image = jnp.round(level * 255 / (self.levels - 1)).astype(jnp.uint8)
-        return {"image": image.reshape(n, *self._shape), "label": label}
+        return named(image.reshape(n, *self._shape), label, images=True)
 
     def _density(self, params: Params, rows: Rows, u: Array) -> Array:
         """log p(x | label), [n]; of images dequantised by u, [n, d] or [d]."""
         x, outer = self._dequantised(values(rows), u) if self._images else (values(rows), 0.0)
-        label = self._one_hot(rows["label"] if isinstance(rows, dict) else None)
+        label = self._one_hot(rows.get("label") if isinstance(rows, dict) else None)
         z, log_det = self._to_base(params["layers"], (x - params["mean"]) / params["scale"], label)  # [n, d], [n]
         base = -0.5 * (z * z).sum(-1) - 0.5 * self._size * math.log(2 * math.pi)  # [n]
         return base + log_det - jnp.log(params["scale"]).sum() + outer

@@ -21,12 +21,13 @@ class Look(NamedTuple):
 def looked(model: Any, rows: Rows) -> Look:
     """How the rows look that `model` is to make, whose `shape` and `classes` they must fit where it has some.
 
-    They are {"image": uint8 [n, h, w, c], "label": int32 [n]}, points [n, d], or {"x": points, "label": int32 [n]}.
+    They are {"image": uint8 [n, h, w, c], "label": int32 [n]}, points [n, d], or {"x": points, "label": int32 [n]};
+    images may have no label.
     """
     who = type(model).__name__
     names = set(rows) if isinstance(rows, dict) else set()
-    if names not in (set(), {"image", "label"}, {"x", "label"}):
-        raise GenlossError(f"{who} needs points, or rows with a label and an image or points x.")
+    if names not in (set(), {"image"}, {"image", "label"}, {"x", "label"}):
+        raise GenlossError(f"{who} needs points, or rows with an image, or with a label and an image or points x.")
     shown, images = values(rows), "image" in names
     shape = tuple(shown.shape[1:])
     if not images and len(shape) != 1:
@@ -48,6 +49,13 @@ def looked(model: Any, rows: Rows) -> Look:
 def values(rows: Rows) -> Array:
     """The rows without their labels, [n, *shape]."""
     return rows["image" if "image" in rows else "x"] if isinstance(rows, dict) else rows
+
+
+def named(values: Array, label: Array | None, images: bool) -> Rows:
+    """Rows as the source serves them: values [n, *shape] with their labels [n], where they have some."""
+    if label is None:
+        return {"image": values} if images else values
+    return {"image" if images else "x": values, "label": label}
 
 
 def shares(pool: Pool, classes: int) -> Array:

@@ -29,3 +29,10 @@ def cut(x: jax.Array, patch: int) -> jax.Array:
     *batch, h, w, c = x.shape
     x = x.reshape(*batch, h // patch, patch, w // patch, patch, c)
     return jnp.moveaxis(x, -4, -3).reshape(*batch, h // patch, w // patch, patch * patch * c)
+
+
+def joined(x: jax.Array, patch: int) -> jax.Array:
+    """The inverse of `cut`: [..., h/patch, w/patch, patch·patch·c] to images [..., h, w, c]."""
+    *batch, h, w, values = x.shape
+    x = x.reshape(*batch, h, w, patch, patch, values // patch**2)
+    return jnp.moveaxis(x, -3, -4).reshape(*batch, h * patch, w * patch, values // patch**2)

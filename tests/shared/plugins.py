@@ -1,5 +1,6 @@
 """A case of every generator and of every recipe."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -30,8 +31,10 @@ from generators import (
 )
 from generators.coupling import Spline
 from generators.edm import EDM
+from generators.likelihood import DiscretisedLogistic, Normal
 from generators.linear import Linear
 from generators.logistic import Logistic
+from generators.nets.autoencoder import convolutional, mixers
 from generators.nets.decoder import Decoder
 from generators.nets.denoiser import Denoiser
 from simulator import Dataset, Truth
@@ -61,6 +64,15 @@ CASES = {
     "linear-least-norm": (Linear(20), Truth(Linear(20))),
     "logistic": (Logistic(3), Truth(Logistic(3))),
     "vae": (TINY, Dataset.digits()),
+    "vae-convolutional": (
+        dataclasses.replace(TINY, network=convolutional, hidden=(4, 4), likelihood=DiscretisedLogistic(levels=17)),
+        Dataset.digits(),
+    ),
+    "vae-mixers": (
+        dataclasses.replace(TINY, network=mixers, hidden=(8,), likelihood=Normal(), conditional=False),
+        Dataset.digits(),
+    ),
+    "vae-points": (dataclasses.replace(TINY, likelihood=Normal(), draws=True), Truth(Gaussian(2))),
     "diffusion": (DENOISER, Dataset.digits()),
     "edm": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=3, noise=EDM()), Dataset.digits()),
     "flow": (FLOW, Truth(Gaussian(2))),
