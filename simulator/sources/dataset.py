@@ -19,7 +19,7 @@ import numpy as np
 from simulator.pool import Rows
 from simulator.sources import tables
 from simulator.sources.images import Unreadable
-from simulator.sources.split import Split, Stream, digests, refuse_leak
+from simulator.sources.split import Split, Stream, digests, refuse_leak, stratified
 from simulator.types import Array, GenlossError, Key
 
 
@@ -83,19 +83,12 @@ class Dataset(Stream):
         """Held-out rows are stratified: one row of each class comes first, then all in proportion."""
         order = super().permuted(key, rows, held_out)  # [size]
         if held_out:
-            order = order[_stratified(jnp.asarray(rows["label"])[order], len(self.split.classes))]
+            order = order[stratified(jnp.asarray(rows["label"])[order], len(self.split.classes))]
         return order
 
     def guard(self, rows: Rows) -> None:
         """Raises where one of `rows` (leaves [n, ...]) is byte for byte a held-out row."""
         refuse_leak(rows, self.split.test, f"are held-out rows of {self.path}")
-
-
-def _stratified(label: Array, classes: int) -> Array:
-    """A reordering of labels [n] whose every beginning holds the classes in proportion, after one of each."""
-    members = jax.nn.one_hot(label, classes, dtype=jnp.int32)  # [n, classes]
-    rank = jnp.take_along_axis(jnp.cumsum(members, 0), label[:, None], 1)[:, 0] - 1  # [n]: place within its class
-    return jnp.argsort(rank / members.sum(0)[label], stable=True)
 
 
 @functools.lru_cache(maxsize=4)

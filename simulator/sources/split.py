@@ -81,6 +81,13 @@ class Stream(abc.ABC):
             refuse_short(n, self.size, self.supply)
 
 
+def stratified(label: Array, classes: int) -> Array:
+    """A reordering of labels [n] whose every beginning holds the classes in proportion, after one of each."""
+    members = jax.nn.one_hot(label, classes, dtype=jnp.int32)  # [n, classes]
+    rank = jnp.take_along_axis(jnp.cumsum(members, 0), label[:, None], 1)[:, 0] - 1  # [n]: place within its class
+    return jnp.argsort(rank / members.sum(0)[label], stable=True)
+
+
 def split_of(source: Source) -> Split | None:
     """The rows of a source that shows them."""
     return source.split if isinstance(source, Splitting) and isinstance(source.split, Split) else None
