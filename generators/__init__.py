@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from generators.bernoulli import Bernoulli as Bernoulli
     from generators.categorical import Categorical as Categorical
     from generators.cohort import Cohort as Cohort
+    from generators.copula import Copula as Copula
     from generators.corrected import Corrected as Corrected
     from generators.diffusion import Diffusion as Diffusion
     from generators.edited import Edited as Edited
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from generators.prompted import Prompted as Prompted
     from generators.self_improved import SelfImproved as SelfImproved
     from generators.society import Society as Society
+    from generators.table_diffusion import TableDiffusion as TableDiffusion
     from generators.transformer import Transformer as Transformer
+    from generators.tvae import TVAE as TVAE
     from generators.vae import VAE as VAE
     from generators.watermarked import Watermarked as Watermarked
 

@@ -8,6 +8,7 @@ from simulator.running.scan import ensemble, simulate
 from simulator.running.store import Store
 from simulator.running.sweep import Sweep
 from simulator.sources.dataset import Dataset
+from simulator.sources.table import Table
 from simulator.sources.text import Text
 from simulator.sources.truth import Truth
 from simulator.types import Generator, GenlossError, Probe, Recipe, Record, RunFailed, Source, State, View
@@ -28,6 +29,7 @@ __all__ = [
     "State",
     "Store",
     "Sweep",
+    "Table",
     "Text",
     "Truth",
     "View",

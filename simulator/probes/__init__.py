@@ -17,12 +17,14 @@ from simulator.probes.parameters import Categories, LogDet, LogRate, Moments, Ra
 from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
 from simulator.probes.robustness import Robustness
 from simulator.probes.spectrum import Spectrum
+from simulator.probes.tables import Associations, Marginals, Mixed, RareKinds, Utility
 from simulator.probes.tabular import Regression, Tabular
 from simulator.probes.text import Compression, Perplexity, ReferencePerplexity, TextDiversity
 from simulator.probes.verbatim import Verbatim
 from simulator.probes.words import Lexicon
 
 __all__ = [
+    "Associations",
     "Captioning",
     "Categories",
     "Centres",
@@ -46,14 +48,17 @@ __all__ = [
     "LogDet",
     "LogRate",
     "Manifold",
+    "Marginals",
     "Masked",
     "Mauve",
     "Memorisation",
+    "Mixed",
     "Modes",
     "Moments",
     "Pca",
     "Perplexity",
     "Points",
+    "RareKinds",
     "Rate",
     "Reader",
     "ReferencePerplexity",
@@ -68,6 +73,7 @@ __all__ = [
     "TextDiversity",
     "TextLoss",
     "TrueLikelihood",
+    "Utility",
     "Vendi",
     "Verbatim",
     "Wasserstein",

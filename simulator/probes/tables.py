@@ -127,17 +127,20 @@ class RareKinds:
     """
 
     rare: InsideShare = 0.1
-    training_rows: Count = 10_000  # real training rows that kinds are counted in, at most
+    rows: Count = 10_000  # real training rows that kinds are counted in, at most
 
     __post_init__ = check
 
-    def prepare(self, key: Key, source: Source) -> Array:
-        """The share that each kind has of real training rows, [kinds]; first those of the label."""
-        return members(training(key, source, self.training_rows)).mean(0)
+    def prepare(self, key: Key, source: Source) -> dict[str, Array]:
+        """The share of real training rows that each label, [classes], and each kind has, [Σ K]."""
+        rows = training(key, source, self.rows)
+        classes = int(np.asarray(rows["label"]).max()) + 1 if isinstance(rows, dict) and "label" in rows else 0
+        shares = members(rows, classes).mean(0)  # [classes + Σ K]
+        return {"label": shares[:classes], "kinds": shares[classes:]}
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
-        shares = view.prepared[self]  # [kinds]
-        classes = labels_of(view.reference)
+        label, kinds = (view.prepared[self][part] for part in ("label", "kinds"))  # [classes], [Σ K]
+        shares, classes = jnp.concatenate([label, kinds]), len(label)
         real, said = (members(rows, classes) for rows in (jax.lax.optimization_barrier(view.reference), view.synthetic))
         rare = (shares > 0) & (shares <= self.rare)  # [kinds]
         many, tail = rare.sum(), lambda part: (part * rare).any(1).mean()  # noqa: E731
@@ -146,8 +149,8 @@ class RareKinds:
             "said": jnp.where(tail(real) > 0, tail(said) / jnp.where(tail(real) > 0, tail(real), 1.0), 1.0),
         }
         if classes:
-            rarest = jnp.where(shares[:classes] > 0, shares[:classes], jnp.inf).argmin()
-            found["minority"] = said[:, rarest].mean() / shares[rarest]
+            rarest = jnp.where(label > 0, label, jnp.inf).argmin()
+            found["minority"] = said[:, rarest].mean() / label[rarest]
         return where_finite(found, view.synthetic) | {"kinds": many} | counts(view)
 
 
@@ -220,38 +223,39 @@ def counts(view: View) -> dict[str, int]:
     return {"rows": count(view.synthetic), "reference_rows": count(view.reference)}
 
 
-def labels_of(rows: Rows) -> int:
-    """How many labels concrete rows have; 0 where the target is none."""
-    return int(np.asarray(rows["label"]).max()) + 1 if "label" in rows else 0
-
-
-def members(rows: Rows, classes: int | None = None) -> Array:
+def members(rows: Rows, classes: int) -> Array:
     """Which labels and kinds each row has, [n, classes + Σ K] bool."""
     refuse_other(rows)
-    classes = labels_of(rows) if classes is None else classes
     label = [jax.nn.one_hot(rows["label"], classes, dtype=bool)] if classes else []
     return jnp.concatenate([jnp.zeros((count(rows), 0), bool), *label, *rows.get("kinds", ())], 1)
 
 
 def steepest(a: Array, there_a: Array, b: Array, there_b: Array) -> Array:
-    """The Kolmogorov-Smirnov distance sup|F - G| of numbers a [n] and b [m] that are there; 1 where one has none."""
-    mass = [there / jnp.maximum(there.sum(), 1) for there in (there_a, -1.0 * there_b)]  # of one column of each
-    x, step = jnp.concatenate([a, b]), jnp.concatenate([mass[0], mass[1] * jnp.sign(there_b.sum()) / 1.0])
+    """The Kolmogorov-Smirnov distance sup|F - G| of numbers a [n] and b [m] that are there; 1 where only one has any."""
+    masses = [there / jnp.maximum(there.sum(), 1) for there in (there_a, there_b)]  # [n], [m]
+    x, mass = jnp.concatenate([a, b]), jnp.concatenate([masses[0], -masses[1]])  # [n + m]
     order = jnp.argsort(x)
-    gap = jnp.abs(jnp.cumsum(step[order]))  # [n + m]
+    gap = jnp.abs(jnp.cumsum(mass[order]))  # [n + m]
     last = jnp.append(x[order][1:] > x[order][:-1], True)  # of those that are alike
     return jnp.where(last, gap, 0.0).max()
 
 
+def centred(part: Columns) -> Array:
+    """Numbers less the mean of their column, [n, c]; 0 where missing, and of a column that is constant."""
+    there = part.there.astype(jnp.float32)  # [n, c]
+    mean = (part.x * there).sum(0) / jnp.maximum(there.sum(0), 1)  # [c]
+    x = jnp.where(part.there, part.x - mean, 0.0)  # [n, c]
+    return jnp.where(jnp.abs(x).max(0) > 1e-6 * jnp.abs(mean), x, 0.0)  # beyond what rounding leaves
+
+
 def correlations(part: Columns) -> Array:
     """Pearson's, [c, c], each over rows where both are there; 0 with one that is constant."""
-    x, there = part.x, part.there.astype(jnp.float32)  # [n, c]
-    x = jnp.where(part.there, x - (x * there).sum(0) / jnp.maximum(there.sum(0), 1), 0.0)  # little is left to cancel
+    x, there = centred(part), part.there.astype(jnp.float32)  # [n, c]
     dot = lambda a, b: jnp.matmul(a.T, b, precision="highest")  # noqa: E731
     many = jnp.maximum(dot(there, there), 1)  # [c, c]
     first = dot(x, there) / many  # [c, c]: the mean of i over rows where both are there
-    spread = dot(x * x, there) / many - first**2
-    scale = jnp.sqrt(jnp.maximum(spread * spread.T, 0.0))
+    spread = jnp.maximum(dot(x * x, there) / many - first**2, 0.0)
+    scale = jnp.sqrt(spread * spread.T)
     shared = dot(x, x) / many - first * first.T
     return jnp.where(scale > 0, shared / jnp.where(scale > 0, scale, 1.0), 0.0)
 
@@ -270,8 +274,7 @@ def cramer(member: Array) -> Array:
 
 def ratios(part: Columns, member: Array) -> Array:
     """The correlation ratio of each number by each column of categories [n, s, K], over rows where it is there: [c, s]."""
-    there = part.there.astype(jnp.float32)  # [n, c]
-    x = jnp.where(part.there, part.x - (part.x * there).sum(0) / jnp.maximum(there.sum(0), 1), 0.0)  # mean 0
+    x, there = centred(part), part.there.astype(jnp.float32)  # [n, c]
     many = jnp.einsum("nc,nsk->csk", there, member, precision="highest")  # [c, s, K]
     total = jnp.einsum("nc,nsk->csk", x, member, precision="highest")  # [c, s, K]
     between = (total**2 / jnp.maximum(many, 1)).sum(-1)  # [c, s]
