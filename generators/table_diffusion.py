@@ -40,7 +40,8 @@ class TableDiffusion(Trained):
     """
 
     network: Callable[..., Any] = partial(Denoiser, width=128, depth=2)
-    noise: Noise = Noise(beta_schedule="squaredcos_cap_v2")
+    # By itself each number is a standard normal, and the noise of a step that keeps it one is β, not the posterior's.
+    noise: Noise = Noise(beta_schedule="squaredcos_cap_v2", variance_type="fixed_large")
     size: Count = 200  # quantiles kept of each column
     layout: Layout | None = None  # of the rows; None takes the source's
     learning_rate: Positive = 2e-3  # peak of the cosine schedule

@@ -188,10 +188,10 @@ def _file(path: str, delimiter: str) -> dict[str, Any]:
             table = parquet.read_table(file)
         else:
             table = csv.read_csv(file, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=options)
+        names = table.column_names
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise GenlossError(f"{path} cannot be read as a table: {first}") from None
-    names = table.column_names
+        raise GenlossError(f"{path} cannot be read as a table ({first.rstrip('.')}); mend or replace it.") from None
     if len(names) == 1 and not columnar and (other := next((c for c in ";\t|" if c in names[0]), None)):
         raise GenlossError(f"{path} has one column, '{names[0][:40]}'; set `delimiter` to {other!r}.")
     if twice := {name for name in names if names.count(name) > 1 or not name}:
