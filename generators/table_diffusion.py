@@ -29,11 +29,11 @@ from simulator.types import Array, Key, Params
 
 @dataclass(frozen=True, kw_only=True)
 class TableDiffusion(Trained):
-    """Minimises Σ_c ‖told - target‖²/c + T Σ_s KL(q(x_{t-1}|x_t, x_0) ‖ p(x_{t-1}|x_t))/s over rows of a table, c numbers
-    and s states (Kotelnikov et al. 2022, arXiv:2209.15421, eq. 5; Hoogeboom et al. 2021, arXiv:2102.05379, eq. 14).
+    """Minimises ‖told - target‖²/c + T Σ_j KL(q(x_{t-1}|x_t, x_0) ‖ p(x_{t-1}|x_t))/s over rows of a table of c numbers
+    and s columns j of states (Kotelnikov et al. 2022, arXiv:2209.15421; Hoogeboom et al. 2021, arXiv:2102.05379).
 
     One network sees all columns at one time t of the schedule: numbers as normal scores, Φ⁻¹ of their weighted share
-    of the diet at `size` quantiles, states one of K, each still what it was with the schedule's probability ᾱ_t and else
+    of the diet at `size` quantiles; states one of K, each still what it was with the schedule's probability ᾱ_t, else
     any.  Sampling takes `sample_steps` of the schedule's steps; between two of them a state is drawn by its posterior,
     and one that the diet has not is never said.  Labels are states like others (theirs are given to the network
     instead), and so is whether a number is missing, which then counts for nothing.

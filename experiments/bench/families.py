@@ -22,10 +22,13 @@ from generators.coupling import Affine
 from generators.diffusion import Diffusion
 from generators.flow import Flow
 from generators.nets.denoiser import Denoiser
+from generators.table_diffusion import TableDiffusion
+from generators.tvae import TVAE
 from generators.vae import VAE
-from simulator import Dataset, Truth
+from simulator import Dataset, Table, Truth
+from simulator.abilities import taught
 from simulator.pool import Pool, count
-from simulator.probes import Fidelity
+from simulator.probes import Fidelity, Mixed
 from simulator.types import Source, View
 
 
@@ -35,12 +38,15 @@ class Family:
     source: Source = Dataset.digits()
     real: int = 1000  # rows of the fit, and of the sample that is measured
     held_out: int = 300  # rows that it is measured against
+    measure: Fidelity = Fidelity()
 
 
 FAMILIES = {
     "VAE, digits": Family(VAE(hidden=(128, 128), beta=0.1, batch=64, learning_rate=4e-3)),
     "flow, affine, digits": Family(Flow(coupling=Affine(), hidden=(128,), levels=17, steps=400)),
     "flow, spline, moons": Family(Flow(pairs=3, hidden=(32, 32), steps=400), Truth(Moons())),
+    "TVAE, tumours": Family(TVAE(), Table.breast_cancer(), 450, 113, Fidelity(features=Mixed())),
+    "diffusion, tumours": Family(TableDiffusion(), Table.breast_cancer(), 450, 113, Fidelity(features=Mixed())),
     "diffusion, digits": Family(Diffusion(network=partial(Denoiser, width=128), steps=600)),
 }
 
@@ -77,8 +83,9 @@ def measured(family: Family, torch: bool) -> tuple[str, ...]:
         training = advance(pool, training)
     fitted, _ = model.finish(training)
     said = sample(key, fitted)
-    view = View(np.int32(0), fitted, pool, said, reference, model)  # pyright: ignore[reportArgumentType]
-    quality = jax.jit(lambda view_rows: Fidelity()(key, view._replace(synthetic=view_rows)))(said)
+    learned = taught({"fidelity": family.measure}, key, family.source)
+    view = View(np.int32(0), fitted, pool, said, reference, model, None, learned)  # pyright: ignore[reportArgumentType]
+    quality = jax.jit(lambda view_rows: family.measure(key, view._replace(synthetic=view_rows)))(said)
 
     chunk = min(model.chunk, model.steps)
     ours, theirs = by_turns(lambda: advance(pool, begun), _training(model, params, rows, chunk) if torch else None)

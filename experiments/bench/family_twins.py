@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from generators.coupling import Affine
 from generators.flow import EDGE, Flow
+from generators.table_diffusion import TableDiffusion
+from generators.tvae import TVAE
 from generators.vae import VAE
 
 
 def twin(model: Any, params: Any, rows: Any) -> Any:
     """The model as a module that has `losses(i)` [n] of those of `rows` that i [n] names, and `sample(n)`; or None."""
-    made = {VAE: VAETwin, Flow: FlowTwin}.get(type(model))
+    made = {VAE: VAETwin, Flow: FlowTwin, TVAE: TVAETwin, TableDiffusion: TableDiffusionTwin}.get(type(model))
     return None if made is None else made(model, params, rows)
 
 
@@ -175,3 +177,166 @@ class FlowTwin(Rows):
         x, y = edges
         left, low = pick(x, 0), pick(y, 0)
         return left, pick(x, 1) - left, low, pick(y, 1) - low, pick(slopes, 0), pick(slopes, 1)
+
+
+class TableRows(nn.Module):
+    """Columns of numbers [n, c], and of states, one of K [n, s, K]; numbers as normal scores, by the same quantiles."""
+
+    def __init__(self, model: Any, params: Any, rows: Any) -> None:
+        super().__init__()
+        self.model, self.layout = model, model.layout
+        x, there, state = (torch.from_numpy(np.array(part)) for part in self.layout.read(rows))
+        self.x, self.there, self.state = x, there, state.long()
+        self.at, self.shares = (torch.from_numpy(np.array(params[part])) for part in ("at", "shares"))  # [c, size]
+        self.inside = torch.from_numpy(self.layout.inside)  # [s, K]
+        self.whole = torch.from_numpy(self.layout.whole)  # [c]
+
+    def read(self, i: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(normal scores [batch, c], which are there [batch, c], states [batch, s]) of the rows that i names."""
+        x, size = self.x[i].T.contiguous(), self.at.shape[1]  # [c, batch]
+        low, high = (torch.searchsorted(self.at, x, right=right) for right in (False, True))
+        left, right = self.at.gather(1, (low - 1).clamp(min=0)), self.at.gather(1, low.clamp(max=size - 1))
+        between = low - 0.5 + (x - left) / torch.where(right > left, right - left, 1.0)
+        share = torch.where(high > low, (low + high) / 2, between) / size
+        z = torch.special.ndtri(share.clamp(0.5 / size, 1 - 0.5 / size)).T
+        return torch.where(self.there[i], z, 0.0), self.there[i], self.state[i]
+
+    def written(self, z: Tensor, state: Tensor) -> Tensor:
+        """Numbers and states of rows, [n, c + s]."""
+        size = self.at.shape[1]
+        place = (torch.special.ndtr(z) * size).T  # [c, n]
+        inside = (place - 0.5).clamp(0, size - 1)
+        i = inside.long()
+        left, right = self.at.gather(1, i), self.at.gather(1, (i + 1).clamp(max=size - 1))
+        jump = self.at.gather(1, place.long().clamp(0, size - 1))
+        x = torch.where(self.whole[:, None], jump, left + (inside - i) * (right - left)).T
+        return torch.cat([x, state.float()], 1)
+
+    def one_of_k(self, state: Tensor) -> Tensor:
+        return F.one_hot(state, self.inside.shape[1]).float()
+
+    def padded(self, flat: Tensor) -> Tensor:
+        """Logits [n, Σ K] as [n, s, K]."""
+        found = flat.new_full((len(flat), *self.inside.shape), -torch.inf)
+        found[:, self.inside] = flat
+        return found
+
+
+def states(probs: Tensor) -> Tensor:
+    """Drawn by their probabilities [n, s, K], [n, s]."""
+    return torch.multinomial(probs.flatten(0, 1), 1).view(probs.shape[:2])
+
+
+class TVAETwin(TableRows):
+    def __init__(self, model: TVAE, params: Any, rows: Any) -> None:
+        super().__init__(model, params, rows)
+        self.encoder, self.decoder = (mlp(params[part]["layers"]) for part in ("encoder", "decoder"))
+        self.spread = nn.Parameter(torch.from_numpy(np.array(params["spread"])))
+
+    def losses(self, i: Tensor) -> Tensor:
+        z, there, state = self.read(i)
+        mean, log_var = self.encoder(torch.cat([z, self.one_of_k(state)[:, self.inside]], 1)).chunk(2, 1)
+        centre, logits = self.decoded(mean + (log_var / 2).exp() * torch.randn_like(mean))
+        sigma = self.sigma
+        each = -0.5 * ((z - centre) / sigma) ** 2 - sigma.log() - 0.5 * math.log(2 * math.pi)
+        told = logits.log_softmax(-1).gather(-1, state[..., None])[..., 0]
+        divergence = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
+        return self.model.beta * divergence - (each * there).sum(1) - told.sum(1)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        centre, logits = self.decoded(torch.randn(n, self.model.latent))
+        probs = torch.where(self.shares > 0, logits, -torch.inf).softmax(-1)
+        return self.written(centre + self.sigma * torch.randn_like(centre), states(probs))
+
+    def decoded(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        told = self.decoder(u)
+        c = len(self.at)
+        return told[:, :c], self.padded(told[:, c:])
+
+    @property
+    def sigma(self) -> Tensor:
+        return self.spread.exp().clamp(min=self.model.least)
+
+
+class TableDiffusionTwin(TableRows):
+    def __init__(self, model: TableDiffusion, params: Any, rows: Any) -> None:
+        super().__init__(model, params, rows)
+        self.net, self.even = DenoiserTwin(params["net"]), self.inside / self.inside.sum(1, keepdim=True)
+        self.kept = torch.from_numpy(np.append(1.0, model.noise.alphas_cumprod)).float()  # [T + 1]
+
+    def losses(self, i: Tensor) -> Tensor:
+        z, there, state = self.read(i)
+        n, T = len(z), len(self.kept) - 1
+        t = torch.floor((torch.rand(1) + torch.arange(n) / n) % 1 * T).long()  # [n]
+        now, then = self.kept[t + 1][:, None], self.kept[t][:, None]
+        eps, one = torch.randn_like(z), self.one_of_k(state)
+        now_, then_ = now[..., None], then[..., None]
+        xt = self.one_of_k(states(now_ * one + (1 - now_) * self.even))
+        told, logits = self.told(now.sqrt() * z + (1 - now).sqrt() * eps, xt, t.float())
+        p, q = (self.posterior(xt, x0, now_, then_) for x0 in (one, logits.softmax(-1)))
+        tiny = torch.finfo(torch.float32).tiny
+        apart = (p * (p.clamp(min=tiny).log() - q.clamp(min=tiny).log())).sum((-1, -2))
+        numbers = ((told - eps) ** 2 * there).sum(1) / max(len(self.at), 1)
+        return numbers + T * apart / max(len(self.inside), 1)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        plan, _ = self.model.noise.steps(self.model.sample_steps)
+        x, one = torch.randn(n, len(self.at)), self.one_of_k(states(self.even.expand(n, -1, -1)))
+        then = np.append(plan.a[1:] ** 2, 1.0)
+        for k in range(len(plan.t)):
+            told, logits = self.told(x, one, torch.full((n,), float(plan.t[k])))
+            clean = (x - float(plan.s[k]) * told) / float(plan.a[k])
+            x = float(plan.clean[k]) * clean + float(plan.keep[k]) * x + float(plan.fresh[k]) * torch.randn_like(x)
+            said = torch.where(self.shares > 0, logits, -torch.inf).softmax(-1)
+            one = self.one_of_k(states(self.posterior(one, said, float(plan.a[k]) ** 2, float(then[k]))))
+        return self.written(x, one.argmax(-1))
+
+    def told(self, x: Tensor, one: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        told = self.net(torch.cat([x, one[:, self.inside]], 1), t)
+        c = len(self.at)
+        return told[:, :c], self.padded(told[:, c:])
+
+    def posterior(self, xt: Tensor, x0: Tensor, now: Any, then: Any) -> Tensor:
+        step = now / then
+        found = (step * xt + (1 - step) * self.even) * (then * x0 + (1 - then) * self.even)
+        return found / found.sum(-1, keepdim=True)
+
+
+class DenoiserTwin(nn.Module):
+    """`nets/denoiser.py` without labels, of its parameters."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.time, self.enter, self.leave, self.share = (
+            linear(net[name]) for name in ("time", "enter", "leave", "share")
+        )
+        width = self.enter.out_features
+        self.norm, self.plain = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm.weight.data, self.norm.bias.data = (
+            torch.from_numpy(np.array(net["norm"][name])) for name in ("scale", "bias")
+        )
+        layers = [net["layers"][i] for i in range(len(net["layers"]))]
+        self.tell, self.mix = (nn.ModuleList([linear(one[name]) for one in layers]) for name in ("tell", "mix"))
+
+    def forward(self, row: Tensor, t: Tensor) -> Tensor:
+        half = self.time.in_features // 2
+        angle = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(half) / half)
+        told = gelu(self.time(torch.cat([angle.sin(), angle.cos()], 1)))
+        y = self.enter(row)
+        for tell, mix in zip(self.tell, self.mix, strict=True):
+            scale, shift = tell(told).chunk(2, 1)
+            y = y + mix(gelu(self.plain(y) * (1 + scale) + shift))
+        return self.share(told) * row + self.leave(gelu(self.norm(y)))
+
+
+def gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def linear(layer: Any) -> nn.Linear:
+    kernel = torch.from_numpy(np.array(layer["kernel"]))  # [a, b]
+    made = nn.Linear(kernel.shape[0], kernel.shape[1])
+    made.weight.data, made.bias.data = kernel.T.contiguous(), torch.from_numpy(np.array(layer["bias"]))
+    return made

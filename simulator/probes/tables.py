@@ -143,7 +143,7 @@ class RareKinds:
         shares, classes = jnp.concatenate([label, kinds]), len(label)
         real, said = (members(rows, classes) for rows in (jax.lax.optimization_barrier(view.reference), view.synthetic))
         rare = (shares > 0) & (shares <= self.rare)  # [kinds]
-        many, tail = rare.sum(), lambda part: (part * rare).any(1).mean()  # noqa: E731
+        many, tail = rare.sum(), lambda part: (part * rare).any(1).mean()
         found = {
             "kept": jnp.where(many > 0, (said.any(0) & rare).sum() / jnp.maximum(many, 1), 1.0),
             "said": jnp.where(tail(real) > 0, tail(said) / jnp.where(tail(real) > 0, tail(real), 1.0), 1.0),
@@ -198,15 +198,16 @@ def _judged(model: str, labels: bool, x: Any, y: Any, test_x: Any, test_y: Any) 
 
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return np.full(2 if labels else 1, np.nan, np.float32)
-    forest, linear = (RandomForestClassifier, LogisticRegression) if labels else (RandomForestRegressor, Ridge)
-    if labels and len(np.unique(y)) == 1:  # which no regression is fitted to
-        guess = np.full(len(test_y), y[0])
+    if labels:
+        judge: Any = RandomForestClassifier(random_state=0) if model == "forest" else LogisticRegression(max_iter=1000)
     else:
-        judge = forest(100, random_state=0) if model == "forest" else linear(**({"max_iter": 1000} if labels else {}))
-        guess = judge.fit(x, y).predict(test_x)
+        judge = RandomForestRegressor(random_state=0) if model == "forest" else Ridge()
+    alone = labels and len(np.unique(y)) == 1  # of one label no regression is fitted
+    guess = np.full(len(test_y), y[0]) if alone else judge.fit(x, y).predict(test_x)
     if not labels:
         return np.array([r2_score(test_y, guess)], np.float32)
-    f1 = f1_score(test_y, guess, average="macro", labels=np.unique(test_y), zero_division=0.0)
+    never: Any = 0.0  # the F1 of a label that is never told
+    f1 = f1_score(test_y, guess, average="macro", labels=np.unique(test_y), zero_division=never)
     return np.array([accuracy_score(test_y, guess), f1], np.float32)
 
 
@@ -231,7 +232,7 @@ def members(rows: Rows, classes: int) -> Array:
 
 
 def steepest(a: Array, there_a: Array, b: Array, there_b: Array) -> Array:
-    """The Kolmogorov-Smirnov distance sup|F - G| of numbers a [n] and b [m] that are there; 1 where only one has any."""
+    """The Kolmogorov-Smirnov distance sup|F - G| of numbers a [n], b [m] that are there; 1 where one has none."""
     masses = [there / jnp.maximum(there.sum(), 1) for there in (there_a, there_b)]  # [n], [m]
     x, mass = jnp.concatenate([a, b]), jnp.concatenate([masses[0], -masses[1]])  # [n + m]
     order = jnp.argsort(x)
@@ -273,7 +274,7 @@ def cramer(member: Array) -> Array:
 
 
 def ratios(part: Columns, member: Array) -> Array:
-    """The correlation ratio of each number by each column of categories [n, s, K], over rows where it is there: [c, s]."""
+    """The correlation ratio of each number by each of the columns [n, s, K], over rows where it is there: [c, s]."""
     x, there = centred(part), part.there.astype(jnp.float32)  # [n, c]
     many = jnp.einsum("nc,nsk->csk", there, member, precision="highest")  # [c, s, K]
     total = jnp.einsum("nc,nsk->csk", x, member, precision="highest")  # [c, s, K]

@@ -136,9 +136,7 @@ def _read(
             raise GenlossError(f"{path} has no column '{name}'; it has: {', '.join(cells)}.")
     cells = {name: column for name, column in cells.items() if name not in leave_out}
     label = label or ("target" if shipped and "target" in cells else None)
-    found = {
-        name: _column(path, name, column, name in categorical, name == label) for name, column in cells.items()
-    }
+    found = {name: _column(path, name, column, name in categorical, name == label) for name, column in cells.items()}
     if not set(found) - {label}:
         raise GenlossError(f"{path} has no columns beside the target; give some.")
     rows, columns, classes = _rows(path, found, label)
@@ -148,8 +146,8 @@ def _read(
     total = hashlib.blake2b(repr((columns, kinds, classes)).encode(), digest_size=10)
     for leaf in jax.tree.leaves(rows):
         total.update(np.ascontiguousarray(leaf).tobytes())
-    parts = (jax.tree.map(lambda leaf, which=which: leaf[which], rows) for which in (~held_out, held_out))
-    return _Read(Split(*parts, classes, total.hexdigest()), columns, kinds)
+    train, test = (jax.tree.map(lambda leaf, which=which: leaf[which], rows) for which in (~held_out, held_out))
+    return _Read(Split(train, test, classes, total.hexdigest()), columns, kinds)
 
 
 class _Column(NamedTuple):
@@ -228,7 +226,7 @@ def _column(path: str, name: str, cells: Any, categorical: bool, target: bool) -
         raise GenlossError(f"{what} holds {numbers[row]:g} in row {row}, which is no number a float32 has; mend it.")
     whole = bool((known == np.floor(known)).all() and (np.abs(known) <= EXACT).all())
     different = len(np.unique(known))
-    if categorical or whole and different <= (MOST_LABELS if target else 2):
+    if categorical or (whole and different <= (MOST_LABELS if target else 2)):
         listed = [None if gap else cell for cell, gap in zip(numbers.tolist(), missing.tolist(), strict=True)]
         return _kinds(what, listed, lambda cell: f"{cell:g}")
     return _Column(np.where(missing, 0.0, numbers), missing, whole=whole)
@@ -281,9 +279,7 @@ def _rows(
     return rows, columns, classes
 
 
-def _held_out(
-    path: str, size: int, share: float, label: np.ndarray | None, classes: tuple[str, ...]
-) -> np.ndarray:
+def _held_out(path: str, size: int, share: float, label: np.ndarray | None, classes: tuple[str, ...]) -> np.ndarray:
     """Which rows are held out, [n] bool: of each label that share of a shuffle, and at least one."""
     group = np.zeros(size, int) if label is None else label  # [n]
     held_out = np.zeros(size, bool)

@@ -48,18 +48,18 @@ def test_quantiles_are_those_of_numpy_by_weight():
     chance = np.random.default_rng(0)
     x = chance.normal(size=(150, 3)).round(1).astype(np.float32)  # with ties
     weight = chance.integers(0, 4, (150, 3)).astype(np.float32)
-    found = jax.jit(quantiles, static_argnums=2)(np.where(weight > 0, x, np.nan), weight, 64)
+    found = jax.jit(quantiles, static_argnums=2)(jnp.where(weight > 0, x, jnp.nan), weight, 64)
     for j in range(3):
         expected = np.quantile(np.repeat(x[:, j], weight[:, j].astype(int)), (np.arange(64) + 0.5) / 64,
                                method="inverted_cdf")  # fmt: skip
         assert np.array_equal(found[j], expected)
-    assert np.array_equal(quantiles(x, jnp.zeros((150, 3)), 4), np.zeros((3, 4)))
+    assert np.array_equal(quantiles(jnp.asarray(x), jnp.zeros((150, 3)), 4), np.zeros((3, 4)))
 
 
 def test_scores_are_those_of_ranks_and_give_the_numbers_back():
     x = scattered(200, 2).astype(np.float32)
     x[:, 1] = np.maximum(np.round(3 * x[:, 1]), 0)  # an atom, and ties
-    at = quantiles(x, jnp.ones((200, 2)), 200)
+    at = quantiles(jnp.asarray(x), jnp.ones((200, 2)), 200)
     z = jax.jit(scores)(at, x)
     assert np.allclose(z, norm.ppf((rankdata(x, axis=0) - 0.5) / 200), atol=1e-4)
     back = jax.jit(unscored, static_argnums=2)(at, z, (False, True))
@@ -133,7 +133,8 @@ def test_a_copula_finds_the_correlations_of_a_normal_whatever_the_columns_are():
     assert (np.abs(params.correlation - correlation) < 4 * error + 2e-3).all()
     said = np.asarray(jax.jit(model.sample, static_argnums=2)(KEY, params, 20_000)["numbers"])
     ranks = 6 / np.pi * np.arcsin(correlation / 2)  # Spearman's of a normal copula
-    assert np.abs(spearmanr(said).statistic - ranks).max() < 5 / np.sqrt(4000)
+    found: Any = spearmanr(said)
+    assert np.abs(found.statistic - ranks).max() < 5 / np.sqrt(4000)
 
 
 def test_a_column_without_spread_hangs_together_with_none_and_gaps_make_correlations_of_pairs():
@@ -157,8 +158,8 @@ def test_a_column_without_spread_hangs_together_with_none_and_gaps_make_correlat
 def test_the_posterior_of_states_is_that_of_bayes():
     """Against sums over every path of a chain of four steps, between times that are and that are not neighbours."""
     sizes, betas = (3, 2), np.array([0.1, 0.3, 0.25, 0.6])
-    even = np.array([[1 / 3] * 3, [0.5, 0.5, 0]])
-    kept = np.append(1.0, np.cumprod(1 - betas))  # [5]: ᾱ_0 is 1
+    even = jnp.array([[1 / 3] * 3, [0.5, 0.5, 0]])
+    kept: Any = np.append(1.0, np.cumprod(1 - betas))  # [5]: ᾱ_0 is 1
     for column, K in enumerate(sizes):
         matrix = [(1 - beta) * np.eye(K) + beta / K for beta in betas]  # P(x_t = j | x_{t-1} = i)
         for then, now in itertools.combinations(range(5), 2):
@@ -167,7 +168,7 @@ def test_the_posterior_of_states_is_that_of_bayes():
                 if any(path[t] for t in range(now + 1, 5)):
                     continue  # after `now` nothing is asked
                 paths[path[0], path[then], path[now]] += np.prod([matrix[t][path[t], path[t + 1]] for t in range(now)])
-            start, end = np.eye(3)[:K], np.eye(3)[:K]
+            start, end = jnp.eye(3)[:K], jnp.eye(3)[:K]
             assert np.allclose(noised(start, kept[now], even[column])[:, :K], paths.sum(1), atol=1e-6)
             with np.errstate(invalid="ignore"):
                 expected = paths / paths.sum(1, keepdims=True)  # P(x_then | x_0, x_now)
@@ -180,7 +181,7 @@ def test_divergence_is_that_of_scipy():
     from scipy.stats import entropy
 
     p, q = np.array([[0.2, 0.8, 0], [1, 0, 0]]), np.array([[0.5, 0.4, 0.1], [0.3, 0.7, 0]])
-    assert np.allclose(divergence(p, q), entropy(p, q, axis=1), atol=1e-6)
+    assert np.allclose(divergence(jnp.asarray(p), jnp.asarray(q)), entropy(p, q, axis=1), atol=1e-6)
 
 
 def test_the_loss_of_a_new_network_is_known():
@@ -247,7 +248,9 @@ def test_what_is_missing_counts_for_nothing(name: str):
     """A number that is not there may be any: losses, marginals and fits are the same."""
     rows = mixed(30)
     model = TRAINED[name].shaped(rows)
-    params = filled(model.closed_form(model.init(KEY), Pool.of(rows)), ("encoder", "decoder") if name == "tvae" else ("net",))
+    params = filled(
+        model.closed_form(model.init(KEY), Pool.of(rows)), ("encoder", "decoder") if name == "tvae" else ("net",)
+    )
     other = {**rows, "numbers": jnp.where(rows["missing"][:, :2], jnp.nan, rows["numbers"])}
     losses = jax.jit(model.losses)
     assert np.array_equal(losses(KEY, params, rows), losses(KEY, params, other))
@@ -284,7 +287,9 @@ def test_the_bound_of_a_tvae_is_that_of_its_parts():
     told = (norm.logpdf(z, centre, sigma) * there).sum(1)
     for i, size in enumerate(model.layout.sizes):
         part = np.asarray(logits)[:, i, :size]
-        told += np.take_along_axis(part - np.log(np.exp(part).sum(1, keepdims=True)), np.asarray(state)[:, i : i + 1], 1)[:, 0]
+        told += np.take_along_axis(
+            part - np.log(np.exp(part).sum(1, keepdims=True)), np.asarray(state)[:, i : i + 1], 1
+        )[:, 0]
     kl = -0.5 * (1 + log_var - mean**2 - np.exp(log_var)).sum(1)
     assert np.allclose(jax.jit(model.losses)(KEY, params, rows), 0.7 * kl - told, rtol=2e-4, atol=1e-3)
 

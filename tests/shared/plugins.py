@@ -6,14 +6,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from mixed_tables import MIXED
 
 from generators import (
     KDE,
+    TVAE,
     VAE,
     Archive,
     Bernoulli,
     Categorical,
     Cohort,
+    Copula,
     Corrected,
     Diffusion,
     Edited,
@@ -27,6 +30,7 @@ from generators import (
     Prompted,
     SelfImproved,
     Society,
+    TableDiffusion,
     Transformer,
 )
 from generators.coupling import Spline
@@ -37,7 +41,7 @@ from generators.logistic import Logistic
 from generators.nets.autoencoder import convolutional, mixers
 from generators.nets.decoder import Decoder
 from generators.nets.denoiser import Denoiser
-from simulator import Dataset, Truth
+from simulator import Dataset, Table, Truth
 from simulator import recipe as recipes
 from simulator.recipe.contamination import Contaminate
 from simulator.recipe.suspects import Detector, DropSuspects, FarthestPoints, ReweighSuspects
@@ -90,6 +94,15 @@ CASES = {
     "corrected": (Corrected(Gaussian(2), centres=4), Truth(Gaussian(2))),
     "corrected-images": (Corrected(TINY, centres=4), Dataset.digits()),
     "self-improved": (SelfImproved(DENOISER, rows=20), Dataset.digits()),
+    "copula": (Copula(size=16), Truth(Copula(size=16, layout=MIXED))),
+    "tvae": (
+        TVAE(steps=20, chunk=10, batch=16, hidden=(8,), latent=2, size=16),
+        Truth(Copula(size=16, layout=MIXED)),
+    ),
+    "table-diffusion": (
+        TableDiffusion(steps=20, chunk=10, batch=16, network=SMALL, size=16, sample_steps=5),
+        Table.wine(),
+    ),
     "society-share": (Society(Gaussian(2), 2, share=True), Truth(Gaussian(2))),
 }
 

@@ -77,6 +77,7 @@ def test_a_generator_has_the_classes_of_its_source(generator: Any, held_out: int
     "vae",
     "gaussian-unbiased",
     "corrected",
+    "copula",
 )
 @pytest.mark.parametrize("case", CASES)
 def test_weight_is_multiplicity(case: str):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mixed_tables import mixed
 
 from generators import Categorical, Gaussian, Linear, Mixture, Ngram, Poisson
 from generators.nets.affine import Affine as Layer
@@ -56,6 +57,8 @@ POINTS, IMAGES, TABLE = points(), images(), {"x": points(), "y": points()[:, 0],
 MODES, TEXTS = Truth(Mixture(2, 3)), jnp.asarray(CHANCE.integers(0, 5, (N, 6)), jnp.int32)
 NET, WORDS = partial(MLP, hidden=(4,)), 8
 EYES = partial(Captioner, patch=4, width=8, depth=1, length=4)
+MIXED = mixed(N)
+SPACE = (probes.Mixed(), {"mean": jnp.ones(3), "scale": jnp.ones(3)})
 of_image = partial(_case, rows=IMAGES, reference=images())
 of_table = partial(_case, rows=TABLE, reference={**TABLE, "x": points()})
 
@@ -97,6 +100,12 @@ CASES: dict[str, Any] = {
     "Risk": lambda: _case(probes.Risk(), generator=Linear(3), params=Linear(3).init(KEY)),
     "Regression": lambda: of_table(probes.Regression(), generator=Linear(3), params=Linear(3).init(KEY)),
     "Tabular": lambda: of_table(probes.Tabular()),
+    "Marginals": lambda: _case(probes.Marginals(), MIXED, mixed(N, 1)),
+    "Associations": lambda: _case(probes.Associations(), MIXED, mixed(N, 1)),
+    "RareKinds": lambda: _case(
+        probes.RareKinds(), MIXED, mixed(N, 1), prepared={"label": jnp.ones(2) / 2, "kinds": jnp.ones(5) / 20}
+    ),
+    "Utility": lambda: _case(probes.Utility("linear"), MIXED, mixed(N, 1), features=SPACE),
     "Detection": lambda: of_image(probes.Detection(NET, steps=1, batch=1)),
     "Downstream": lambda: of_image(probes.Downstream(NET, steps=1, batch=1)),
     "Downstream, features": lambda: of_image(probes.Downstream(Layer, steps=1, batch=1, features=flat)),
@@ -141,9 +150,19 @@ LONG = {"Masked", "Retrieval", "Captioning"}  # which compile for long
 NO_FLOATS = {"TextDiversity", "Compression", "Lexicon", "Verbatim", "FreshPerplexity"}  # of tokens
 BY_A_READER = {"SequencePerplexity"}  # whose numbers are the reader's: with its own test
 WEIGHTS = {"Diet", "Lineage"}  # of what rows weigh, which is never NaN (`Chain` refuses it)
-SPACES = {"Pca", "Learned", "Stored", "Reader", "HashedNgrams"}
+SPACES = {"Pca", "Learned", "Stored", "Reader", "HashedNgrams", "Mixed"}
 # What a probe says of the number of rows, of labels, and of nothing but real rows.
-APART = {"rows", "reference_rows", "diet.rows", "training.rows", "error", "labels", "label_entropy", "untrained"}
+APART = {
+    "rows",
+    "reference_rows",
+    "diet.rows",
+    "training.rows",
+    "error",
+    "labels",
+    "label_entropy",
+    "untrained",
+    "kinds",
+}
 
 
 def test_every_probe_is_held_to_it():

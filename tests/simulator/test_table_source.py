@@ -13,10 +13,10 @@ import pyarrow.parquet
 import pytest
 from sklearn import datasets
 
+from generators import Copula
 from simulator import Chain, GenlossError, Table
 from simulator.pool import Pool
 from simulator.sources.columns import Layout
-from generators import Copula
 
 CSV = """id,income,age,sex,colour,rating,owns,bad
 a1,1.5,30,1,red,3,true,no
@@ -45,10 +45,15 @@ def whole(table: Table) -> Any:
 def test_shipped_tables_are_those_of_scikit_learn(name: str):
     table: Table = getattr(Table, name)()
     theirs: Any = getattr(datasets, f"load_{name}")(**({"scaled": False} if name == "diabetes" else {}))
-    frame = table.frame(whole(table))
-    assert table.size == len(table.split.train["numbers"]) and abs(len(table.split.test["numbers"]) / len(frame) - 0.2) < 0.01
+    frame: Any = table.frame(whole(table))
+    assert (
+        table.size == len(table.split.train["numbers"])
+        and abs(len(table.split.test["numbers"]) / len(frame) - 0.2) < 0.01
+    )
     target = theirs.target if name == "diabetes" else theirs.target_names[theirs.target]
-    real = pandas.DataFrame(theirs.data, columns=[n.replace(" ", "_") for n in theirs.feature_names]).assign(target=target)
+    real: Any = pandas.DataFrame(theirs.data, columns=[n.replace(" ", "_") for n in theirs.feature_names]).assign(
+        target=target
+    )
     ours = frame.assign(sex=frame["sex"].astype(float)) if name == "diabetes" else frame
     both = [part[sorted(part)].sort_values(sorted(part)).reset_index(drop=True) for part in (ours, real)]
     pandas.testing.assert_frame_equal(*both, check_dtype=False, rtol=1e-6)
@@ -67,12 +72,17 @@ def test_types_are_found_and_gaps_kept(file: Path):
     assert table.split.classes == ("no", "yes") and (rows["numbers"][rows["missing"][:, :1]] == 0).all()
     assert rows["missing"].sum(0).tolist() == [1, 2] and set(np.unique(rows["label"])) == {0, 1}
     assert set(table.split.test["label"]) == {0, 1}
-    read = pandas.read_csv(io.StringIO(CSV), na_values="?")
+    read: Any = pandas.read_csv(io.StringIO(CSV), na_values="?")
     expected = read.drop(columns="id").assign(
-        sex=read["sex"].astype(str), rating=read["rating"].astype(str), owns=read["owns"].map({True: "True", False: "False"})
+        sex=read["sex"].astype(str),
+        rating=read["rating"].astype(str),
+        owns=read["owns"].map({True: "True", False: "False"}),
     )
     frame = table.frame(rows).astype({"income": float, "age": float})
-    both = [part[list(expected)].sort_values("rating").sort_values("income").reset_index(drop=True) for part in (frame, expected)]
+    both = [
+        part[list(expected)].sort_values("rating").sort_values("income").reset_index(drop=True)
+        for part in (frame, expected)
+    ]
     pandas.testing.assert_frame_equal(*both, check_dtype=False)
 
 
@@ -175,7 +185,11 @@ def test_files_that_are_no_such_table_are_refused_in_one_sentence(name: str, tmp
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"test": "test"}, "such as 20%"), ({"test": "120%"}, "between 0% and 100%"), ({"delimiter": ";;"}, "one character")],
+    [
+        ({"test": "test"}, "such as 20%"),
+        ({"test": "120%"}, "between 0% and 100%"),
+        ({"delimiter": ";;"}, "one character"),
+    ],
 )
 def test_fields_that_mean_nothing_are_refused(fields: Any, words: str):
     with pytest.raises(GenlossError, match=words):
