@@ -64,7 +64,8 @@ replicates = 4
 
 def preset(table: str, model: str) -> dict[str, Any]:
     other = chain_of(table, model)
-    return {"chain": other, "sweep": Sweep(other, "recipe.index", sweep.values)}
+    more = {"generations": generations, "replicates": replicates}
+    return {"chain": other, "sweep": Sweep(other, "recipe.index", sweep.values), **more}
 
 
 presets = {
