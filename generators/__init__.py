@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from generators.archive import Archive as Archive
+    from generators.autoregressive import Autoregressive as Autoregressive
     from generators.bernoulli import Bernoulli as Bernoulli
     from generators.categorical import Categorical as Categorical
     from generators.cohort import Cohort as Cohort
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from generators.edited import Edited as Edited
     from generators.exponential import Exponential as Exponential
     from generators.flow import Flow as Flow
+    from generators.garch import Garch as Garch
     from generators.gaussian import Gaussian as Gaussian
     from generators.kde import KDE as KDE
     from generators.linear import Linear as Linear
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from generators.per_class import PerClass as PerClass
     from generators.poisson import Poisson as Poisson
     from generators.prompted import Prompted as Prompted
+    from generators.recommender import Recommender as Recommender
     from generators.self_improved import SelfImproved as SelfImproved
     from generators.society import Society as Society
     from generators.table_diffusion import TableDiffusion as TableDiffusion

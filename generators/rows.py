@@ -46,6 +46,16 @@ def looked(model: Any, rows: Rows) -> Look:
     return Look(shape, images, found if model.classes is None else model.classes)
 
 
+def length(model: Any, rows: Rows) -> int:
+    """The length of windows [n, length] of a series, which `model` must fit where it has one."""
+    who, shape = type(model).__name__, getattr(rows, "shape", None)
+    if shape is None or len(shape) != 2 or not jnp.issubdtype(rows.dtype, jnp.floating):
+        raise GenlossError(f"{who} needs windows of a series, floats [n, length], such as Truth(Heston()) draws.")
+    if model.length not in (None, shape[1]):
+        raise GenlossError(f"A {who} of windows of {model.length} was shown {shape[1]} values; leave `length` open.")
+    return shape[1]
+
+
 def values(rows: Rows) -> Array:
     """The rows without their labels, [n, *shape]."""
     return rows["image" if "image" in rows else "x"] if isinstance(rows, dict) else rows

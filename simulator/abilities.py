@@ -174,6 +174,23 @@ class WithParents(Protocol):
         ...
 
 
+@runtime_checkable
+class Risky(Protocol):
+    """Draws windows of returns whose law it knows."""
+
+    def risk(self, level: float, days: int = 1) -> tuple[float, float]:
+        """(value at risk, expected shortfall) of returns over some days."""
+        ...
+
+    def moments(self, days: int = 1) -> tuple[float, float]:
+        """(standard deviation, excess kurtosis) of these."""
+        ...
+
+    def squares(self, lag: int = 1) -> float:
+        """The correlation of squared returns of days `lag` apart."""
+        ...
+
+
 def shaped(generator: Generator, rows: Rows) -> Generator:
     """The generator for rows like these, where it takes its shapes from them."""
     return generator.shaped(rows) if isinstance(generator, Shaped) else generator

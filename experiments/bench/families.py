@@ -18,10 +18,12 @@ import numpy as np
 
 from experiments.bench import say, seconds, table
 from experiments.published.flow_moons import Moons
+from generators import noise
 from generators.coupling import Affine
 from generators.diffusion import Diffusion
 from generators.flow import Flow
 from generators.nets.denoiser import Denoiser
+from generators.prices import Heston
 from generators.table_diffusion import TableDiffusion
 from generators.tvae import TVAE
 from generators.vae import VAE
@@ -41,12 +43,14 @@ class Family:
     measure: Fidelity = Fidelity()
 
 
+RETURNS = Diffusion(network=partial(Denoiser, width=64), noise=noise.Flow(), batch=64, sample_steps=20, steps=400)
 FAMILIES = {
     "VAE, digits": Family(VAE(hidden=(128, 128), beta=0.1, batch=64, learning_rate=4e-3)),
     "flow, affine, digits": Family(Flow(coupling=Affine(), hidden=(128,), levels=17, steps=400)),
     "flow, spline, moons": Family(Flow(pairs=3, hidden=(32, 32), steps=400), Truth(Moons())),
     "TVAE, tumours": Family(TVAE(), Table.breast_cancer(), 450, 113, Fidelity(features=Mixed())),
     "diffusion, tumours": Family(TableDiffusion(), Table.breast_cancer(), 450, 113, Fidelity(features=Mixed())),
+    "diffusion, returns": Family(RETURNS, Truth(Heston(length=32))),
     "diffusion, digits": Family(Diffusion(network=partial(Denoiser, width=128), steps=600)),
 }
 
@@ -118,6 +122,8 @@ def _training(model: Any, params: Any, rows: Any, steps: int) -> Callable[[], No
     from experiments.bench.family_twins import twin
 
     if isinstance(model, Diffusion):
+        if not isinstance(rows, dict):
+            return None
         return partial(pytorch.training(model, params, rows), steps)
     made = twin(model, params, rows)
     return None if made is None else partial(pytorch.descent(model, made, count(rows), made.losses), steps)

@@ -50,6 +50,7 @@ KINDS: dict[str, dict[str, str]] = {
         "Diversity.variance": "kept",
         "Categories.heterozygosity": "kept",
         "TextDiversity.distinct_2": "kept",
+        "Stylised.volatility_ratio": "kept",
     },
     "tails": {
         "Categories.left": "kept",
@@ -61,6 +62,7 @@ KINDS: dict[str, dict[str, str]] = {
         "RareKinds.kept": "kept",
         "SequencePerplexity.strange": "kept",
         "Likelihood.possible": "kept",
+        "Tails.es_ratio": "kept",
     },
     "modes": {
         "Modes.agreement": "kept",

@@ -4,6 +4,7 @@ from simulator.probes.detection import Detection
 from simulator.probes.diet import Diet
 from simulator.probes.diversity import Diversity, Modes, Vendi
 from simulator.probes.downstream import Downstream
+from simulator.probes.exposure import Exposure
 from simulator.probes.features import Learned, Pca, Stored
 from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.generative import Generative
@@ -16,6 +17,7 @@ from simulator.probes.paired import Captioning, Retrieval
 from simulator.probes.parameters import Categories, LogDet, LogRate, Moments, Rate, Risk, Wasserstein
 from simulator.probes.points import Centres, ExactWasserstein, Likelihood, Points, TrueLikelihood
 from simulator.probes.robustness import Robustness
+from simulator.probes.series import Stylised, Tails
 from simulator.probes.spectrum import Spectrum
 from simulator.probes.tables import Associations, Marginals, Mixed, RareKinds, Utility
 from simulator.probes.tabular import Regression, Tabular
@@ -35,6 +37,7 @@ __all__ = [
     "Diversity",
     "Downstream",
     "ExactWasserstein",
+    "Exposure",
     "Fidelity",
     "Frechet",
     "FreshPerplexity",
@@ -69,7 +72,9 @@ __all__ = [
     "SequencePerplexity",
     "Spectrum",
     "Stored",
+    "Stylised",
     "Tabular",
+    "Tails",
     "TextDiversity",
     "TextLoss",
     "TrueLikelihood",

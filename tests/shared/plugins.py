@@ -13,6 +13,7 @@ from generators import (
     TVAE,
     VAE,
     Archive,
+    Autoregressive,
     Bernoulli,
     Categorical,
     Cohort,
@@ -22,12 +23,14 @@ from generators import (
     Edited,
     Exponential,
     Flow,
+    Garch,
     Gaussian,
     Mixture,
     Ngram,
     PerClass,
     Poisson,
     Prompted,
+    Recommender,
     SelfImproved,
     Society,
     TableDiffusion,
@@ -41,6 +44,8 @@ from generators.logistic import Logistic
 from generators.nets.autoencoder import convolutional, mixers
 from generators.nets.decoder import Decoder
 from generators.nets.denoiser import Denoiser
+from generators.prices import GeometricBrownian
+from generators.recommender import Tastes
 from simulator import Dataset, Table, Truth
 from simulator import recipe as recipes
 from simulator.recipe.contamination import Contaminate
@@ -51,6 +56,7 @@ TINY = VAE(steps=20, chunk=10, batch=16, hidden=(16,), latent=3)
 SMALL = partial(Denoiser, width=16, depth=1)
 DENOISER = Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5)
 FLOW = Flow(steps=20, chunk=10, batch=16, pairs=1, hidden=(8,), coupling=Spline(bins=4))
+FEW = Tastes(users=4, items=5)
 CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
@@ -81,7 +87,10 @@ CASES = {
     "edm": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=3, noise=EDM()), Dataset.digits()),
     "flow": (FLOW, Truth(Gaussian(2))),
     "flow-images": (FLOW, Dataset.digits()),
+    "autoregressive": (Autoregressive(order=2), Truth(GeometricBrownian(length=8))),
+    "garch": (Garch(steps=10), Truth(GeometricBrownian(length=8))),
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
+    "recommender": (Recommender(world=FEW, rank=2, explore=0.1), Truth(FEW)),
     "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
     "per-class": (PerClass(Gaussian(2), 3), Truth(PerClass(Gaussian(2), 3))),
     "cohort": (Cohort(Gaussian(2), 20), Truth(Cohort(Gaussian(2), 9))),

@@ -98,6 +98,8 @@ CASES: dict[str, Any] = {
     "Rate": lambda: _case(probes.Rate(), params=Poisson(2.0).init(KEY)),
     "LogRate": lambda: _case(probes.LogRate(), params=Poisson(2.0).init(KEY)),
     "Risk": lambda: _case(probes.Risk(), generator=Linear(3), params=Linear(3).init(KEY)),
+    "Tails": lambda: _case(probes.Tails(0.9)),
+    "Stylised": lambda: _case(probes.Stylised()),
     "Regression": lambda: of_table(probes.Regression(), generator=Linear(3), params=Linear(3).init(KEY)),
     "Tabular": lambda: of_table(probes.Tabular()),
     "Marginals": lambda: _case(probes.Marginals(), MIXED, mixed(N, 1)),
@@ -147,7 +149,14 @@ CASES: dict[str, Any] = {
 }
 KEY = jax.random.key(0)
 LONG = {"Masked", "Retrieval", "Captioning"}  # which compile for long
-NO_FLOATS = {"TextDiversity", "Compression", "Lexicon", "Verbatim", "FreshPerplexity"}  # of tokens
+NO_FLOATS = {
+    "TextDiversity",
+    "Compression",
+    "Lexicon",
+    "Verbatim",
+    "FreshPerplexity",
+    "Exposure",
+}  # of tokens and numbers
 BY_A_READER = {"SequencePerplexity"}  # whose numbers are the reader's: with its own test
 WEIGHTS = {"Diet", "Lineage"}  # of what rows weigh, which is never NaN (`Chain` refuses it)
 SPACES = {"Pca", "Learned", "Stored", "Reader", "HashedNgrams", "Mixed"}
