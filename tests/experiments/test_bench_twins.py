@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from mixed_tables import MIXED, mixed
 
+from experiments.bench import families
+from experiments.bench.family_chains import chain_of
 from generators.coupling import Affine, Spline
 from generators.diffusion import Diffusion
 from generators.flow import Flow
@@ -19,7 +21,8 @@ from generators.nets.unet import UNet
 from generators.table_diffusion import TableDiffusion
 from generators.tvae import TVAE
 from generators.vae import VAE
-from simulator import Pool
+from simulator import Pool, simulate
+from simulator.recipe import Accumulate
 
 KEY = jax.random.key(0)
 
@@ -110,3 +113,12 @@ def test_the_twin_of_a_family_has_its_loss_and_its_samples(name: str):
         mine = np.asarray(sample["image"] if isinstance(sample, dict) else sample).reshape(2000, -1).astype(float)
     for a, b in ((mine, said), (mine**2, said**2)):
         assert (np.abs(a.mean(0) - b.mean(0)) < 5 * np.sqrt((a.var(0) + b.var(0)) / 2000)).all()
+
+
+@pytest.mark.quick("name", "flow, affine, digits", "diffusion, tumours")
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_every_family_is_measured_in_a_chain(name: str):
+    """Traced, not run: minutes are the benchmark's."""
+    chain = chain_of(families.FAMILIES[name], Accumulate())
+    found = jax.eval_shape(lambda: simulate(chain, KEY, 2)).flat()
+    assert found["is.recall"].shape == found["is.frechet"].shape == (2,)
