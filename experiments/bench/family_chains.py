@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,12 +35,9 @@ def main() -> None:
 
 def measured(family: Family, generations: int = GENERATIONS) -> tuple[str, ...]:
     """The cells of a family's line."""
-    sizes = {"real": family.real, "rows": family.real, "held_out": family.held_out}
     key, recalls, spent = jax.random.key(0), [], []
     for recipe in RECIPES.values():
-        chain = Chain(
-            source=family.source, generator=family.model, recipe=recipe, probes={"is": family.measure}, **sizes
-        )
+        chain = chain_of(family, recipe)
         program = jax.jit(lambda key, chain=chain: simulate(chain, key, generations)).lower(key).compile()
         started = time.perf_counter()
         recall = np.asarray(program(key).flat()["is.recall"])  # [generations]
@@ -51,5 +49,5 @@ def measured(family: Family, generations: int = GENERATIONS) -> tuple[str, ...]:
 
 
 def chain_of(family: Family, recipe: Recipe) -> Chain:
-    sizes = {"real": family.real, "rows": family.real, "held_out": family.held_out}
+    sizes: dict[str, Any] = {"real": family.real, "rows": family.real, "held_out": family.held_out}
     return Chain(source=family.source, generator=family.model, recipe=recipe, probes={"is": family.measure}, **sizes)
