@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from generators.edited import Edited as Edited
     from generators.exponential import Exponential as Exponential
     from generators.flow import Flow as Flow
+    from generators.gan import GAN as GAN
     from generators.garch import Garch as Garch
     from generators.gaussian import Gaussian as Gaussian
     from generators.kde import KDE as KDE

@@ -15,7 +15,7 @@ from generators.edm import EDM
 from generators.given import labels
 from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise
-from generators.rows import looked, named, shares, values
+from generators.rows import grey, looked, named, seen, shares
 from generators.steps import Steps, clean_and_noise, step, target
 from generators.train import Trained
 from simulator.checks.fields import BelowOne, Count, NonNegative, Positive
@@ -99,7 +99,7 @@ class Diffusion(Trained):
     def losses(self, key: Key, params: Params, rows: Rows) -> Array:
         """Squared error of each value of a row, [n, *shape]."""
         for_time, for_noise, for_drop, for_flip = (fold_in(key, i) for i in range(4))
-        x0 = _read(rows)  # [n, *shape]
+        x0 = seen(rows)  # [n, *shape]
         n = x0.shape[0]
         if self.flips:
             mirrored = uniform(for_flip, (n, 1, 1, 1)) < 0.5
@@ -189,7 +189,7 @@ class Diffusion(Trained):
 
     def _written(self, x: Array) -> Array:
         """Rows in the type in which the source serves them."""
-        return jnp.round((jnp.clip(x, -1, 1) + 1) * 127.5).astype(jnp.uint8) if self._images else x
+        return grey(x) if self._images else x
 
     @property
     def _guided(self) -> bool:
@@ -239,12 +239,6 @@ class Diffusion(Trained):
     def _merged(self, net: Params) -> Any:
         """The network with these parameters."""
         return nnx.merge(nnx.split(nnx.eval_shape(self._net, jax.random.key(0)), nnx.Param)[0], net)
-
-
-def _read(rows: Rows) -> Array:
-    """The rows as a network sees them, [n, *shape] float32."""
-    shown = values(rows)
-    return shown.astype(jnp.float32) / 127.5 - 1 if shown.dtype == jnp.uint8 else shown
 
 
 def _along(a: Array, x: Array) -> Array:

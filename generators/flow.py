@@ -15,7 +15,7 @@ from flax import nnx
 from generators.coupling import Affine, Spline
 from generators.given import labels
 from generators.nets.mlp import MLP
-from generators.rows import looked, named, shares, values
+from generators.rows import looked, named, shares, standards, values
 from generators.train import Trained
 from simulator.checks.fields import Count, NonNegative, Positive, Range
 from simulator.numerics.chance import fold_in, normal, uniform
@@ -85,9 +85,7 @@ class Flow(Trained):
             params = {**params, "labels": shares(pool, self.classes)}
         if self._images:
             return params
-        x, share = values(pool.rows), pool.weight / pool.weight.sum()  # [capacity, d], [capacity]
-        mean = share @ x  # [d]
-        scale = jnp.maximum(jnp.sqrt(share @ (x - mean) ** 2), 1e-6)  # [d]
+        mean, scale = standards(pool)
         return {**params, "mean": mean, "scale": scale}
 
     def losses(self, key: Key, params: Params, rows: Rows) -> Array:

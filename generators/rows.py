@@ -72,3 +72,21 @@ def shares(pool: Pool, classes: int) -> Array:
     """The weighted share of each label in a diet, [classes]."""
     counts = jnp.zeros(classes).at[pool.rows["label"]].add(pool.weight)  # [classes]
     return counts / counts.sum()
+
+
+def standards(pool: Pool) -> tuple[Array, Array]:
+    """The mean of the points of a diet and their standard deviations along each axis, both weighted, [d] each."""
+    x, share = values(pool.rows), pool.weight / pool.weight.sum()  # [capacity, d], [capacity]
+    mean = share @ x  # [d]
+    return mean, jnp.maximum(jnp.sqrt(share @ (x - mean) ** 2), 1e-6)
+
+
+def seen(rows: Rows) -> Array:
+    """The rows without their labels as a network sees them, [n, *shape] float32: images from -1 to 1."""
+    shown = values(rows)
+    return shown.astype(jnp.float32) / 127.5 - 1 if shown.dtype == jnp.uint8 else shown
+
+
+def grey(x: Array) -> Array:
+    """Images of uint8 of what a network made of them, from -1 to 1."""
+    return jnp.round((jnp.clip(x, -1, 1) + 1) * 127.5).astype(jnp.uint8)

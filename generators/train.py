@@ -89,6 +89,32 @@ class Trained(abc.ABC):
         """What is made of clipped gradients: Adam's steps."""
         return optax.adam(rate)
 
+    def descent(self, turns: int = 1) -> optax.GradientTransformation:
+        """`rule` of clipped gradients at a rate that warms up and falls along a cosine, `turns` of them a step."""
+        warm = int(self.warmup * self.steps)
+        rate = optax.schedules.warmup_cosine_decay_schedule(0.0, self.learning_rate, warm, self.steps)
+        rule = self.rule(rate if turns == 1 else lambda count: rate(jnp.asarray(count) // turns))
+        return optax.chain(optax.clip_by_global_norm(self.clip), rule)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """What is made of the gradients of what moves: one descent."""
+        return self.descent()
+
+    def stepped(self, key: Key, params: Params, moving: Params, state: Any, rows: Rows) -> tuple[Params, Any, Array]:
+        """One step: (what of the parameters moves, the optimizer's state) after it, and the loss before, [].
+
+        `moving` are the parts of `params` that steps move, as they are by now.  A model of several players lets each
+        take its turns in one of its own.
+        """
+        loss, gradient = jax.value_and_grad(lambda p: self.loss(key, self._whole(params, p), rows))(moving)
+        update, state = self.optimizer().update(gradient, state, moving)
+        return optax.apply_updates(moving, update), state, loss
+
+    @property
+    def drawn(self) -> int:
+        """Rows that a step draws: a batch."""
+        return self.batch
+
     @property
     def still(self) -> tuple[str, ...]:
         """Parts of the parameters, by name, that no step moves, and for which nothing is kept."""
@@ -109,24 +135,21 @@ class Trained(abc.ABC):
         start = synthetic = None
         if self.finish.looks_back:
             start, synthetic = params, (pool.weight * (pool.origin == SYNTHETIC)).sum() / pool.weight.sum()
-        state = self._optimizer().init(self._moving(params))
+        state = self.optimizer().init(self._moving(params))
         return Training(params, params, state, key, jnp.int32(0), jnp.float32(0), start, synthetic)
 
     def advance(self, pool: Pool, training: Training) -> Training:
         """`chunk` optimizer steps."""
         chunk = min(self.chunk, self.steps)
         for_rows, for_loss = jax.random.split(jax.random.fold_in(training.key, training.call))
-        index = draw(for_rows, pool.weight, (chunk, self.batch))  # [chunk, batch]
-        optimizer, whole = self._optimizer(), lambda moved: self._whole(training.params, moved)
+        index = draw(for_rows, pool.weight, (chunk, self.drawn))  # [chunk, drawn]
 
         def step(carry: tuple[Params, Params, Any], x: tuple[Array, Array]) -> tuple[Any, Array]:
             params, average, state = carry
             i, chosen = x
-            rows = spread(pool.take(chosen))  # leaves [batch, ...], in their storage type until here
+            rows = spread(pool.take(chosen))  # leaves [drawn, ...], in their storage type until here
             own = jax.random.fold_in(for_loss, i)
-            loss, gradient = jax.value_and_grad(lambda p: self.loss(own, whole(p), rows))(params)
-            update, state = optimizer.update(gradient, state, params)
-            params = optax.apply_updates(params, update)
+            params, state, loss = self.stepped(own, training.params, params, state, rows)
             # The average forgets its start faster at first, so that short fits are not held back by it.
             done = training.call * chunk + i
             rate = jnp.minimum(self.average, (1 + done) / (10 + done))
@@ -136,7 +159,7 @@ class Trained(abc.ABC):
         carry = (self._moving(training.params), self._moving(training.average), training.optimizer)
         steps, unroll = (jnp.arange(chunk), index), 0 if self.unrolled else 1  # 0: no loop is left, of one step neither
         (params, average, state), losses = jax.lax.scan(step, carry, steps, unroll=unroll)
-        params, average = whole(params), whole(average)
+        params, average = (self._whole(training.params, moved) for moved in (params, average))
         call, loss = training.call + 1, losses.mean()
         return training.replace(params=params, average=average, optimizer=state, call=call, loss=loss)
 
@@ -144,11 +167,6 @@ class Trained(abc.ABC):
         training = self.begin(key, params, pool)
         advance = lambda carry, _: (self.advance(pool, carry), None)  # noqa: E731
         return self.finish(jax.lax.scan(advance, training, None, length=self.calls)[0])
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        warm = int(self.warmup * self.steps)
-        rate = optax.schedules.warmup_cosine_decay_schedule(0.0, self.learning_rate, warm, self.steps)
-        return optax.chain(optax.clip_by_global_norm(self.clip), self.rule(rate))
 
     def _moving(self, params: Params) -> Params:
         return {name: part for name, part in params.items() if name not in self.still} if self.still else params

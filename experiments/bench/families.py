@@ -22,6 +22,9 @@ from generators import noise
 from generators.coupling import Affine
 from generators.diffusion import Diffusion
 from generators.flow import Flow
+from generators.games import Wasserstein
+from generators.gan import GAN
+from generators.mixture import Mixture, grid_modes
 from generators.nets.denoiser import Denoiser
 from generators.prices import Heston
 from generators.table_diffusion import TableDiffusion
@@ -51,6 +54,8 @@ FAMILIES = {
     "TVAE, tumours": Family(TVAE(), Table.breast_cancer(), 450, 113, Fidelity(features=Mixed())),
     "diffusion, tumours": Family(TableDiffusion(), Table.breast_cancer(), 450, 113, Fidelity(features=Mixed())),
     "diffusion, returns": Family(RETURNS, Truth(Heston(length=32))),
+    "GAN, digits": Family(GAN(batch=64, steps=1000)),
+    "WGAN-GP, points": Family(GAN(game=Wasserstein(), critic_steps=5, latent=2), Truth(Mixture(2, 25), grid_modes(5))),
     "diffusion, digits": Family(Diffusion(network=partial(Denoiser, width=128), steps=600)),
 }
 
@@ -126,6 +131,8 @@ def _training(model: Any, params: Any, rows: Any, steps: int) -> Callable[[], No
             return None
         return partial(pytorch.training(model, params, rows), steps)
     made = twin(model, params, rows)
+    if hasattr(made, "steps"):
+        return partial(made.steps, steps)
     return None if made is None else partial(pytorch.descent(model, made, count(rows), made.losses), steps)
 
 

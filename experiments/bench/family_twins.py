@@ -12,13 +12,21 @@ from torch.nn import functional as F
 
 from generators.coupling import Affine
 from generators.flow import EDGE, Flow
+from generators.gan import GAN
 from generators.table_diffusion import TableDiffusion
 from generators.tvae import TVAE
 from generators.vae import VAE
 
 
 def twin(model: Any, params: Any, rows: Any) -> Any:
-    """The model as a module that has `losses(i)` [n] of those of `rows` that i [n] names, and `sample(n)`; or None."""
+    """The model as a module that has `losses(i)` [n] of those of `rows` that i [n] names, and `sample(n)`; or None.
+
+    One of several players has `steps(number)` in place of `losses`.
+    """
+    if isinstance(model, GAN):
+        from experiments.bench.gan_twin import GANTwin
+
+        return GANTwin(model, params, rows)
     made = {VAE: VAETwin, Flow: FlowTwin, TVAE: TVAETwin, TableDiffusion: TableDiffusionTwin}.get(type(model))
     return None if made is None else made(model, params, rows)
 

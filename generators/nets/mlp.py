@@ -14,20 +14,22 @@ from flax.nnx.nn.linear import default_kernel_init
 class MLP(nnx.Module):
     """`inputs -> hidden... -> outputs` with GELU between; every leading axis is a batch axis.
 
-    Rows of more than one axis (images) are flattened when `inputs` is their shape.  `last` begins the last kernel.
+    Rows of more than one axis (images) are flattened when `inputs` is their shape, and made when `outputs` is.  `last`
+    begins the last kernel.
     """
 
     def __init__(
         self,
         inputs: int | tuple[int, ...],
-        outputs: int,
+        outputs: int | tuple[int, ...],
         hidden: tuple[int, ...] = (128,),
         *,
         last: nnx.Initializer = default_kernel_init,
         rngs: nnx.Rngs,
     ):
         self.shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-        widths = (math.prod(self.shape), *hidden, outputs)
+        self.made = (outputs,) if isinstance(outputs, int) else tuple(outputs)
+        widths = (math.prod(self.shape), *hidden, math.prod(self.made))
         kernels = [default_kernel_init] * len(hidden) + [last]
         pairs = zip(itertools.pairwise(widths), kernels, strict=True)
         self.layers = nnx.List([nnx.Linear(a, b, kernel_init=kernel, rngs=rngs) for (a, b), kernel in pairs])
@@ -40,4 +42,5 @@ class MLP(nnx.Module):
         return x
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.layers[-1](self.features(x))  # [..., outputs]
+        y = self.layers[-1](self.features(x))  # [..., outputs]
+        return y if len(self.made) == 1 else y.reshape(*y.shape[:-1], *self.made)

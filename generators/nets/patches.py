@@ -1,4 +1,4 @@
-"""Images as sequences of patches, for networks made of matmuls."""
+"""Images as grids of patches, for networks made of matmuls."""
 
 from __future__ import annotations
 

@@ -14,9 +14,12 @@ from experiments.bench.family_chains import chain_of
 from generators.coupling import Affine, Spline
 from generators.diffusion import Diffusion
 from generators.flow import Flow
+from generators.games import NonSaturating, Relativistic, Wasserstein
+from generators.gan import GAN
 from generators.hub.diffusers import state_dict
 from generators.nets.denoiser import Denoiser
 from generators.nets.dit import DiT
+from generators.nets.mlp import MLP
 from generators.nets.unet import UNet
 from generators.table_diffusion import TableDiffusion
 from generators.tvae import TVAE
@@ -122,3 +125,42 @@ def test_every_family_is_measured_in_a_chain(name: str):
     chain = chain_of(families.FAMILIES[name], Accumulate())
     found = jax.eval_shape(lambda: simulate(chain, KEY, 2)).flat()
     assert found["is.recall"].shape == found["is.frechet"].shape == (2,)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("game", [Relativistic(), NonSaturating(gamma=0.4), Wasserstein()])
+def test_the_twin_of_two_players_has_their_losses_and_its_steps_move_both(game: Any):
+    """With the same weights: means of losses and of samples within standard errors of each other's chance."""
+    torch: Any = pytest.importorskip("torch")
+    from experiments.bench.family_twins import twin
+
+    network = partial(MLP, hidden=(8,))
+    of_images = not isinstance(game, Wasserstein)
+    shape, classes = ((2, 3, 1), 3) if of_images else ((3,), None)
+    model = GAN(game=game, network=network, critic=network, shape=shape, classes=classes, latent=2, critic_steps=2)
+    chance = np.random.default_rng(0)
+    filled = lambda leaf: jnp.asarray(chance.normal(0, 0.3, leaf.shape), jnp.float32)  # noqa: E731
+    params = jax.jit(model.init)(KEY)
+    params |= {part: jax.tree.map(filled, params[part]) for part in ("generator", "critic")}
+    rows: Any = jnp.asarray(chance.normal(size=(2000, 3)), jnp.float32)
+    if of_images:
+        image = jnp.asarray(chance.integers(0, 256, (2000, 2, 3, 1)), jnp.uint8)
+        rows = {"image": image, "label": jnp.asarray(chance.integers(0, 3, 2000))}
+    params = jax.jit(model.closed_form)(params, Pool.of(rows))
+    ours = jax.jit(lambda: (model.loss(KEY, params, rows), model.generator_loss(KEY, params, rows)))()
+    said = jax.jit(lambda: model.sample(KEY, params, 2000))()
+    torch.manual_seed(0)
+    other = twin(model, params, rows)
+    real, y = other.read(torch.arange(2000))
+    real = (real - other.mean) / other.scale
+    theirs = [f(real, other.made(y).detach(), y).detach() for f in (other.critic_losses, other.generator_losses)]
+    for mine, each in zip(ours, theirs, strict=True):
+        assert abs(float(mine) - float(each.mean())) < 5 * float(each.std()) * (2 / 2000) ** 0.5
+    mine = np.asarray(said["image"] if of_images else said).reshape(2000, -1).astype(float)
+    there = other.sample(2000).numpy().reshape(2000, -1).astype(float)
+    for a, b in ((mine, there), (mine**2, there**2)):
+        assert (np.abs(a.mean(0) - b.mean(0)) < 5 * np.sqrt((a.var(0) + b.var(0)) / 2000)).all()
+    before = [weight.detach().clone() for weight in other.players.parameters()]
+    other.steps(2)
+    moved = [bool((a != b).any()) for a, b in zip(before, other.players.parameters(), strict=True)]
+    assert sum(moved) >= len(moved) - 1  # scores of differences do not change with a bias of all

@@ -17,7 +17,8 @@ from generators.nets.convnet import Conv, ConvNet, GroupNorm, halved
 from generators.nets.inception import Inception, mean
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
-from generators.nets.patches import cut
+from generators.nets.patches import cut, joined
+from generators.nets.upnet import UpNet
 from generators.nets.vit import Attending, ViT
 from simulator import Dataset, GenlossError
 from simulator.numerics.streams import streams
@@ -272,3 +273,31 @@ def test_inception_against_torch(side: int, tmp_path: Path):
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
     if side == 299:
         assert np.allclose(embed(images[..., :1]), embed(images[..., :1].repeat(3, -1)), rtol=1e-3, atol=1e-4)
+
+
+def test_a_matmul_to_joined_patches_is_a_transposed_convolution():
+    """Of two by two places a stride of two apart; `cut` undoes what is joined."""
+    x, kernel = noise(3, 4, 5, 6), noise(2, 2, 6, 7, seed=1)  # [n, h, w, inputs], [2, 2, inputs, outputs]
+    mixed = x @ jnp.moveaxis(kernel, 2, 0).reshape(6, 28)  # [n, h, w, 4 outputs]
+    dims = jax.lax.conv_dimension_numbers(x.shape, kernel.shape, ("NHWC", "HWIO", "NHWC"))
+    # Of a transposed convolution the kernel lies as it is read: turned round for one with zeros between pixels.
+    theirs = jax.lax.conv_general_dilated(
+        x, kernel[::-1, ::-1], (1, 1), ((1, 1), (1, 1)), lhs_dilation=(2, 2), dimension_numbers=dims
+    )
+    assert np.allclose(joined(mixed, 2), theirs, atol=1e-5)
+    assert np.array_equal(cut(joined(mixed, 2), 2), mixed)
+
+
+def test_images_of_any_sides_are_made_of_numbers_each_by_itself():
+    """7 x 5 pixels of stages that double 2 x 2; every number moves every part of the image."""
+    network = partial(UpNet, widths=(16, 8, 8))
+    graph, params = nnx.split(network(3, (7, 5, 2), rngs=nnx.Rngs(0)), nnx.Param)
+    said = jax.jit(lambda x: nnx.merge(graph, params)(x))
+    x = noise(4, 3)
+    image = np.asarray(said(x))
+    assert image.shape == (4, 7, 5, 2) and image.std() > 0.1
+    assert np.allclose(said(x[::-1])[::-1], image, atol=1e-5)
+    slope = np.abs(jax.jit(jax.jacobian(lambda x: said(x[None])[0]))(x[0]))  # [7, 5, 2, 3]
+    assert (slope > 1e-6).all()
+    with pytest.raises(GenlossError, match="A UpNet reads images"):
+        UpNet(3, 4, rngs=nnx.Rngs(0))

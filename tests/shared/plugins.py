@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mixed_tables import MIXED
 
 from generators import (
+    GAN,
     KDE,
     TVAE,
     VAE,
@@ -38,12 +39,14 @@ from generators import (
 )
 from generators.coupling import Spline
 from generators.edm import EDM
+from generators.games import Wasserstein
 from generators.likelihood import DiscretisedLogistic, Normal
 from generators.linear import Linear
 from generators.logistic import Logistic
 from generators.nets.autoencoder import convolutional, mixers
 from generators.nets.decoder import Decoder
 from generators.nets.denoiser import Denoiser
+from generators.nets.mlp import MLP
 from generators.prices import GeometricBrownian
 from generators.recommender import Tastes
 from simulator import Dataset, Table, Truth
@@ -57,6 +60,8 @@ SMALL = partial(Denoiser, width=16, depth=1)
 DENOISER = Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=5)
 FLOW = Flow(steps=20, chunk=10, batch=16, pairs=1, hidden=(8,), coupling=Spline(bins=4))
 FEW = Tastes(users=4, items=5)
+PLAYER = partial(MLP, hidden=(8,))
+PLAYERS = GAN(steps=20, chunk=10, batch=16, latent=3, network=PLAYER, critic=PLAYER)
 CASES = {
     "gaussian": (Gaussian(2), Truth(Gaussian(2))),
     "gaussian-unbiased": (Gaussian(2, ddof=1, bias=0.9), Truth(Gaussian(2))),
@@ -89,6 +94,8 @@ CASES = {
     "flow-images": (FLOW, Dataset.digits()),
     "autoregressive": (Autoregressive(order=2), Truth(GeometricBrownian(length=8))),
     "garch": (Garch(steps=10), Truth(GeometricBrownian(length=8))),
+    "gan": (dataclasses.replace(PLAYERS, game=Wasserstein(), critic_steps=2), Truth(Gaussian(2))),
+    "gan-images": (PLAYERS, Dataset.digits()),
     "kde": (KDE(2, 0.3, size=16), Truth(Gaussian(2))),
     "recommender": (Recommender(world=FEW, rank=2, explore=0.1), Truth(FEW)),
     "mixture": (Mixture(2, 3), Truth(Mixture(2, 3))),
