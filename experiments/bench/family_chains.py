@@ -1,4 +1,4 @@
-"""Every family in a chain: seconds a generation, and the recall of generations 0 and 5 under replace and accumulate.
+"""Every family in a chain: processor seconds a generation, and the recall of generations 0 and 5 under replace and accumulate.
 
 `python -m experiments.bench family_chains`.  One chain of each, so differences of a few hundredths say nothing.
 """
@@ -23,7 +23,7 @@ RECIPES = {"replace": Replace(), "accumulate": Accumulate()}
 
 def main() -> None:
     found = table(
-        f"one chain of {GENERATIONS} generations", "family", "parameters", "rows", "s a generation",
+        f"one chain of {GENERATIONS} generations", "family", "parameters", "rows", "CPU s a generation",
         *(f"{name}, recall {t}" for name in RECIPES for t in (0, GENERATIONS - 1)),
     )  # fmt: skip
     for name, family in FAMILIES.items():
@@ -39,9 +39,9 @@ def measured(family: Family, generations: int = GENERATIONS) -> tuple[str, ...]:
     for recipe in RECIPES.values():
         chain = chain_of(family, recipe)
         program = jax.jit(lambda key, chain=chain: simulate(chain, key, generations)).lower(key).compile()
-        started = time.perf_counter()
+        started = time.process_time()
         recall = np.asarray(program(key).flat()["is.recall"])  # [generations]
-        spent.append((time.perf_counter() - started) / generations)
+        spent.append((time.process_time() - started) / generations)
         recalls += [f"{recall[t]:.2f}" for t in (0, -1)]
     params = jax.eval_shape(family.model.shaped(family.source.draw(key, family.real)).init, key)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
