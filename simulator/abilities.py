@@ -33,6 +33,23 @@ class Dense(Protocol):
 
 
 @runtime_checkable
+class Encoding(Protocol):
+    """Encodes rows as z ~ q(z|x), and bounds their likelihood by it."""
+
+    def encode(self, params: Params, rows: Rows) -> tuple[Array, Array]:
+        """Mean and standard deviation of q(z|x), [n, latent] each."""
+        ...
+
+    def elbo(self, key: Key, params: Params, rows: Rows) -> Array:
+        """[n], in nats: log p(x|z) for one z, less the divergence of q from the prior."""
+        ...
+
+    def importance_bound(self, key: Key, params: Params, rows: Rows, draws: int = 50) -> Array:
+        """[n], in nats: the logarithm of the mean of `draws` ratios p(x, z)/q(z|x)."""
+        ...
+
+
+@runtime_checkable
 class Losing(Protocol):
     """Has a loss for each row."""
 

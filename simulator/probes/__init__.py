@@ -9,6 +9,7 @@ from simulator.probes.features import Learned, Pca, Stored
 from simulator.probes.fidelity import Fidelity, Frechet, Kid, Manifold
 from simulator.probes.generative import Generative
 from simulator.probes.language import FreshPerplexity, Reader, SequencePerplexity, TextLoss
+from simulator.probes.latents import Evidence, Latents
 from simulator.probes.lineage import Lineage
 from simulator.probes.masked import Masked
 from simulator.probes.mauve import HashedNgrams, Mauve
@@ -36,6 +37,7 @@ __all__ = [
     "DietEntropy",
     "Diversity",
     "Downstream",
+    "Evidence",
     "ExactWasserstein",
     "Exposure",
     "Fidelity",
@@ -44,6 +46,7 @@ __all__ = [
     "Generative",
     "HashedNgrams",
     "Kid",
+    "Latents",
     "Learned",
     "Lexicon",
     "Likelihood",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mixed_tables import mixed
 
-from generators import Categorical, Gaussian, Linear, Mixture, Ngram, Poisson
+from generators import VAE, Categorical, Gaussian, Linear, Mixture, Ngram, Poisson
 from generators.nets.affine import Affine as Layer
 from generators.nets.captions import Captioner, TextTower
 from generators.nets.masked import MaskedAutoencoder
@@ -54,6 +54,7 @@ def _case(probe: Any, rows: Any = None, reference: Any = None, **more: Any) -> C
 
 
 POINTS, IMAGES, TABLE = points(), images(), {"x": points(), "y": points()[:, 0], "label": jnp.arange(N) % 3}
+CODER = VAE(shape=(8, 8, 1), classes=3, latent=2, hidden=(4,))
 MODES, TEXTS = Truth(Mixture(2, 3)), jnp.asarray(CHANCE.integers(0, 5, (N, 6)), jnp.int32)
 NET, WORDS = partial(MLP, hidden=(4,)), 8
 EYES = partial(Captioner, patch=4, width=8, depth=1, length=4)
@@ -91,6 +92,8 @@ CASES: dict[str, Any] = {
         params=Gaussian(3).init(KEY),
     ),
     "Likelihood": lambda: _case(probes.Likelihood(), params=Gaussian(3).init(KEY), infinite=False),
+    "Latents": lambda: of_image(probes.Latents(), generator=CODER, params=CODER.init(KEY)),
+    "Evidence": lambda: of_image(probes.Evidence(3), generator=CODER, params=CODER.init(KEY)),
     "Moments": lambda: _case(probes.Moments(), params=Gaussian(3).init(KEY)),
     "LogDet": lambda: _case(probes.LogDet(), params=Gaussian(3).init(KEY)),
     "Wasserstein": lambda: _case(probes.Wasserstein(), params=Gaussian(3).init(KEY)),
