@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from experiments.bench import say, seconds, table
+from experiments.published import shumailov_vae
 from experiments.published.flow_moons import Moons
 from generators import noise
 from generators.coupling import Affine
@@ -24,7 +25,9 @@ from generators.diffusion import Diffusion
 from generators.flow import Flow
 from generators.games import Wasserstein
 from generators.gan import GAN
+from generators.likelihood import DiscretisedLogistic
 from generators.mixture import Mixture, grid_modes
+from generators.nets.autoencoder import mixers
 from generators.nets.denoiser import Denoiser
 from generators.prices import Heston
 from generators.table_diffusion import TableDiffusion
@@ -49,6 +52,10 @@ class Family:
 RETURNS = Diffusion(network=partial(Denoiser, width=64), noise=noise.Flow(), batch=64, sample_steps=20, steps=400)
 FAMILIES = {
     "VAE, digits": Family(VAE(hidden=(128, 128), beta=0.1, batch=64, learning_rate=4e-3)),
+    "VAE, convolutional, digits": Family(shumailov_vae.chain.generator),
+    "VAE, mixers, logistic, digits": Family(
+        VAE(network=mixers, hidden=(32, 32), likelihood=DiscretisedLogistic(levels=17), batch=64, beta=0.3)
+    ),
     "flow, affine, digits": Family(Flow(coupling=Affine(), hidden=(128,), levels=17, steps=400)),
     "flow, spline, moons": Family(Flow(pairs=3, hidden=(32, 32), steps=400), Truth(Moons())),
     "TVAE, tumours": Family(TVAE(), Table.breast_cancer(), 450, 113, Fidelity(features=Mixed())),

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.bench.gan_twin import GANTwin
+from experiments.bench.twin_parts import Rows, mlp
+from experiments.bench.vae_twins import PAIRS, VAETwin
 from generators.coupling import Affine
 from generators.flow import EDGE, Flow
 from generators.gan import GAN
@@ -23,68 +26,11 @@ def twin(model: Any, params: Any, rows: Any) -> Any:
 
     One of several players has `steps(number)` in place of `losses`.
     """
-    if isinstance(model, GAN):
-        from experiments.bench.gan_twin import GANTwin
-
-        return GANTwin(model, params, rows)
-    made = {VAE: VAETwin, Flow: FlowTwin, TVAE: TVAETwin, TableDiffusion: TableDiffusionTwin}.get(type(model))
+    if isinstance(model, VAE) and model.network not in PAIRS:
+        return None
+    twins = {VAE: VAETwin, Flow: FlowTwin, GAN: GANTwin, TVAE: TVAETwin, TableDiffusion: TableDiffusionTwin}
+    made = twins.get(type(model))
     return None if made is None else made(model, params, rows)
-
-
-def mlp(layers: Any) -> nn.Sequential:
-    """`nets/mlp.py`, of its parameters."""
-    parts: list[nn.Module] = []
-    for i in range(len(layers)):
-        kernel = torch.from_numpy(np.array(layers[i]["kernel"]))  # [a, b]
-        linear = nn.Linear(kernel.shape[0], kernel.shape[1])
-        linear.weight.data, linear.bias.data = kernel.T.contiguous(), torch.from_numpy(np.array(layers[i]["bias"]))
-        parts += [nn.GELU(approximate="tanh"), linear]
-    return nn.Sequential(*parts[1:])
-
-
-class Rows(nn.Module):
-    """What both twins read: images and labels, or points."""
-
-    def __init__(self, model: Any, params: Any, rows: Any) -> None:
-        super().__init__()
-        self.model, self.classes = model, model.classes or 0
-        self.images = isinstance(rows, dict)
-        self.shown = torch.from_numpy(np.array(rows["image"] if self.images else rows)).flatten(1)  # [n, d]
-        self.shares = self.label = None
-        if self.images:
-            self.shares = torch.from_numpy(np.array(params["labels"]))
-            self.label = torch.from_numpy(np.array(rows["label"])).long()  # [n]
-
-    def read(self, i: Tensor) -> tuple[Tensor, Tensor]:
-        """(values [batch, d], labels one of K [batch, classes]) of the rows that i names."""
-        label = torch.zeros(len(i), 0) if self.label is None else F.one_hot(self.label[i], self.classes).float()
-        return self.shown[i].float(), label
-
-    def labels(self, n: int) -> Tensor:
-        """Drawn by their shares, one of K [n, classes]."""
-        if self.shares is None:
-            return torch.zeros(n, 0)
-        return F.one_hot(torch.multinomial(self.shares, n, replacement=True), self.classes).float()
-
-
-class VAETwin(Rows):
-    def __init__(self, model: VAE, params: Any, rows: Any) -> None:
-        super().__init__(model, params, rows)
-        self.encoder, self.decoder = (mlp(params[part]["layers"]) for part in ("encoder", "decoder"))
-
-    def losses(self, i: Tensor) -> Tensor:
-        x, y = self.read(i)
-        x = x / 255
-        mean, log_var = self.encoder(torch.cat([x, y], 1)).chunk(2, 1)
-        z = mean + (log_var / 2).exp() * torch.randn_like(mean)
-        logits = self.decoder(torch.cat([z, y], 1))
-        cross_entropy = (F.softplus(logits) - x * logits).sum(1)
-        return cross_entropy + self.model.beta * 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        z = self.model.temperature * torch.randn(n, self.model.latent)
-        return torch.round(torch.sigmoid(self.decoder(torch.cat([z, self.labels(n)], 1))) * 255).to(torch.uint8)
 
 
 class FlowTwin(Rows):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.bench.family_twins import Rows, mlp
+from experiments.bench.twin_parts import Rows, mlp
 from generators.games import NonSaturating, Relativistic
 from generators.gan import GAN
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,8 @@ class Latents:
     """How far the means of q(z|x) of a fitted VAE lie apart: where a code says nothing of x they are all 0.
 
     The standard deviation is over rows, of all dimensions together: √ of their mean variance, at most about 1 where
-    q(z|x) averaged over x is the prior.  It falls as an autoencoder eats what it said (Shumailov et al. 2023,
-    arXiv:2305.17493, whose code reports it); `active` counts dimensions whose variance is above `least` (Burda et al.
+    q(z|x) averaged over x is the prior.  That of samples falls as an autoencoder eats what it said (Shumailov et al.
+    2023, arXiv:2305.17493); `active` counts dimensions whose variance is above `least` (Burda et al.
     2016, arXiv:1509.00519, section 5.2).
 
     std | standard deviation of encoded held-out real rows | of the prior's, 0 to about 1 | neither | one `encode`
@@ -31,6 +31,8 @@ class Latents:
     rows | samples used | rows | neither | O(1)
     reference_rows | held-out rows used | rows | neither | O(1)
     """
+
+    no_ceiling: ClassVar[tuple[str, ...]] = ("",)  # real rows in place of samples have no model
 
     least: Positive = 0.01  # variance from which a dimension counts as active
 
@@ -60,6 +62,8 @@ class Evidence:
     rows | samples used | rows | neither | O(1)
     reference_rows | held-out rows used | rows | neither | O(1)
     """
+
+    no_ceiling: ClassVar[tuple[str, ...]] = ("",)
 
     draws: Count = 50  # K, of z for each row
 

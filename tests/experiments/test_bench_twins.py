@@ -17,6 +17,8 @@ from generators.flow import Flow
 from generators.games import NonSaturating, Relativistic, Wasserstein
 from generators.gan import GAN
 from generators.hub.diffusers import state_dict
+from generators.likelihood import DiscretisedLogistic, Normal
+from generators.nets.autoencoder import convolutional
 from generators.nets.denoiser import Denoiser
 from generators.nets.dit import DiT
 from generators.nets.mlp import MLP
@@ -72,6 +74,18 @@ FAMILIES = {
         layout=MIXED, network=partial(Denoiser, width=8, depth=1), size=50, sample_steps=10
     ),
     "vae": VAE(shape=(2, 3, 1), classes=3, latent=2, hidden=(8,)),
+    "vae, convolutional": VAE(
+        shape=(2, 4, 1),
+        classes=3,
+        latent=2,
+        network=convolutional,
+        hidden=(3,),
+        likelihood=DiscretisedLogistic(levels=9),
+    ),
+    "vae, normal, no labels told": VAE(
+        shape=(2, 3, 1), classes=3, latent=2, hidden=(8,), likelihood=Normal(), conditional=False
+    ),
+    "vae, a fixed scale": VAE(shape=(2, 3, 1), classes=3, latent=2, hidden=(8,), likelihood=Normal(scale=0.3)),
 }
 
 
@@ -94,7 +108,7 @@ def test_the_twin_of_a_family_has_its_loss_and_its_samples(name: str):
         rows = mixed(4, seed=5)
         params = model.closed_form(params, Pool.of(mixed(200)))
     elif model.classes is not None:
-        image = jnp.asarray(chance.integers(0, 256, (4, 2, 3, 1)), jnp.uint8)
+        image = jnp.asarray(chance.integers(0, 256, (4, *model.shape)), jnp.uint8)
         rows = {"image": image, "label": jnp.array([0, 1, 2, 2])}
     many = jax.tree.map(lambda a: jnp.tile(a, (500, *[1] * (a.ndim - 1))), rows)  # each at times of every kind
     other = twin(model, params, many)
@@ -115,10 +129,10 @@ def test_the_twin_of_a_family_has_its_loss_and_its_samples(name: str):
     else:
         mine = np.asarray(sample["image"] if isinstance(sample, dict) else sample).reshape(2000, -1).astype(float)
     for a, b in ((mine, said), (mine**2, said**2)):
-        assert (np.abs(a.mean(0) - b.mean(0)) < 5 * np.sqrt((a.var(0) + b.var(0)) / 2000)).all()
+        assert (np.abs(a.mean(0) - b.mean(0)) <= 5 * np.sqrt((a.var(0) + b.var(0)) / 2000)).all()
 
 
-@pytest.mark.quick("name", "flow, affine, digits", "diffusion, tumours")
+@pytest.mark.quick("flow, affine, digits", "diffusion, tumours")
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_every_family_is_measured_in_a_chain(name: str):
     """Traced, not run: minutes are the benchmark's."""
