@@ -1,4 +1,4 @@
-"""Every family in a chain: processor seconds a generation, and the recall of generations 0 and 5 under replace and accumulate.
+"""Every family in a chain: processor seconds a generation, recall of generations 0 and 5 under replace and accumulate.
 
 `python -m experiments.bench family_chains`.  One chain of each, so differences of a few hundredths say nothing.
 """
