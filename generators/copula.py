@@ -59,7 +59,7 @@ class Copula:
         at, shares = marginals(layout, pool, self.size)  # [c, size], [s, K]
         middle = ndtri(jnp.clip(jnp.cumsum(shares, 1) - shares / 2, 1e-7, 1 - 1e-7))  # [s, K]
         told = jnp.take_along_axis(middle, state.T, 1).T  # [n, s]
-        z = jnp.concatenate([jnp.where(there, scores(at, jnp.where(there, x, 0.0)), 0.0), told], 1)  # [n, c + s]
+        z = jnp.concatenate([scores(at, jnp.where(there, x, 0.0)), told], 1)  # [n, c + s]
         known = jnp.concatenate([there, jnp.ones_like(state, bool)], 1)  # [n, c + s]
         return CopulaParams(at, shares, correlations(z, known, weight)), {}
 

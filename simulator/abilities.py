@@ -278,6 +278,15 @@ class Written(Protocol):
 
 
 @runtime_checkable
+class Framed(Protocol):
+    """Serves rows of a table whose columns have names."""
+
+    def frame(self, rows: Rows) -> Any:
+        """The pandas table that rows would be in a file."""
+        ...
+
+
+@runtime_checkable
 class Fingerprinted(Protocol):
     """Depends on files, of which this is a checksum."""
 

@@ -122,7 +122,10 @@ def _write_images(folder: Path, rows: Any, source: Any, about: dict[str, Any], p
 
 
 def _write_table(file: Path, form: str, rows: Any, source: Any, about: dict[str, Any]) -> None:
-    """A column for each number of a row, or the text; a line of JSON has lists where a row has several numbers."""
+    """A column for each number of a row, the text, or the columns that the source's table has.
+
+    A line of JSON has lists where a row has several numbers.
+    """
     import jax
     import numpy as np
     import pyarrow
@@ -130,19 +133,24 @@ def _write_table(file: Path, form: str, rows: Any, source: Any, about: dict[str,
     import pyarrow.parquet
 
     from simulator import disk
-    from simulator.abilities import Written
+    from simulator.abilities import Framed, Written
 
+    framed = isinstance(source, Framed) and isinstance(rows, dict)
+    named = pyarrow.Table.from_pandas(source.frame(rows), preserve_index=False) if framed else None
     paths = jax.tree_util.tree_leaves_with_path(rows)
     leaves = {jax.tree_util.keystr(path, simple=True, separator=".") or "x": _plain(leaf) for path, leaf in paths}
     texts = source.decode(rows) if isinstance(source, Written) and not isinstance(rows, dict) else None
     with disk.opened(file.parent, file.name) as stream:
         if form == "jsonl":
             columns = {"text": texts} if texts is not None else {name: leaf.tolist() for name, leaf in leaves.items()}
+            columns = columns if named is None else named.to_pydict()
             for cells in zip(*columns.values(), strict=True):
                 line = dict(zip(columns, map(_finite, cells), strict=True))
                 stream.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode())
             return
-        if texts is not None:
+        if named is not None:
+            table = named
+        elif texts is not None:
             tokens = {"tokens": list(np.asarray(rows))} if form == "parquet" else {}
             table = pyarrow.table({"text": texts, **tokens})
         else:

@@ -18,8 +18,8 @@ from PIL import Image
 from experiments.cli import main
 from experiments.imagesets.images import open_set
 from experiments.imagesets.spoken import write_images
-from generators import Archive, Categorical, Cohort, Linear, Ngram
-from simulator import Chain, Dataset, GenlossError, Store, Text, Truth, run
+from generators import Archive, Categorical, Cohort, Copula, Linear, Ngram
+from simulator import Chain, Dataset, GenlossError, Store, Table, Text, Truth, run
 from simulator.recipe import Accumulate, Replace
 from simulator.running.stored import StoredChain
 from simulator.sources.captioned import Captioned
@@ -38,6 +38,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = Text(str(folder / "words.txt"), length=12)
     language = Chain(source=text, generator=Ngram(len(text.alphabet)), real=50, rows=30, held_out=0)
     run(language, KEY, 1, folder / "texts")
+    table = {"source": Table.diabetes(), "generator": Copula(size=20), "recipe": Replace(), "held_out": 0}
+    run(Chain(real=40, rows=30, **table), KEY, 1, folder / "table")
     digits = Dataset.digits()
     told = {"given": Prompts("label", of="real"), "real": 40, "rows": 30, "held_out": 0}
     run(Chain(source=digits, generator=Archive(digits), recipe=Replace(), **told), KEY, 2, folder / "images")
@@ -263,3 +265,21 @@ def test_a_generation_that_is_damaged_is_said(runs: Path, tmp_path: Path):
             file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(GenlossError, match="damaged"):
         StoredChain.of(Store(tmp_path / "single")).kept(3)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_rows_of_a_table_are_written_as_the_table_they_are_of(form: str, capsys: pytest.CaptureFixture[str]):
+    """Read back as a source, it serves what was kept."""
+    said(capsys, "table", "--to", f"patients.{form}")
+    kept: Any = StoredChain.of(Store("table")).kept(0)
+    if form == "jsonl":
+        lines = [json.loads(line) for line in Path("patients.jsonl").read_text().splitlines()]
+        assert [line["sex"] for line in lines] == [("1", "2")[i] for i in np.asarray(kept["kinds"][0]).argmax(1)]
+        assert np.array_equal([line["age"] for line in lines], np.asarray(kept["wholes"])[:, 0])
+        return
+    again = Table(f"patients.{form}", label="target")
+    assert dict(again.columns) == dict(Table.diabetes().columns)
+    rows = jax.tree.map(lambda *parts: np.concatenate(parts), again.split.train, again.split.test)
+    order = [np.lexsort(np.asarray(part["numbers"]).T) for part in (rows, kept)]
+    for a, b in zip(jax.tree.leaves(rows), jax.tree.leaves(kept), strict=True):
+        assert np.array_equal(a[order[0]], np.asarray(b)[order[1]])

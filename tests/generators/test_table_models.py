@@ -64,6 +64,11 @@ def test_scores_are_those_of_ranks_and_give_the_numbers_back():
     assert np.allclose(z, norm.ppf((rankdata(x, axis=0) - 0.5) / 200), atol=1e-4)
     back = jax.jit(unscored, static_argnums=2)(at, z, (False, True))
     assert np.allclose(back, x, atol=1e-4)
+    even = jnp.asarray(norm.ppf((np.arange(2000) + 0.5) / 2000))[:, None] * jnp.ones(2)
+    values, times = np.unique(np.asarray(unscored(at, even, np.array([False, True])))[:, 1], return_counts=True)
+    assert np.array_equal(values, np.unique(x[:, 1])) and np.array_equal(
+        times / 10, np.unique(x[:, 1], return_counts=True)[1]
+    )
     grid = np.linspace(-9, 9, 3601)
     between = np.asarray(unscored(at, jnp.asarray(grid[:, None] * np.ones(2)), np.array([False, True])))
     assert set(between[:, 1]) == set(x[:, 1]) and between.min() >= x.min() and between.max() <= x.max()
