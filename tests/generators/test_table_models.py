@@ -205,17 +205,19 @@ def test_divergence_is_that_of_scipy():
 
 
 def test_the_loss_of_a_new_network_is_known():
-    """It tells 0: ε² of numbers is 1, and of states the divergence of posteriors from those of x_0 at random."""
+    """It tells 0: ε² of a number that is there is 1, and of states the divergence from posteriors of x_0 at random."""
     T = 8
-    layout = Layout(numbers=2, kinds=(3,), classes=2)
+    layout = Layout(numbers=2, kinds=(3,), gaps=True, classes=2)
     model = TableDiffusion(network=SMALL, noise=Noise(num_train_timesteps=T, beta_end=0.5), layout=layout,
                            sample_steps=4)  # fmt: skip
     n = 16_000
-    rows = layout.written(jax.random.normal(KEY, (n, 2)), jnp.tile(jnp.array([2, 1]), (n, 1)))
+    rows = layout.written(
+        jax.random.normal(KEY, (n, 2)), jnp.tile(jnp.array([2, 1, 0, 1]), (n, 1))
+    )  # without the first number
     params = model.closed_form(model.init(KEY), Pool.of(rows))
     losses = jax.jit(model.losses)(jax.random.key(1), params, rows)
     kept, total = np.append(1.0, model.noise.alphas_cumprod), 0.0
-    for K, x0 in ((3, 2), (2, 1)):
+    for K, x0 in ((3, 2), (2, 1), (2, 0), (2, 1)):
         for t in range(1, T + 1):
             step, before = kept[t] / kept[t - 1], kept[t - 1]
             for xt in range(K):
@@ -224,7 +226,7 @@ def test_the_loss_of_a_new_network_is_known():
                 p, q = (forward * (before * x + (1 - before) / K) for x in (np.eye(K)[x0], np.full(K, 1 / K)))
                 p, q = p / p.sum(), q / q.sum()
                 total += likely * np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / q), 0).sum()
-    assert_mean(losses, 1 + total / 2)  # T of them, T times their mean over t; over two columns
+    assert_mean(losses, 1 / 2 + total / 4)  # T of them, T times their mean over t; of two numbers and four columns
     assert total > 0.5
 
 
