@@ -19,9 +19,9 @@ import numpy as np
 from experiments.bench import say, seconds, table
 from experiments.published import shumailov_vae
 from experiments.published.flow_moons import Moons
-from generators import noise
 from generators.coupling import Affine
 from generators.diffusion import Diffusion
+from generators.edm import EDM
 from generators.flow import Flow
 from generators.games import Wasserstein
 from generators.gan import GAN
@@ -49,7 +49,7 @@ class Family:
     measure: Fidelity = Fidelity()
 
 
-RETURNS = Diffusion(network=partial(Denoiser, width=64), noise=noise.Flow(), batch=64, sample_steps=20, steps=400)
+RETURNS = Diffusion(noise=EDM(sigma_data=1.26), steps=2000, batch=64, learning_rate=2e-3, sample_steps=18)
 FAMILIES = {
     "VAE, digits": Family(VAE(hidden=(128, 128), beta=0.1, batch=64, learning_rate=4e-3)),
     "VAE, convolutional, digits": Family(shumailov_vae.chain.generator),

@@ -15,13 +15,11 @@ the truth's; control 0.96 ± 0.06).
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from generators.autoregressive import Autoregressive
 from generators.diffusion import Diffusion
+from generators.edm import EDM
 from generators.garch import Garch
-from generators.nets.denoiser import Denoiser
-from generators.noise import Flow
 from generators.prices import Heston
 from simulator import Chain, Sweep, Truth
 from simulator.probes import Stylised, Tails
@@ -43,7 +41,7 @@ chain = Chain(
     source=Truth(Heston()),
     generator=Garch(),
     recipe=regimes(WINDOWS),
-    probes={"tails": Tails(0.99), "ten_days": Tails(0.99, 10), "facts": Stylised()},
+    probes={"tails": Tails(0.99, draws=1000), "ten_days": Tails(0.99, 10, draws=1000), "facts": Stylised(draws=1000)},
     real=WINDOWS,
     rows=WINDOWS,
     held_out=10,
@@ -53,19 +51,19 @@ generations = 20
 replicates = 20
 every = 20
 
-# The normal law of least squares, which has lost the tails at generation 0.
+# The normal law by least squares, which has lost the tails at generation 0.
 normal = replace(chain, generator=Autoregressive(order=1))
 
 # A network on windows of 32 days.
 network = replace(
     chain,
     source=Truth(Heston(length=32)),
-    generator=Diffusion(network=partial(Denoiser, width=64), noise=Flow(), steps=400, batch=64, sample_steps=20),
+    generator=Diffusion(noise=EDM(sigma_data=1.26), steps=2000, batch=64, learning_rate=2e-3, sample_steps=18),
     recipe=regimes(400),
     real=400,
     rows=400,
 )
 presets = {
-    "normal": {"chain": normal, "sweep": Sweep(normal, "recipe.index", NAMES)},
-    "network": {"chain": network, "sweep": Sweep(network, "recipe.index", NAMES), "generations": 6, "replicates": 2},
+    "normal": {"chain": normal, "sweep": Sweep(normal, "recipe.index", NAMES), "generations": 20, "replicates": 100},
+    "network": {"chain": network, "sweep": Sweep(network, "recipe.index", NAMES), "generations": 5, "replicates": 2},
 }

@@ -35,6 +35,7 @@ class Tails:
 
     level: InsideShare = 0.99
     days: Count = 1
+    draws: Count | None = None  # windows drawn for it, which tell more; None: those that the generation wrote
 
     __post_init__ = check
 
@@ -47,9 +48,10 @@ class Tails:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         known = view.prepared.get(self) or self._risk(view.reference)
-        found = self._risk(view.synthetic)
+        rows = _said(key, view, self.draws)
+        found = self._risk(rows)
         found |= {f"{name}_ratio": found[name] / known[name] for name in ("var", "es")}
-        return {**where_finite(found, view.synthetic), "rows": len(view.synthetic)}
+        return {**where_finite(found, rows), "rows": len(rows)}
 
     def _risk(self, rows: Rows) -> dict[str, Array]:
         x = _windows(rows)  # [n, length]
@@ -80,6 +82,7 @@ class Stylised:
     """
 
     lag: Count = 1  # days
+    draws: Count | None = None  # windows drawn for it, which tell more; None: those that the generation wrote
 
     __post_init__ = check
 
@@ -94,10 +97,11 @@ class Stylised:
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
         known = view.prepared.get(self) or self._facts(view.reference)
-        found = self._facts(view.synthetic)
+        rows = _said(key, view, self.draws)
+        found = self._facts(rows)
         found["volatility_ratio"] = found["volatility"] / known["volatility"]
         found |= {f"{name}_excess": found[name] - known[name] for name in ("kurtosis", "clustering")}
-        return {**where_finite(found, view.synthetic), "rows": len(view.synthetic)}
+        return {**where_finite(found, rows), "rows": len(rows)}
 
     def _facts(self, rows: Rows) -> dict[str, Array]:
         x = _windows(rows)  # [n, length]
@@ -119,6 +123,11 @@ class Stylised:
 def _known(source: Source) -> Risky | None:
     """The law of the source's returns, where it knows it."""
     return source.generator if isinstance(source, Truth) and isinstance(source.generator, Risky) else None
+
+
+def _said(key: Key, view: View, draws: int | None) -> Rows:
+    """What a generation wrote, or so many rows more that it might have written."""
+    return view.synthetic if draws is None else view.generator.sample(key, view.params, draws)
 
 
 def _windows(rows: Rows) -> Array:

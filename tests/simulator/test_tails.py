@@ -63,12 +63,14 @@ def test_the_yardstick_is_the_truth_or_else_held_out_rows():
 def test_the_truth_has_no_excess_over_itself():
     """Many chains of returns that are never learned: the mean of each ratio is 1, but for 1/n."""
     price = GeometricBrownian(length=25)
-    probes = {"tails": Tails(0.95), "ten": Tails(0.9, 5), "facts": Stylised()}
+    probes = {"tails": Tails(0.95), "ten": Tails(0.9, 5), "more": Tails(0.95, draws=1600), "facts": Stylised()}
     chain = Chain(source=Truth(price), generator=price, real=400, rows=400, held_out=0, probes=probes)
     record = jax.jit(jax.vmap(lambda key: simulate(chain, key, 1).flat()))(jax.random.split(KEY, 300))
     found = {name: np.asarray(value)[:, 0] for name, value in record.items()}
     for name in ("tails.var_ratio", "tails.es_ratio", "ten.var_ratio", "ten.es_ratio", "facts.volatility_ratio"):
         assert_mean(found[name], 1)
+    assert_mean(found["more.es_ratio"], 1)  # of four times as many windows, which spread half as wide
+    assert np.isclose(found["more.es_ratio"].std() / found["tails.es_ratio"].std(), 0.5, rtol=0.3)
     for name in ("facts.kurtosis_excess", "facts.clustering_excess"):
         assert_mean(found[name], 0)
 
