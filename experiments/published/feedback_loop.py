@@ -18,6 +18,9 @@ random rows alone, stays where it was.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import jax.numpy as jnp
 
 from generators.recommender import Recommender, Tastes
@@ -34,28 +37,33 @@ ROWS = 1000
 WORLD = Tastes(users=50, items=40)
 
 
-def tastes(key: Key, view: View) -> dict[str, Array]:
+@dataclass(frozen=True)
+class Believed:
     """The fitted tastes against the true ones.
 
     error: root of the mean square of scores less probabilities of a click, over all users and items; variety: variance
     of an item's scores among users, over that of the truth; utility: clicks that the policy gets, over those of one
     that knows the users and shows each their favourite.
     """
-    truth, model = WORLD.clicks, view.generator  # [users, items]
-    assert isinstance(model, Recommender)
-    scores, shown = model.scores(view.params), model.shown(view.params)  # [users, items] each
-    return {
-        "error": jnp.sqrt(((scores - truth) ** 2).mean()),
-        "variety": scores.var(0).sum() / truth.var(0).sum(),
-        "utility": (shown * truth).sum() / truth.max(1).sum(),
-    }
+
+    no_ceiling: ClassVar[tuple[str, ...]] = ("",)
+
+    def __call__(self, key: Key, view: View) -> dict[str, Array]:
+        truth, model = WORLD.clicks, view.generator  # [users, items]
+        assert isinstance(model, Recommender)
+        scores, shown = model.scores(view.params), model.shown(view.params)  # [users, items] each
+        return {
+            "error": jnp.sqrt(((scores - truth) ** 2).mean()),
+            "variety": scores.var(0).sum() / truth.var(0).sum(),
+            "utility": (shown * truth).sum() / truth.max(1).sum(),
+        }
 
 
 chain = Chain(
     source=Truth(WORLD),
     generator=Recommender(world=WORLD),
     recipe=Select((Mix(real=0.0, size=ROWS), Accumulate(), Mix(real=0.2, size=ROWS), Mix(real=1.0, size=ROWS)), 0),
-    probes={"exposure": Exposure(users=WORLD.users, items=WORLD.items), "tastes": tastes},
+    probes={"exposure": Exposure(users=WORLD.users, items=WORLD.items), "tastes": Believed()},
     real=ROWS,
     rows=ROWS,
     held_out=0,

@@ -19,6 +19,7 @@ PRICES: dict[str, Prices] = {
     "jumps": JumpDiffusion(drift=-0.2, rate=20.0, jump=-0.02),
     "heston": Heston(drift=0.4),
     "heston, v near 0": Heston(volatility=1.6, correlation=0.5),
+    "heston, quick": Heston(reversion=50.0, volatility=1.6),  # so that a day more or less, or of v, is seen
 }
 
 

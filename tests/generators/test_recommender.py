@@ -49,6 +49,7 @@ def test_users_are_shown_what_the_policy_says_and_click_as_the_world_says():
     model = Recommender(world=WORLD, rank=2, temperature=0.15, explore=0.3)
     score = np.asarray(params.users) @ np.asarray(params.items).T
     policy = 0.7 * np.exp(score / 0.15) / np.exp(score / 0.15).sum(1, keepdims=True) + 0.3 / 5
+    assert np.allclose(model.shown(params), policy, atol=1e-6)
     pairs: Any = ((model, params, policy), (WORLD, {}, np.full((6, 5), 1 / 5)))
     for writer, said, shown in pairs:
         log = writer.sample(KEY, said, 60_000)
