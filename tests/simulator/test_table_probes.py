@@ -150,7 +150,6 @@ def test_distances_to_the_closest_record_are_those_of_scikit_learn():
     assert copies["ratio"] == 0 and copies["near"] == 1
 
 
-@pytest.mark.parametrize("target", ["label", "y"])
 def test_the_space_of_tables_is_numbers_in_deviations_and_what_is_of_kinds():
     """By pandas, which leaves out what is missing; a gap lies at the mean and says that it is one."""
     space = Mixed()
@@ -163,6 +162,7 @@ def test_the_space_of_tables_is_numbers_in_deviations_and_what_is_of_kinds():
     np.testing.assert_allclose(found[:, 3:], np.concatenate([*SAID["kinds"], *flags], 1) / np.sqrt(2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("target", ["label", "y"])
 def test_use_is_what_scikit_learn_says_of_it(target: str):
     train, test = mixed(150, target=target), mixed(80, seed=3, target=target)
     space = Mixed()
