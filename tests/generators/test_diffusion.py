@@ -478,7 +478,7 @@ def test_models_that_cannot_be_are_refused(fields: Any, word: str):
 
 
 ROWS = {
-    "regression": ({}, {"x": jnp.zeros((2, 3)), "y": jnp.zeros(2)}, "points, or rows with a label"),
+    "regression": ({}, {"x": jnp.zeros((2, 3)), "y": jnp.zeros(2)}, "points x with a label, or images"),
     "no points": ({}, jnp.zeros((2, 3, 3)), "rows of numbers"),
     "tokens": ({}, jnp.zeros((2, 3), jnp.int32), "points of floats"),
     "float images": ({}, {"image": jnp.zeros((2, 3, 3, 1)), "label": jnp.zeros(2, jnp.int32)}, "images of uint8"),
