@@ -27,7 +27,9 @@ def looked(model: Any, rows: Rows) -> Look:
     who = type(model).__name__
     names = set(rows) if isinstance(rows, dict) else set()
     if names not in (set(), {"image"}, {"image", "label"}, {"x", "label"}):
-        raise GenlossError(f"{who} needs points, points x with a label, or images with a label or without; give it such a source.")
+        raise GenlossError(
+            f"{who} needs points, points x with a label, or images with a label or without; give it such a source."
+        )
     shown, images = values(rows), "image" in names
     shape = tuple(shown.shape[1:])
     if not images and len(shape) != 1:
