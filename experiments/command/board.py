@@ -54,7 +54,8 @@ class Board:
 
     def ended(self, name: str, why: str) -> None:
         self.done[name] = why
-        took = time.monotonic() - self.started.pop(name, time.monotonic())
+        now = time.monotonic()
+        took = now - self.started.pop(name, now)
         so_far = f"{len(self.done)} of {len(self.jobs)}"
         self._say(f"{name}: failed, {why}" if why else f"{name}: done after {took:.0f} s, {so_far}")
 
