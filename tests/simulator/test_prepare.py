@@ -17,6 +17,7 @@ from simulator.abilities import students
 from simulator.probes import Fidelity
 from simulator.probes.features import Pca, flat, training
 from simulator.running import files
+from simulator.running.pacing import Progress
 from simulator.running.prepare import perfect
 
 CALLS: list[str] = []
@@ -68,11 +69,18 @@ def test_equal_ones_are_prepared_once_and_seen_by_the_probes():
     assert np.allclose(found["plain.first"], chain.prepared[Spread(flat)][0])
 
 
+def stop_after_two(progress: Progress) -> None:
+    if progress.done == 2:
+        raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 def test_stored_with_the_run_and_read_when_it_goes_on(tmp_path: Path):
     key = jax.random.key(1)
     whole = run(chain_of(), key, 4, tmp_path / "whole")
-    run(chain_of(), key, 2, tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        run(chain_of(), key, 4, tmp_path / "parts", report=stop_after_two)
+    assert Store(tmp_path / "parts").steps() == [0, 1]
     CALLS.clear()
     parts = run(resumed := chain_of(), key, 4, tmp_path / "parts")
     assert CALLS == ["scale"]  # its shapes alone, by eval_shape
