@@ -9,13 +9,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
+from generators.given import labels
 from generators.marginals import even, layout_of, marginals, scores, unscored
 from simulator.checks.fields import Count, check
-from simulator.numerics.chance import normal
+from simulator.numerics.chance import fold_in, normal, uniform
 from simulator.numerics.linalg import eigh
 from simulator.pool import Pool, Rows
 from simulator.sources.columns import Layout
-from simulator.types import Array, Key
+from simulator.types import Array, GenlossError, Key
 
 
 class CopulaParams(NamedTuple):
@@ -63,15 +64,33 @@ class Copula:
         known = jnp.concatenate([there, jnp.ones_like(state, bool)], 1)  # [n, c + s]
         return CopulaParams(at, shares, correlations(z, known, weight)), {}
 
-    def sample(self, key: Key, params: CopulaParams, n: int) -> Rows:
-        """Rows as the source serves them."""
-        layout = layout_of(self)
-        c = len(layout.whole)
-        g = normal(key, (n, len(params.correlation))) @ root(params.correlation).T  # [n, c + s]
-        running = jnp.cumsum(params.shares, 1)[:, :-1]  # [s, K - 1]
-        state = (ndtr(g[:, c:])[..., None] >= running).sum(-1)  # [n, s]
-        last = jnp.where(params.shares > 0, jnp.arange(layout.most), 0).max(1)  # [s]: sums end a rounding before 1
-        return layout.written(unscored(params.at, g[:, :c], layout.whole), jnp.minimum(state, last))
+    @property
+    def completes(self) -> bool:
+        """Labels can be given, where rows have some."""
+        return self.layout is not None and self.layout.classes > 0
+
+    def sample(self, key: Key, params: CopulaParams, n: int, given: Rows | None = None) -> Rows:
+        """Rows as the source serves them; their labels those of `given`, or drawn with all else.
+
+        Given a label, g_l is a normal that lies within its share, and the rest follows the copula's law given g_l: what
+        of g is uncorrelated with g_l stays as it was drawn.
+        """
+        layout, half = layout_of(self), root(params.correlation)  # [c + s, c + s]
+        c, shares = len(layout.whole), params.shares  # [s, K]
+        running = jnp.cumsum(shares, 1)  # [s, K]
+        last = jnp.where(shares > 0, jnp.arange(layout.most), 0).max(1)  # [s]: sums end a rounding before 1
+        stated = lambda g: jnp.minimum((ndtr(g)[..., None] >= running[:, :-1]).sum(-1), last)  # noqa: E731
+        g = normal(key, (n, len(half))) @ half.T  # [n, c + s]
+        state = stated(g[:, c:])  # [n, s]
+        if given is not None:
+            if not self.completes:
+                raise GenlossError("These rows have no label, and nothing else can be given to a Copula.")
+            label = labels(given, n, "A Copula")  # [n]
+            share = running[-1, label] - shares[-1, label] * uniform(fold_in(key, 0), (n,))  # [n]
+            told = jnp.where(label == state[:, -1], g[:, -1], ndtri(jnp.clip(share, 1e-7, 1 - 1e-7)))  # [n]
+            g = g + (told - g[:, -1])[:, None] * (half @ half[-1])  # [n, c + s]
+            state = stated(g[:, c:]).at[:, -1].set(label)
+        return layout.written(unscored(params.at, g[:, :c], layout.whole), state)
 
 
 def correlations(z: Array, known: Array, weight: Array) -> Array:

@@ -11,11 +11,24 @@ import numpy as np
 import pytest
 from conftest import OPTIMISED, assert_mean
 
-from generators import VAE, Archive, Diffusion, Gaussian, Mixture, Ngram, PerClass, Prompted, Society, Watermarked
+from generators import (
+    VAE,
+    Archive,
+    Copula,
+    Diffusion,
+    Gaussian,
+    Mixture,
+    Ngram,
+    PerClass,
+    Prompted,
+    Society,
+    Watermarked,
+)
 from generators.nets.denoiser import Denoiser
 from generators.ngram import NgramParams
 from simulator import GenlossError, Pool
 from simulator.abilities import completes
+from simulator.sources.columns import Layout
 from simulator.sources.given import Prompts, said
 from simulator.sources.split import Split
 
@@ -32,6 +45,7 @@ TOLD = {
     "diffusion": Diffusion(network=SMALL, sample_steps=2, sample_batch=4).shaped(IMAGES),
     "points": Diffusion(network=SMALL, sample_steps=2).shaped(POINTS),
     "per class": PerClass(Gaussian(2), 3),
+    "copula": Copula(size=16, layout=Layout(numbers=2, kinds=(3,), classes=3)),
     "archive": Archive(STORED),
     "society": Society(TINY, 3),
 }

@@ -14,7 +14,7 @@ from conftest import assert_mean, scattered
 from equality import same
 from flax import nnx
 from mixed_tables import MIXED, mixed
-from scipy.stats import norm, rankdata, spearmanr
+from scipy.stats import norm, rankdata, spearmanr, truncnorm
 
 from generators import TVAE, Copula, TableDiffusion
 from generators.marginals import drawn, quantiles, scores, unscored
@@ -124,6 +124,29 @@ def test_columns_of_a_copula_are_those_of_its_weighted_diet():
         # Between quantiles numbers are linear, which moves as much as one of them holds.
         assert np.abs(ours - law).max() < 2 / np.sqrt(len(mine)) + (1 / 300 if leaf == "numbers" else 1 / 600)
         assert (np.asarray(said[leaf])[np.asarray(said["missing"])[:, place], j] == 0).all()
+
+
+def test_a_copula_given_labels_follows_its_law_given_them():
+    """Numbers of law N(0, 1) given a label: moments of a normal cut at the label's share, whatever R was cut to."""
+    asked = np.array([[1, 0.8, 0.7], [0.8, 1, -0.6], [0.7, -0.6, 1]])  # no correlation matrix: one eigenvalue is < 0
+    size, vectors = np.linalg.eigh(asked)
+    near = (vectors * np.maximum(size, 0)) @ vectors.T
+    near /= np.sqrt(np.outer(np.diag(near), np.diag(near)))
+    model = Copula(size=20_000, layout=Layout(numbers=2, classes=3))
+    shares, n = np.array([[0.2, 0.5, 0.3]]), 40_000
+    params = model.init(KEY)._replace(shares=jnp.asarray(shares, jnp.float32), correlation=jnp.asarray(asked))
+    edge = norm.ppf(np.cumsum(np.append(0.0, shares)))
+    for k in range(3):
+        given = {"label": jnp.full(n, k)}
+        said: Any = jax.jit(model.sample, static_argnums=2)(jax.random.key(k), params, n, given)
+        assert (said["label"] == k).all()
+        x, cut = np.asarray(said["numbers"], np.float64), truncnorm(edge[k], edge[k + 1])
+        mean = near[2, :2] * cut.mean()
+        spread = near[:2, :2] + np.outer(near[2, :2], near[2, :2]) * (cut.var() - 1)
+        assert_mean(x, mean)
+        assert_mean(
+            ((x - mean)[:, :, None] * (x - mean)[:, None]).reshape(n, 4)[:, [0, 1, 3]], spread[[0, 0, 1], [0, 1, 1]]
+        )
 
 
 def test_a_copula_finds_the_correlations_of_a_normal_whatever_the_columns_are():
