@@ -133,10 +133,6 @@ def _training(model: Any, params: Any, rows: Any, steps: int) -> Callable[[], No
     from experiments.bench import pytorch
     from experiments.bench.family_twins import twin
 
-    if isinstance(model, Diffusion):
-        if not isinstance(rows, dict):
-            return None
-        return partial(pytorch.training(model, params, rows), steps)
     made = twin(model, params, rows)
     if hasattr(made, "steps"):
         return partial(made.steps, steps)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from experiments.bench.diffusion_twin import DenoiserTwin, DiffusionTwin
 from experiments.bench.gan_twin import GANTwin
 from experiments.bench.twin_parts import Rows, mlp
 from experiments.bench.vae_twins import PAIRS, VAETwin
 from generators.coupling import Affine
+from generators.diffusion import Diffusion
 from generators.flow import EDGE, Flow
 from generators.gan import GAN
 from generators.table_diffusion import TableDiffusion
@@ -28,7 +30,14 @@ def twin(model: Any, params: Any, rows: Any) -> Any:
     """
     if isinstance(model, VAE) and model.network not in PAIRS:
         return None
-    twins = {VAE: VAETwin, Flow: FlowTwin, GAN: GANTwin, TVAE: TVAETwin, TableDiffusion: TableDiffusionTwin}
+    twins = {
+        VAE: VAETwin,
+        Flow: FlowTwin,
+        GAN: GANTwin,
+        Diffusion: DiffusionTwin,
+        TVAE: TVAETwin,
+        TableDiffusion: TableDiffusionTwin,
+    }
     made = twins.get(type(model))
     return None if made is None else made(model, params, rows)
 
@@ -256,41 +265,3 @@ class TableDiffusionTwin(TableRows):
         step = now / then
         found = (step * xt + (1 - step) * self.even) * (then * x0 + (1 - then) * self.even)
         return found / found.sum(-1, keepdim=True)
-
-
-class DenoiserTwin(nn.Module):
-    """`nets/denoiser.py` without labels, of its parameters."""
-
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.time, self.enter, self.leave, self.share = (
-            linear(net[name]) for name in ("time", "enter", "leave", "share")
-        )
-        width = self.enter.out_features
-        self.norm, self.plain = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.norm.weight.data, self.norm.bias.data = (
-            torch.from_numpy(np.array(net["norm"][name])) for name in ("scale", "bias")
-        )
-        layers = [net["layers"][i] for i in range(len(net["layers"]))]
-        self.tell, self.mix = (nn.ModuleList([linear(one[name]) for one in layers]) for name in ("tell", "mix"))
-
-    def forward(self, row: Tensor, t: Tensor) -> Tensor:
-        half = self.time.in_features // 2
-        angle = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(half) / half)
-        told = gelu(self.time(torch.cat([angle.sin(), angle.cos()], 1)))
-        y = self.enter(row)
-        for tell, mix in zip(self.tell, self.mix, strict=True):
-            scale, shift = tell(told).chunk(2, 1)
-            y = y + mix(gelu(self.plain(y) * (1 + scale) + shift))
-        return self.share(told) * row + self.leave(gelu(self.norm(y)))
-
-
-def gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-def linear(layer: Any) -> nn.Linear:
-    kernel = torch.from_numpy(np.array(layer["kernel"]))  # [a, b]
-    made = nn.Linear(kernel.shape[0], kernel.shape[1])
-    made.weight.data, made.bias.data = kernel.T.contiguous(), torch.from_numpy(np.array(layer["bias"]))
-    return made

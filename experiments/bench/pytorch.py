@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import torch
 
+from experiments.bench.diffusion_twin import DenoiserTwin
 from experiments.bench.twins import twin
 from generators.diffusion import Diffusion
 from generators.hub import diffusers as hub
@@ -81,7 +82,7 @@ def module(model: Diffusion, params: Any) -> torch.nn.Module:
     assert model.shape is not None
     net = model._net(jax.random.key(0))
     if isinstance(net, Denoiser):
-        found: Any = MLP(net)
+        found: Any = DenoiserTwin(params["net"])
     elif importlib.util.find_spec("diffusers") is None:
         found = twin(model.network, model.shape, model.classes)  # pyright: ignore[reportArgumentType]
         weights = hub.state_dict(params["net"])
@@ -100,29 +101,3 @@ def module(model: Diffusion, params: Any) -> torch.nn.Module:
     count = sum(leaf.numel() for leaf in found.parameters())
     assert count == sum(leaf.size for leaf in jax.tree.leaves(params["net"]))
     return found
-
-
-class MLP(torch.nn.Module):
-    """`nets/denoiser.py`, with the same sizes."""
-
-    def __init__(self, like: Denoiser) -> None:
-        super().__init__()
-        (size, width), told = like.enter.kernel.shape, like.told
-        self.frequency = torch.exp(-np.log(10_000) * torch.arange(told // 2) / (told // 2)).to(DEVICE)
-        self.time, self.enter = torch.nn.Linear(told, told), torch.nn.Linear(size, width)
-        self.label = torch.nn.Embedding(like.label.num_embeddings, told)
-        self.tell = torch.nn.ModuleList([torch.nn.Linear(told, 2 * width) for _ in like.layers])
-        self.mix = torch.nn.ModuleList([torch.nn.Linear(width, width) for _ in like.layers])
-        self.norm, self.leave = torch.nn.LayerNorm(width, eps=1e-6), torch.nn.Linear(width, size)
-        self.share = torch.nn.Linear(told, 1)
-        self.gelu = torch.nn.GELU(approximate="tanh")
-
-    def forward(self, x: torch.Tensor, t: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
-        row, angle = x.flatten(1), t[:, None] * self.frequency  # [n, size], [n, told/2]
-        told = self.gelu(self.time(torch.cat([angle.sin(), angle.cos()], -1)) + self.label(class_labels))  # [n, told]
-        y = self.enter(row)  # [n, width]
-        for tell, mix in zip(self.tell, self.mix, strict=True):
-            scale, shift = tell(told).chunk(2, -1)
-            normed = torch.nn.functional.layer_norm(y, y.shape[-1:], eps=1e-6)
-            y = y + mix(self.gelu(normed * (1 + scale) + shift))
-        return (self.share(told) * row + self.leave(self.gelu(self.norm(y)))).view_as(x)

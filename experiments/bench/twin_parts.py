@@ -25,8 +25,14 @@ def mlp(layers: Any) -> nn.Sequential:
     return nn.Sequential(*parts[1:])
 
 
+def normed(of: Any) -> nn.LayerNorm:
+    made = nn.LayerNorm(len(of["scale"]), eps=1e-6)
+    made.weight.data, made.bias.data = (torch.from_numpy(np.array(of[name])) for name in ("scale", "bias"))
+    return made
+
+
 class Rows(nn.Module):
-    """What both twins read: images and labels, or points."""
+    """What twins read: images and labels, or points."""
 
     def __init__(self, model: Any, params: Any, rows: Any) -> None:
         super().__init__()

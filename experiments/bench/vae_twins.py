@@ -1,4 +1,4 @@
-"""VAEs in plain PyTorch, with the weights of ours, for `family_twins.py`: MLPs and convolutions, every likelihood."""
+"""VAEs in plain PyTorch, with the weights of ours, for `family_twins.py`: MLPs, convolutions, mixers; likelihoods."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.bench.twin_parts import Rows, linear, mlp
+from experiments.bench.twin_parts import Rows, linear, mlp, normed
 from generators.likelihood import Bernoulli, Normal
-from generators.nets.autoencoder import convolutional, mlps
+from generators.nets.autoencoder import convolutional, mixers, mlps
 from generators.vae import VAE
 
 
@@ -105,6 +105,59 @@ class Up(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
+def mixer_pair(model: VAE, params: Any) -> tuple[nn.Module, nn.Module]:
+    return MixedDown(model, params["encoder"]), MixedUp(model, params["decoder"])
+
+
+class Mixing(nn.Module):
+    """`nets/mixer.py`, of its parameters."""
+
+    def __init__(self, of: Any) -> None:
+        super().__init__()
+        self.across, self.within = (mlp(of[name]["layers"]) for name in ("across", "within"))
+        self.norms = nn.ModuleList([normed(of["norms"][i]) for i in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.across(self.norms[0](x).transpose(1, 2)).transpose(1, 2)  # [n, patches, width]
+        return x + self.within(self.norms[1](x))
+
+
+class MixedDown(nn.Module):
+    """`Mixed` of nets/autoencoder.py, of its parameters."""
+
+    def __init__(self, model: VAE, params: Any) -> None:
+        super().__init__()
+        self.shape = h, w, c = model.shape or (0, 0, 1)
+        self.embed, self.head, self.norm = linear(params["embed"]), linear(params["head"]), normed(params["norm"])
+        self.layers = nn.Sequential(*[Mixing(params["layers"][i]) for i in range(len(params["layers"]))])
+        p = math.isqrt(self.embed.in_features // c)
+        self.cells = h // p, p, w // p, p, c
+
+    def forward(self, seen: Tensor) -> Tensor:
+        size = math.prod(self.shape)
+        x, y = seen[:, :size].view(-1, *self.cells).transpose(2, 3), seen[:, size:]  # [n, h/p, w/p, p, p, c]
+        x = self.layers(self.embed(x.flatten(3).flatten(1, 2)))  # [n, patches, width]
+        return self.head(torch.cat([self.norm(x).flatten(1), y], 1))
+
+
+class MixedUp(nn.Module):
+    """`Unmixed` of nets/autoencoder.py, of its parameters."""
+
+    def __init__(self, model: VAE, params: Any) -> None:
+        super().__init__()
+        self.head, self.leave, self.norm = linear(params["head"]), linear(params["leave"]), normed(params["norm"])
+        self.layers = nn.Sequential(*[Mixing(params["layers"][i]) for i in range(len(params["layers"]))])
+        width = self.leave.in_features
+        h, w, _ = model.shape or (0, 0, 1)
+        p = math.isqrt(h * w * width // self.head.out_features)
+        self.cells = h // p, w // p, p, p
+        self.width = width
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.layers(self.head(z).view(len(z), -1, self.width))  # [n, patches, width]
+        return self.leave(self.norm(x)).view(len(z), *self.cells, -1).transpose(2, 3).flatten(1)
+
+
 def conv(of: Any, kind: type[nn.Conv2d] | type[nn.ConvTranspose2d]) -> nn.Conv2d | nn.ConvTranspose2d:
     """A 4x4 convolution of stride 2, or its transpose, of a kernel of cells of 2x2 pixels."""
     kernel, bias = torch.from_numpy(np.array(of["kernel"])), torch.from_numpy(np.array(of["bias"]))
@@ -117,4 +170,8 @@ def conv(of: Any, kind: type[nn.Conv2d] | type[nn.ConvTranspose2d]) -> nn.Conv2d
     return made
 
 
-PAIRS = {mlps: mlp_pair, convolutional: conv_pair}  # of those of our pairs that have one, what makes it
+PAIRS = {
+    mlps: mlp_pair,
+    convolutional: conv_pair,
+    mixers: mixer_pair,
+}  # of those of our pairs that have one, what makes it

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from generators.games import Wasserstein
+from generators.games import Relativistic, Wasserstein
 from generators.gan import GAN
 from generators.mixture import Mixture, grid_modes
 from generators.nets.mlp import MLP
@@ -28,35 +28,45 @@ measured = {
     "run": {"cpu_seconds": 174, "on": "two busy CPU cores", "date": "2026-11-28"},
 }
 
-ROWS = 1000
 PLAYER = partial(MLP, hidden=(64, 64, 64))
 
-chain = Chain(
-    source=Truth(Mixture(2, 9), grid_modes(3, std=0.1)),
-    generator=GAN(
-        game=Wasserstein(penalty=0.1),
-        critic_steps=3,
-        network=PLAYER,
-        critic=PLAYER,
-        latent=2,
-        steps=1000,
-        batch=64,
-    ),
-    recipe=Select(
-        (
-            Mix(real=0.0, size=ROWS),
-            Then(NoFresh(), Mix(real=0.5, size=ROWS)),
-            Mix(real=0.5, size=ROWS, fresh=True),
-            Then(NoFresh(), Mix(real=1.0, size=ROWS)),
+
+def loops(side: int, std: float, rows: int, steps: int, game: Wasserstein | Relativistic, critic_steps: int) -> Chain:
+    """MAD's loops on side² modes of standard deviation `std`, a fit of so many steps to so many rows."""
+    return Chain(
+        source=Truth(Mixture(2, side**2), grid_modes(side, std=std)),
+        generator=GAN(
+            game=game, critic_steps=critic_steps, network=PLAYER, critic=PLAYER, latent=2, steps=steps, batch=64
         ),
-        0,
-    ),
-    probes={"modes": Centres(), "fidelity": Fidelity(), "diversity": Diversity()},
-    real=ROWS,
-    rows=ROWS,
-    fresh=ROWS // 2,
-    held_out=1000,
-)
-sweep = Sweep(chain, "recipe.index", {"fully synthetic": 0, "augmentation": 1, "fresh": 2, "real only": 3})
+        recipe=Select(
+            (
+                Mix(real=0.0, size=rows),
+                Then(NoFresh(), Mix(real=0.5, size=rows)),
+                Mix(real=0.5, size=rows, fresh=True),
+                Then(NoFresh(), Mix(real=1.0, size=rows)),
+            ),
+            0,
+        ),
+        probes={"modes": Centres(), "fidelity": Fidelity(), "diversity": Diversity()},
+        real=rows,
+        rows=rows,
+        fresh=rows // 2,
+        held_out=1000,
+    )
+
+
+def swept(chain: Chain) -> Sweep:
+    return Sweep(chain, "recipe.index", {"fully synthetic": 0, "augmentation": 1, "fresh": 2, "real only": 3})
+
+
+chain = loops(3, 0.1, 1000, 1000, Wasserstein(penalty=0.1), 3)
+sweep = swept(chain)
 generations = 5
 replicates = 3
+
+grid = loops(5, 0.05, 2500, 2000, Wasserstein(penalty=0.1), 3)
+relativistic = loops(5, 0.05, 2500, 4000, Relativistic(gamma=0.01), 1)
+presets = {
+    "25-modes": {"chain": grid, "sweep": swept(grid), "generations": 5, "replicates": 2},
+    "25-modes-relativistic": {"chain": relativistic, "sweep": swept(relativistic), "generations": 5, "replicates": 2},
+}
