@@ -1,8 +1,9 @@
-"""Diffusion: DDPM, DDIM, flow matching and EDM, class-conditional, for images and for points."""
+"""Diffusion: DDPM, DDIM, flow matching (MeanFlow among it) and EDM, class-conditional, for images and for points."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from flax import nnx
 
 from generators.edm import EDM
 from generators.given import labels
+from generators.meanflow import MeanFlow
 from generators.nets.denoiser import Denoiser
 from generators.noise import Flow, Noise
 from generators.rows import grey, looked, named, seen, shares
@@ -29,9 +31,9 @@ Network = Callable[..., Any]
 """`network(shape, classes, dtype=..., rngs=...)` builds a flax.nnx module `(x, t, label) -> [n, *shape]` float32.
 
 `shape` is that of a row, (h, w, c) for images and (d,) for points; `classes` is their number, or None.  x is
-[n, *shape] float32; t [n] float32 is the time in steps of the schedule; label [n] int32 has the value `classes` where
-it is left out, which is the null label of guidance.  All that a module holds must be `nnx.Param` in float32; `dtype` is
-what it computes in.
+[n, *shape] float32; t [n] float32 is the time in steps of the schedule, or t [n, 2] two of them for MeanFlow, which
+builds a network with `times=2`; label [n] int32 has the value `classes` where it is left out, which is the null label
+of guidance.  All that a module holds must be `nnx.Param` in float32; `dtype` is what it computes in.
 """
 
 
@@ -53,7 +55,7 @@ class Diffusion(Trained):
     """
 
     network: Network = Denoiser
-    noise: Noise | Flow | EDM = Noise()  # schedule, sampler, and what the network tells
+    noise: Noise | Flow | EDM | MeanFlow = Noise()  # schedule, sampler, and what the network tells
     shape: tuple[Count, ...] | None = None  # of a row, [h, w, c] or [d]; None takes the source's
     classes: Count | None = None  # number of labels; None takes the source's
     conditional: bool = True  # False: the network is told no label; samples draw theirs whatever they show
@@ -77,6 +79,9 @@ class Diffusion(Trained):
                 "such as 0.1."
             )
         self.noise.steps(self.sample_steps, self.stop)
+        built = getattr(self.network, "func", self.network)  # by a partial, or by itself
+        if self._times and "times" not in inspect.signature(getattr(built, "__init__", built)).parameters:
+            raise GenlossError("MeanFlow tells a network two times, which `Denoiser` takes; choose it as `network`.")
 
     def shaped(self, rows: Rows) -> Diffusion:
         """The same for rows like these."""
@@ -112,9 +117,14 @@ class Diffusion(Trained):
         if self._classes is not None:
             dropped = uniform(for_drop, (n,)) < self.drop
             label = jnp.where(dropped, self._classes, rows["label"])  # [n]
-        told = self._merged(params["net"])(a * x0 + s * eps, t, label)  # [n, *shape]
+        net, x = self._merged(params["net"]), a * x0 + s * eps  # [n, *shape]
         kind, scale = self.noise.prediction_type, self.noise.sigma_data
-        losses = jnp.square(told - target(kind, x0, eps, a, s, scale))
+        goal = target(kind, x0, eps, a, s, scale)  # [n, *shape]
+        if isinstance(self.noise, MeanFlow):
+            told, goal = self.noise.averaged(fold_in(key, 4), lambda x, t: net(x, t, label), x, t, goal)
+        else:
+            told = net(x, t, label)
+        losses = jnp.square(told - goal)
         if self.min_snr is None:
             return losses
         moved = clean_and_noise(kind, jnp.ones(()), jnp.zeros(()), a, s, scale)[0]  # of x̂0, by what is told
@@ -178,12 +188,13 @@ class Diffusion(Trained):
         return jax.lax.scan(one, (x, before), steps)[0][0] / signal
 
     def _told(self, net: Any, x: Array, t: Array, label: Array | None) -> Array:
-        """What the network tells of x [n, *shape] at one time t, under guidance."""
+        """What the network tells of x [n, *shape] at one time t, [] or [2], under guidance."""
         n = x.shape[0]
+        times = lambda n: jnp.broadcast_to(t, (n, *t.shape))  # noqa: E731
         if label is None or self._classes is None or not self._guided:
-            return net(x, jnp.full(n, t), label)
+            return net(x, times(n), label)
         null = jnp.full(n, self._classes)
-        both = net(jnp.concatenate([x, x]), jnp.full(2 * n, t), jnp.concatenate([label, null]))  # [2 n, *shape]
+        both = net(jnp.concatenate([x, x]), times(2 * n), jnp.concatenate([label, null]))  # [2 n, *shape]
         labelled, unlabelled = both[:n], both[n:]
         return unlabelled + self.guidance * (labelled - unlabelled)
 
@@ -221,12 +232,18 @@ class Diffusion(Trained):
         """
         label = None if self._classes is None else jnp.zeros(1, jnp.int32)
         program = jax.make_jaxpr(lambda x, t: self._net(jax.random.key(0))(x, t, label))
-        said = str(program(jnp.zeros((1, *self._shape)), jnp.zeros(1)))
+        said = str(program(jnp.zeros((1, *self._shape)), self.noise.at(jnp.zeros(1))[0]))
         plain = "conv_general_dilated" in said and "custom_vjp_call" not in said
         return plain and jax.default_backend() == "cpu"
 
     def _net(self, key: Key) -> Any:
-        return self.network(self._shape, self._classes, dtype=jnp.dtype(self.dtype), rngs=streams(key))
+        dtype, rngs = jnp.dtype(self.dtype), streams(key)
+        return self.network(self._shape, self._classes, dtype=dtype, rngs=rngs, **self._times)
+
+    @property
+    def _times(self) -> dict[str, int]:
+        """What a network is asked for beside its shapes, where it is told two times."""
+        return {"times": 2} if isinstance(self.noise, MeanFlow) else {}
 
     def _network(self, params: Params) -> Any:
         """What tells rows: the network, or (1 + w) of it less w of another, whose scores so are combined alike."""

@@ -26,6 +26,7 @@ from generators.flow import Flow
 from generators.games import Wasserstein
 from generators.gan import GAN
 from generators.likelihood import DiscretisedLogistic
+from generators.meanflow import MeanFlow
 from generators.mixture import Mixture, grid_modes
 from generators.nets.autoencoder import mixers
 from generators.nets.denoiser import Denoiser
@@ -64,6 +65,9 @@ FAMILIES = {
     "GAN, digits": Family(GAN(batch=64, steps=1000)),
     "WGAN-GP, points": Family(GAN(game=Wasserstein(), critic_steps=5, latent=2), Truth(Mixture(2, 25), grid_modes(5))),
     "diffusion, digits": Family(Diffusion(network=partial(Denoiser, width=128), steps=600)),
+    "mean flow, one step, digits": Family(
+        Diffusion(noise=MeanFlow(), steps=1000, learning_rate=2e-3, average=0.99, sample_steps=1)
+    ),
 }
 
 

@@ -16,8 +16,10 @@ from experiments.bench.twin_parts import Rows, mlp
 from experiments.bench.vae_twins import PAIRS, VAETwin
 from generators.coupling import Affine
 from generators.diffusion import Diffusion
+from generators.edm import EDM
 from generators.flow import EDGE, Flow
 from generators.gan import GAN
+from generators.noise import Noise
 from generators.table_diffusion import TableDiffusion
 from generators.tvae import TVAE
 from generators.vae import VAE
@@ -29,6 +31,8 @@ def twin(model: Any, params: Any, rows: Any) -> Any:
     One of several players has `steps(number)` in place of `losses`.
     """
     if isinstance(model, VAE) and model.network not in PAIRS:
+        return None
+    if isinstance(model, Diffusion) and not isinstance(model.noise, EDM | Noise):
         return None
     twins = {
         VAE: VAETwin,

@@ -24,7 +24,7 @@ class Layer(nnx.Module):
 
 
 class Denoiser(nnx.Module):
-    """Rows [n, *shape] and times [n] (and labels [n] of `classes` and a null one) -> rows [n, *shape].
+    """Rows [n, *shape] and times [n], or [n, times], (and labels [n] of `classes` and a null one) -> rows [n, *shape].
 
     Rows are vectors here, whatever their shape.  A share of the row itself, told by time and label, passes by the
     layers: at much noise the row is the noise, which a layer narrower than the row could not carry through.
@@ -37,13 +37,14 @@ class Denoiser(nnx.Module):
         width: int = 128,
         depth: int = 3,
         told: int = 64,  # width of what is told of time and label; even
+        times: int = 1,  # that it is told: 2 for `MeanFlow`
         *,
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         size = math.prod(shape)
         self.told, self.dtype = told, dtype
-        self.time = nnx.Linear(told, told, dtype=dtype, rngs=rngs)
+        self.time = nnx.Linear(times * told, told, dtype=dtype, rngs=rngs)
         if classes is not None:
             self.label = nnx.Embed(classes + 1, told, dtype=dtype, rngs=rngs)
         self.enter = nnx.Linear(size, width, dtype=dtype, rngs=rngs)
@@ -54,7 +55,7 @@ class Denoiser(nnx.Module):
 
     def __call__(self, x: jax.Array, t: jax.Array, label: jax.Array | None = None) -> jax.Array:
         row = x.reshape(x.shape[0], -1)  # [n, size]
-        told = self.time(waves(t, self.told))  # [n, told]
+        told = self.time(waves(t.reshape(-1), self.told).reshape(len(row), -1))  # [n, told]
         if label is not None and hasattr(self, "label"):
             told = told + self.label(label)
         told = jax.nn.gelu(told)

@@ -43,6 +43,7 @@ from generators.games import Wasserstein
 from generators.likelihood import DiscretisedLogistic, Normal
 from generators.linear import Linear
 from generators.logistic import Logistic
+from generators.meanflow import MeanFlow
 from generators.nets.autoencoder import convolutional, mixers
 from generators.nets.decoder import Decoder
 from generators.nets.denoiser import Denoiser
@@ -90,6 +91,7 @@ CASES = {
     "vae-points": (dataclasses.replace(TINY, likelihood=Normal(), draws=True), Truth(Gaussian(2))),
     "diffusion": (DENOISER, Dataset.digits()),
     "edm": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=3, noise=EDM()), Dataset.digits()),
+    "mean-flow": (dataclasses.replace(DENOISER, noise=MeanFlow(), sample_steps=1), Dataset.digits()),
     "flow": (FLOW, Truth(Gaussian(2))),
     "flow-images": (FLOW, Dataset.digits()),
     "autoregressive": (Autoregressive(order=2), Truth(GeometricBrownian(length=8))),
