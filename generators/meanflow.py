@@ -22,9 +22,9 @@ class MeanFlow:
     v on the way from t back to r, which ends at x - (t - r)·u, in one step (Geng et al. 2025, arXiv:2505.13447).
 
     u = v - (t - r) du/dt (eq. 6), d/dt along the path at fixed r, by one `jax.jvp`; the right side, with ε - x0 for v,
-    is what the network is to tell, and has no gradient (eq. 9 to 11).  Where r = t it is flow matching.  Here t is
-    uniform and r uniform below it; losses have no weight.  The network is told t and t - r, `times=2` of `Denoiser`,
-    as they are: a derivative in time of waves that are many to the path would be large.
+    is what the network is to tell, and has no gradient (eq. 9 to 11).  Where r = t it is flow matching.  Times are
+    uniform, one for r = t or the two of a pair, sorted; losses have no weight.  The network is told t and t - r,
+    `times=2` of `Denoiser`, as they are: a derivative in time of waves that are many to the path would be large.
     """
 
     apart: Share = 0.25  # of a batch's rows, those with r < t
@@ -37,17 +37,23 @@ class MeanFlow:
         return "velocity"
 
     def at(self, u: Array) -> tuple[Array, Array, Array]:
-        """((t, 0) [n, 2], a, s) at times u [n] in [0, 1): of the velocity at t."""
-        return jnp.stack([u, jnp.zeros_like(u)], -1), 1 - u, u
+        """((t, 0) [n, 2], a, s) at times u [n] in [0, 1): of the velocity at t.
+
+        Where u is uniform t is so with chance 1 - p, p = `apart`, else the later of two: u = (1 - p)·t + p·t².
+        """
+        level = 1 - self.apart
+        t = 2 * u / (level + jnp.sqrt(level**2 + 4 * self.apart * u) + jnp.finfo(jnp.float32).tiny)
+        return jnp.stack([t, jnp.zeros_like(t)], -1), 1 - t, t
 
     def averaged(
         self, key: Key, net: Callable[[Array, Array], Array], x: Array, t: Array, v: Array
     ) -> tuple[Array, Array]:
         """(u(x, r, t) by the network, what it is to be), for rows x [n, *shape] at t [n, 2] whose velocity is v."""
-        n = len(x)
-        apart = uniform(fold_in(key, 0), (n,)) < self.apart
-        span = t[:, 0] * uniform(fold_in(key, 1), (n,)) * apart  # [n]: t - r
-        told, rate = jax.jvp(net, (x, jnp.stack([t[:, 0], span], -1)), (v, jnp.ones_like(t)))  # [n, *shape] each
+        n, end = len(x), t[:, 0]  # [n]
+        later = 2 * self.apart * end  # [n]: density of the later of two, against that of one
+        apart = uniform(fold_in(key, 0), (n,)) * (1 - self.apart + later) < later
+        span = end * uniform(fold_in(key, 1), (n,)) * apart  # [n]: t - r
+        told, rate = jax.jvp(net, (x, jnp.stack([end, span], -1)), (v, jnp.ones_like(t)))  # [n, *shape] each
         return told, jax.lax.stop_gradient(v - span.reshape(-1, *[1] * (x.ndim - 1)) * rate)
 
     def steps(self, n: int, stop: float = 0.0) -> tuple[Steps, float]:

@@ -10,6 +10,8 @@ of its samples within three standard deviations of a mode (0.52); augmentation h
 rows 0.68 ± 0.12 and 0.50 ± 0.04, the control, real rows only, 0.74 ± 0.14 and 0.57 ± 0.11.  No mode is lost (entropy
 2.15 ± 0.10 of log 9 = 2.20), recall stays (0.96 ± 0.02 of 0.97), variance 4.9 ± 0.9 of 5.1.  MAD's order is there, but
 three chains of five fits do not tell the loops from each other: what goes first is the sharpness of modes.
+`--preset 25-modes` (149 CPU s): MAD's own 25 of standard deviation 0.05, 2,500 rows, 2,000 steps, 2 chains.  Of the 25
+21.5 are covered at generation 0; after five fits the fully synthetic loop covers 16.5 ± 6.3, the others 23 each.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def test_the_mean_velocity_of_a_gaussian_is_what_the_identity_says_of_it():
     """At each row by itself, with the velocity of the whole law; with r = t the target is the velocity that is told."""
     net, x = Exact((2,), None, times=2), 2 * normal(KEY, (500, 2))
     u = uniform(jax.random.key(1), (500,))
-    t, _, _ = MeanFlow().at(u)
+    t = jnp.stack([u, jnp.zeros_like(u)], 1)
     v = velocity(x, u[:, None])
     told, goal = MeanFlow(apart=1.0).averaged(KEY, lambda x, t: net(x, t, None), x, t, v)
     np.testing.assert_allclose(told, goal, atol=2e-4)
@@ -62,14 +62,20 @@ def test_the_mean_velocity_of_a_gaussian_is_what_the_identity_says_of_it():
     np.testing.assert_allclose(told, v, atol=1e-5)
 
 
-def test_so_many_rows_of_a_batch_are_apart_and_r_is_even_below_t():
+def test_times_are_one_or_the_two_of_a_sorted_pair():
+    """Of a share p of rows t and r are the later and the earlier of two even times, of the others t = r is one."""
     told = lambda x, t: jnp.concatenate([x, t], -1)  # noqa: E731
-    t = jnp.tile(jnp.array([[0.8, 0.0]]), (20_000, 1))
-    found, _ = MeanFlow(apart=0.3).averaged(KEY, told, jnp.zeros((20_000, 1)), t, jnp.zeros((20_000, 1)))
-    span = np.asarray(found)[:, 2]
-    assert_mean(span > 0, 0.3)
-    assert_mean(span[span > 0] / 0.8, 0.5)
-    assert_mean((span[span > 0] / 0.8) ** 2, 1 / 3)
+    noise, n = MeanFlow(apart=0.3), 40_000
+    t, a, s = noise.at((jnp.arange(n) + 0.5) / n)
+    assert np.array_equal(s, t[:, 0]) and np.array_equal(a, 1 - s)
+    found, _ = noise.averaged(KEY, told, jnp.zeros((n, 1)), t, jnp.zeros((n, 1)))
+    t, span = np.asarray(found)[:, 1:].T
+    apart = span > 0
+    assert_mean(apart, 0.3)
+    for of, k, expected in ((t, 1, 2 / 3), (t, 2, 1 / 2), (t - span, 1, 1 / 3), (t - span, 2, 1 / 6), (span, 2, 1 / 6)):
+        assert_mean(of[apart] ** k, expected)
+    assert_mean(t[~apart], 1 / 2)
+    assert_mean(t[~apart] ** 2, 1 / 3)
 
 
 def test_the_loss_is_least_at_the_mean_velocity():
