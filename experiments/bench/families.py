@@ -1,7 +1,8 @@
 """Every family of trained models beside the same network in PyTorch: rates, seconds of compiling, quality of one fit.
 
-`python -m experiments.bench families`.  A family is a line of `FAMILIES` and its twin in `family_twins.py`; one without
-a twin is timed alone.
+`taskset -c 1 python -m experiments.bench families`.  Seconds are a processor's, so that a machine's other work does not
+count, and PyTorch has one thread.  A family is a line of `FAMILIES` and its twin in `family_twins.py`; one without a
+twin is timed alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.bench import say, seconds, table
+from experiments.bench import say, table
 from experiments.published import shumailov_vae
 from experiments.published.flow_moons import Moons
 from generators.coupling import Affine
@@ -50,6 +51,7 @@ class Family:
     measure: Fidelity = Fidelity()
 
 
+FEW = 30  # steps of the twin's fit that are timed
 RETURNS = Diffusion(noise=EDM(sigma_data=1.26), steps=2000, batch=64, learning_rate=2e-3, sample_steps=18)
 FAMILIES = {
     "VAE, digits": Family(VAE(hidden=(128, 128), beta=0.1, batch=64, learning_rate=4e-3)),
@@ -74,7 +76,7 @@ FAMILIES = {
 def main() -> None:
     torch = importlib.util.find_spec("torch") is not None
     found = table(
-        "one fit of each family: rates against PyTorch's, with one thread or two, whichever is faster",
+        "one fit of each family, processor seconds: rates against PyTorch's with one thread",
         "family", "parameters", "steps", "batch", "steps / s", "PyTorch", "samples / s", "PyTorch", "compile, s",
         "fit, s", "recall", "Fréchet",
     )  # fmt: skip
@@ -93,10 +95,10 @@ def measured(family: Family, torch: bool) -> tuple[str, ...]:
     model, pool = family.model.shaped(rows), Pool.of(rows)
     params = jax.jit(model.init)(key)
     begun = jax.jit(model.begin)(key, params, pool)
-    started = time.perf_counter()
+    started = time.process_time()
     advance = jax.jit(model.advance).lower(pool, begun).compile()
     sample = jax.jit(model.sample, static_argnums=2).lower(key, params, family.real).compile()
-    compiling = time.perf_counter() - started
+    compiling = time.process_time() - started
 
     training = begun
     for _ in range(model.calls):
@@ -107,44 +109,43 @@ def measured(family: Family, torch: bool) -> tuple[str, ...]:
     view = View(np.int32(0), fitted, pool, said, reference, model, None, learned)  # pyright: ignore[reportArgumentType]
     quality = jax.jit(lambda view_rows: family.measure(key, view._replace(synthetic=view_rows)))(said)
 
-    chunk = min(model.chunk, model.steps)
-    ours, theirs = by_turns(lambda: advance(pool, begun), _training(model, params, rows, chunk) if torch else None)
-    saying, said_there = by_turns(lambda: sample(key, params), _sampling(model, params, rows) if torch else None)
+    chunk, there = min(model.chunk, model.steps), _twin(model, params, rows) if torch else None
+    ours, saying = spent(lambda: advance(pool, begun)), spent(lambda: sample(key, params))
+    theirs = said_there = None
+    if there is not None:
+        theirs, said_there = spent(_training(model, there, rows, FEW)), spent(partial(there.sample, family.real))
     count = sum(leaf.size for leaf in jax.tree.leaves({k: v for k, v in params.items() if k not in model.still}))
     rates = (f"{of / spent:,.0f}" if spent else "" for of, spent in (
-        (chunk, ours), (chunk, theirs), (family.real, saying), (family.real, said_there)
+        (chunk, ours), (FEW, theirs), (family.real, saying), (family.real, said_there)
     ))  # fmt: skip
     numbers = (f"{compiling:.1f}", f"{ours * model.calls:.1f}", f"{quality['recall']:.2f}", f"{quality['frechet']:.2f}")
     return f"{count:,}", f"{model.steps}", f"{model.batch}", *rates, *numbers
 
 
-def by_turns(ours: Callable[[], Any], theirs: Callable[[], Any] | None, turns: int = 3) -> tuple[float, float | None]:
-    """The least seconds of both, by turns, since other work on a shared machine comes and goes."""
-    if theirs is None:
-        return seconds(ours), None
+def spent(work: Callable[[], Any], turns: int = 3) -> float:
+    """The least of the processor seconds of a few turns, the first of which warms up."""
+    each = []
+    for _ in range(turns):
+        started = time.process_time()
+        jax.block_until_ready(work())
+        each.append(time.process_time() - started)
+    return min(each)
+
+
+def _twin(model: Any, params: Any, rows: Any) -> Any:
+    """The twin, on one thread, or None."""
     import torch
 
-    least, other = float("inf"), float("inf")
-    for _ in range(turns):
-        least = min(least, seconds(ours, 1))
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            other = min(other, seconds(theirs, 1))
-    return least, other
+    from experiments.bench.family_twins import twin
+
+    torch.set_num_threads(1)
+    return twin(model, params, rows)
 
 
-def _training(model: Any, params: Any, rows: Any, steps: int) -> Callable[[], None] | None:
+def _training(model: Any, there: Any, rows: Any, steps: int) -> Callable[[], None]:
+    """So many steps of the twin's fit."""
     from experiments.bench import pytorch
-    from experiments.bench.family_twins import twin
 
-    made = twin(model, params, rows)
-    if hasattr(made, "steps"):
-        return partial(made.steps, steps)
-    return None if made is None else partial(pytorch.descent(model, made, count(rows), made.losses), steps)
-
-
-def _sampling(model: Any, params: Any, rows: Any) -> Callable[[], Any] | None:
-    from experiments.bench.family_twins import twin
-
-    made = twin(model, params, rows)
-    return None if made is None else partial(made.sample, count(rows))
+    if hasattr(there, "steps"):
+        return partial(there.steps, steps)
+    return partial(pytorch.descent(model, there, count(rows), there.losses), steps)
