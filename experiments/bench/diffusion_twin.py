@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from experiments.bench.twin_parts import Rows, linear, normed
 from generators.diffusion import Diffusion
 from generators.edm import EDM
+from generators.noise import Noise
 
 
 class DiffusionTwin(Rows):
@@ -22,7 +23,7 @@ class DiffusionTwin(Rows):
         super().__init__(model, params, rows)
         self.net = DenoiserTwin(params["net"])
         self.edm = isinstance(model.noise, EDM)
-        if not isinstance(model.noise, EDM):
+        if isinstance(model.noise, Noise):
             self.kept = torch.from_numpy(model.noise.alphas_cumprod).float()  # [T]
 
     def losses(self, i: Tensor) -> Tensor:
