@@ -1,6 +1,6 @@
 """What a generation of a diffusion costs by the steps of its sampler, and what its samples are worth: one step or many.
 
-`python -m experiments.bench sampling`.  Digits: a fit to 1,000 rows and 1,000 samples, distances in pixels to 350
+`python -m experiments.bench one_step`.  Digits: a fit to 1,000 rows and 1,000 samples, distances in pixels to 350
 held-out rows, accuracy on them of a classifier trained on samples; ± is the standard error of three fits.
 """
 
