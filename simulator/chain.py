@@ -203,7 +203,8 @@ class Chain:
         ancestors = self.trace(key, state.t, params, diet, synthetic)
         record = with_info(self.measure(key, state.t, params, diet, synthetic, ancestors), info)
         # One chain's blocks are then written once nothing reads the old ones, in place and not in a copy.
-        state = state.replace(t=after(state.t, jax.lax.stop_gradient(diet.weight.sum())))
+        read = (diet.weight.sum(), jax.tree.leaves(synthetic)[0])
+        state = state.replace(t=after(state.t, jax.lax.stop_gradient(read)))
         return self.remember(state, params, synthetic, ancestors), record
 
     def serve(self, stream: Key, t: Array) -> Rows | None:
@@ -249,7 +250,10 @@ class Chain:
             shown = shown.replace(scores=jnp.where((state.t > 0) & shown.filled, found, 0.0))
         with returned.asked(f"The recipe {returned.named(self.recipe)}"):
             weight = self.recipe(key_for(key, "eat"), state.t, shown)
-        diet = shown.weighed(returned.weights(self.recipe, weight, shown))
+        if weight is shown.weight and not self.merging:  # all that is kept, as it was placed: no table to write
+            diet = shown.replace(weight=state.pool.weight)
+        else:
+            diet = shown.weighed(returned.weights(self.recipe, weight, shown))
         most = self.reach.most
         full = self.ring.capacity(sys.maxsize)  # whatever the generations to come, on which no diet may depend
         return diet if most is None or 2 * most > full else diet.compact(most)
@@ -327,15 +331,18 @@ _KEYS = ("eat", "init", "fit", "sample", "measure", "trace", "given", "scores")
 
 
 @jax.custom_batching.custom_vmap
-def after(t: Array, mass: Array) -> Array:
-    """`t`, known only once `mass` >= 0 is.  Mapped over chains it is `t` alone, of which all have one."""
-    return t + (mass < 0)
+def after(t: Array, found: Any) -> Array:
+    """`t`, known only once the first number of each leaf is.  Mapped over chains it is of none, as t is."""
+    first = [jnp.ravel(leaf)[0].astype(jnp.float32) for leaf in jax.tree.leaves(found)]
+    return t + sum(number < -jnp.inf for number in first)  # none is
 
 
 @after.def_vmap
-def _of_many(size: int, mapped: Any, t: Array, mass: Array) -> tuple[Array, Any]:
-    del size, mass
-    return t, mapped[0]
+def _of_many(size: int, mapped: Any, t: Array, found: Any) -> tuple[Array, Any]:
+    del size
+    if mapped[0]:
+        return t, True
+    return after(t, jax.tree.map(lambda leaf, many: leaf[0] if many else leaf, found, mapped[1])), False
 
 
 def with_info(record: Record, info: Mapping[str, Array]) -> Record:

@@ -42,22 +42,26 @@ def summed(
 
 def until(weight: Array) -> Array:
     """Slots up to the last that weighs something, [] int32; many are read from the end on, a window at a time."""
-    size, wide = weight.shape[0], 1 << 15  # sums over this many slots are what CPUs are fast at
+    weight, size = jax.lax.stop_gradient(weight), weight.shape[0]
+    wide, narrow = 1 << 15, 1 << 10  # sums over so many slots are what CPUs are fast at
 
-    def last(weight: Array) -> Array:
-        return jnp.where(weight > 0, jnp.arange(1, weight.shape[0] + 1), 0).max()
+    def window(start: Array, width: int) -> Array:
+        return jax.lax.dynamic_slice_in_dim(weight, start, width)  # [width]
+
+    def last(start: Array, width: int) -> Array:
+        """Up to the last of a window, seen first by sums of parts of it that end where it does."""
+        if (parts := width // narrow) > 1:
+            begin = start + width % narrow
+            there = window(begin, parts * narrow).reshape(parts, narrow).sum(1) != 0  # [parts]
+            part = jnp.where(there, jnp.arange(1, parts + 1), 0).max()
+            start, width = jnp.where(part > 0, begin + (part - 1) * narrow, start), narrow
+        return start + jnp.where(window(start, width) > 0, jnp.arange(1, width + 1), 0).max()
 
     if size <= wide:
-        return last(weight)
-
-    def window(k: Array) -> tuple[Array, Array]:
-        """Where the k-th window of slots begins, [], and their weights, [wide]."""
-        start = jnp.clip((k - 1) * wide, 0, size - wide)
-        return start, jax.lax.dynamic_slice_in_dim(jax.lax.stop_gradient(weight), start, wide)
-
-    empty = lambda k: (k > 1) & (window(k)[1].sum() == 0)  # noqa: E731
-    start, there = window(jax.lax.while_loop(empty, lambda k: k - 1, jnp.int32(-(-size // wide))))
-    return start + last(there)
+        return last(jnp.int32(0), size)
+    begin = lambda k: jnp.clip((k - 1) * wide, 0, size - wide)  # noqa: E731
+    empty = lambda k: (k > 1) & (window(begin(k), wide).sum() == 0)  # noqa: E731
+    return last(begin(jax.lax.while_loop(empty, lambda k: k - 1, jnp.int32(-(-size // wide)))), wide)
 
 
 def choose(key: Array, weight: Array, n: Array | int) -> Array:

@@ -303,7 +303,7 @@ def test_sums_in_blocks_leave_nothing_out():
         assert np.allclose(found[0], weight.sum()) and np.allclose(found[1], weight @ rows, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [1, 2048, 1 << 15, (1 << 15) + 1, 100_000])
+@pytest.mark.parametrize("size", [1, 1025, 2048, 5000, 1 << 15, (1 << 15) + 1, 100_000])
 def test_the_last_slot_that_weighs_something(size: int):
     for end in {0, 1, size // 2, size - 1, size, min(size, 1 << 15), max(0, size - (1 << 15))}:
         weight = jnp.where(jnp.arange(size) % 3 == (end - 1) % 3, jnp.arange(size) < end, False).astype(jnp.float32)

@@ -15,7 +15,7 @@ from numbered import FRESH, REAL, WRITTEN, Apart, Numbers, Steps, chain, summed
 from simulator import Chain, Pool, Progress, Sweep, ensemble, run, simulate
 from simulator.numerics.chance import fold_in
 from simulator.pool import Shared, gathered, joined, take, with_table, with_those
-from simulator.recipe import Accumulate, Mix, Replace, Select, Subsample, Then, Window
+from simulator.recipe import Accumulate, Decay, Mix, Replace, Select, Subsample, Then, Window
 from simulator.running import ahead, memory
 from simulator.running.drive import Drive
 from simulator.sources.given import Prompts
@@ -147,15 +147,18 @@ def test_no_piece_of_a_run_holds_real_rows_as_constants():
     assert {"take_in", "begin", "told"} <= names
 
 
-@pytest.mark.parametrize("recipe", [Accumulate(), Then(Accumulate(), Subsample(12))], ids=["all", "few"])
-def test_a_diet_takes_no_memory_for_what_it_has_of_its_pool(recipe: Any):
-    """A program gives back its weights alone, or of few rows what is known of these; the host puts the rest beside."""
+@pytest.mark.parametrize(
+    ("recipe", "arrays"),
+    [(Accumulate(), 0), (Decay(0.5), 1), (Then(Accumulate(), Subsample(12)), 4)],
+    ids=["all", "reweighed", "few"],
+)
+def test_a_diet_takes_no_memory_for_what_it_has_of_its_pool(recipe: Any, arrays: int):
+    """A program gives back new weights alone, or of few rows what is known of these; the host puts the rest beside."""
     made = chain(recipe=recipe, generator=Steps(steps=2, chunk=1, batch=4), probes={}, held_out=0)
     drive = Drive(made, KEY, 4, 3)
     state = drive.start()
     lent, _ = drive.begin(state, jnp.int32(0), state.params)
     diet = with_those(lent, state.pool)
-    arrays = 1 if isinstance(recipe, Accumulate) else 4
     assert sum(leaf.size for leaf in jax.tree.leaves(lent)) == diet.weight.size * arrays
     keys = jax.vmap(lambda i: fold_in(fold_in(KEY, i), 0))(jnp.arange(3))
     assert same(diet, jax.vmap(made.weigh)(keys, state))
