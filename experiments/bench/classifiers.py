@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.bench import say, table
-from generators.nets.convnet import ConvNet
+from generators.nets.convnet import ConvNet, LightNet
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
 from generators.nets.vit import ViT
@@ -28,7 +28,10 @@ FASHION = {
     "Mixer": Learned(Mixer, steps=5000, batch=64),
     "ViT": Learned(ViT, steps=5000, batch=64),
 }
-CIFAR = {"ConvNet": Learned(ConvNet, steps=8000, batch=64, augment=True, flips=True)}
+CIFAR = {
+    "ConvNet": Learned(ConvNet, steps=8000, batch=64, augment=True, flips=True),
+    "LightNet, Muon": Learned(LightNet, 1600, 64, 0.03, "muon", augment=True, flips=True),
+}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 from experiments.command import shared
 from experiments.command.command import Command
@@ -36,7 +37,7 @@ def fork(options: argparse.Namespace) -> int:
     generations = about["generations"] if options.generations is None else options.generations
     if generations <= options.at + 1:
         raise GenlossError(f"A fork at generation {options.at} has nothing left to do; raise --generations.")
-    subject = Sweep(chain, stored.path, stored.values) if isinstance(stored, Sweep) else chain
+    subject = dataclasses.replace(stored, chain=chain) if isinstance(stored, Sweep) else chain
     run, name = about["run"], about.get("experiment") or "fork"
     alone(lambda: parent.fork(options.at, options.out, subject, trust))
     store = Store(options.out)

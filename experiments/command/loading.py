@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import sys
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ class Experiment:
         changed, given = overridden(chain, options.fields, prog, options.usage)
         subject: Any = changed
         if isinstance(sweep, Sweep) and own_sweep and not given & set(sweep.paths):
-            subject = Sweep(changed, sweep.path, sweep.values)
+            subject = dataclasses.replace(sweep, chain=changed)
         generations = options.generations if options.generations is not None else getattr(module, "generations", 10)
         replicates = options.replicates if options.replicates is not None else getattr(module, "replicates", None)
         every = options.every if options.every is not None else getattr(module, "every", 1)

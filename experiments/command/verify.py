@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import secrets
 from collections.abc import Iterable, Iterator
@@ -163,7 +164,7 @@ def _moved(stored: Any, options: argparse.Namespace) -> tuple[Any, tuple[str, ..
     chain, given = overridden(getattr(stored, "chain", stored), options.fields, "genloss verify", options.usage)
     if strange := [name for name in given if not name.startswith("source.")]:
         raise GenlossError(f"A run is verified as it is: --{strange[0]} cannot be given, the place of its data alone.")
-    subject = Sweep(chain, stored.path, stored.values) if isinstance(stored, Sweep) else chain
+    subject = dataclasses.replace(stored, chain=chain) if isinstance(stored, Sweep) else chain
     return subject, tuple(f"chain.{name}" for name in given)
 
 

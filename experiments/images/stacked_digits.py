@@ -24,7 +24,7 @@ from generators.nets.mlp import MLP
 from simulator import Chain, Dataset, Sweep
 from simulator.numerics.chance import fold_in, uniform
 from simulator.pool import Rows
-from simulator.probes.classifier import Network, merged, train
+from simulator.probes.classifier import Network, Rule, merged, train
 from simulator.probes.features import pictures
 from simulator.recipe import Accumulate, Mix, Select
 from simulator.types import Array, Key, Params, Source, View
@@ -66,6 +66,7 @@ class Stacks:
     steps: int = 600
     batch: int = 64
     learning_rate: float = 3e-3
+    rule: Rule = "adam"
     augment: bool = False
     flips: bool = False
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from flax import nnx
 
 from simulator.checks import fields
@@ -23,6 +24,12 @@ Network = Callable[..., Any]
 must be `nnx.Param`: running statistics and random numbers of its own would have to be carried from step to step.
 """
 
+Rule = Literal["adam", "muon"]
+"""What is made of gradients: Adam's steps or, of matrices, Muon's: momentum with all singular values near 1, by five
+Newton-Schulz steps (Jordan 2024, kellerjordan.github.io/posts/muon), times the rate and, of a matrix [i, o],
+√max(1, o/i); what is no matrix steps by Adam with Nesterov's momentum, at a tenth of the rate.
+"""
+
 
 class Plan(Protocol):
     """How a classifier is trained; checked by `check`."""
@@ -34,7 +41,9 @@ class Plan(Protocol):
     @property
     def batch(self) -> int: ...  # rows per step, drawn in proportion to weight
     @property
-    def learning_rate(self) -> float: ...  # of Adam, falling to 0 along a cosine
+    def learning_rate(self) -> float: ...  # falling to 0 along a cosine
+    @property
+    def rule(self) -> Rule: ...  # what is made of gradients
     @property
     def augment(self) -> bool: ...  # shift each image of a batch by up to an eighth of its side
     @property
@@ -58,7 +67,7 @@ def train(
     for_net, for_batches, for_augment = jax.random.split(key, 3)
     inputs = jax.eval_shape(lambda r: read(take(r, jnp.arange(1))), rows).shape[1:]
     graph, params = started(plan.network, inputs, kinds, for_net)
-    optimizer = optax.adam(optax.schedules.cosine_decay_schedule(plan.learning_rate, plan.steps))
+    optimizer = descent(plan)
 
     def loss(params: Params, batch: Rows) -> Array:
         logits = nnx.merge(graph, params)(read(batch))  # [batch, classes]
@@ -74,6 +83,14 @@ def train(
 
     index = draw(for_batches, weight, (plan.steps, plan.batch))  # [steps, batch]
     return jax.lax.scan(step, (params, optimizer.init(params)), (jnp.arange(plan.steps), index))[0][0]
+
+
+def descent(plan: Plan) -> optax.GradientTransformation:
+    """The plan's rule at a rate that falls to 0 along a cosine."""
+    rate, tenth = (
+        optax.schedules.cosine_decay_schedule(r, plan.steps) for r in (plan.learning_rate, plan.learning_rate / 10)
+    )
+    return optax.adam(rate) if plan.rule == "adam" else optax.contrib.muon(rate, adam_learning_rate=tenth)
 
 
 def merged(network: Network, inputs: tuple[int, ...], kinds: int, params: Params) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from simulator.checks.fields import Count, Positive, Share
 from simulator.pool import Rows, count, take
-from simulator.probes.classifier import Network, check, in_blocks, merged, train
+from simulator.probes.classifier import Network, Rule, check, in_blocks, merged, train
 from simulator.probes.features import flat, pictures
 from simulator.probes.finite import where_finite, where_number
 from simulator.probes.memorisation import distinct, entropy
@@ -52,7 +52,8 @@ class Detection:
     network: Network
     steps: Count = 300  # optimizer steps
     batch: Count = 64  # rows per step, half of them real on average
-    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
+    learning_rate: Positive = 3e-3  # falling to 0 along a cosine
+    rule: Rule = "adam"  # what is made of gradients; or muon
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one
     features: Callable[..., Array] = flat  # where nearest neighbours are sought

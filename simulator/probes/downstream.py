@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from simulator.checks.fields import Count, Positive
+from simulator.checks.fields import Count, Positive, Whole
 from simulator.pool import count, gathered, joined
-from simulator.probes.classifier import Network, check, in_blocks, merged, train
+from simulator.probes.classifier import Network, Rule, check, in_blocks, merged, train
 from simulator.probes.features import classes, pictures
 from simulator.probes.finite import counted, where_finite
-from simulator.types import Array, Key, View
+from simulator.types import Array, GenlossError, Key, View
 
 BINS = 15  # of the calibration error
+Sense = Literal["diet", "samples"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,34 @@ class Downstream:
     network: Network
     steps: Count = 300  # optimizer steps
     batch: Count = 64  # rows per step, drawn in proportion to weight
-    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
+    learning_rate: Positive = 3e-3  # falling to 0 along a cosine
+    rule: Rule = "adam"  # what is made of gradients; or muon
     features: Callable[..., Array] | None = None  # a feature space, kept as it is; None: the network sees the rows
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one
+    senses: tuple[Sense, ...] = ("diet", "samples")  # which of the two are trained
+    since: Whole = 0  # generation from which on they are; before, all that is said of them is NaN
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.senses:
+            raise GenlossError('`senses` names nothing to train on; give it "diet", "samples" or both.')
 
     def __call__(self, key: Key, view: View) -> dict[str, Any]:
+        found = lambda: self._found(key, view)  # noqa: E731
+        if not self.since:
+            return found()
+        unknown = lambda: jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(found))  # noqa: E731
+        return jax.lax.cond(view.t >= self.since, found, unknown)
+
+    def _found(self, key: Key, view: View) -> dict[str, Any]:
         kinds = classes(view.reference)
         n, capacity = count(view.synthetic), view.diet.capacity
         rows = joined(view.diet.held, view.synthetic)  # [capacity + n]
-        on_diet = jnp.concatenate([view.diet.weight, jnp.zeros(n)])
-        on_samples = jnp.concatenate([jnp.zeros(capacity), jnp.ones(n)])
+        weights = {
+            "diet": jnp.concatenate([view.diet.weight, jnp.zeros(n)]),
+            "samples": jnp.concatenate([jnp.zeros(capacity), jnp.ones(n)]),
+        }  # [capacity + n] each
         read = pictures if self.features is None else partial(view.embed, self.features)
         # The reference is a constant of the program: the barrier keeps the compiler from computing with it.
         x, y = jax.lax.optimization_barrier((view.reference, view.reference["label"]))  # leaves [m, ...], [m]
@@ -76,11 +92,14 @@ class Downstream:
             network = merged(self.network, inputs, kinds, params)
             return in_blocks(lambda block: network(read(block)), x)  # [m, classes]
 
-        logits = jax.vmap(judged)(jnp.stack([on_diet, on_samples]))  # [2, m, classes]
-        found = jax.vmap(lambda said: scores(said, y))(logits)  # leaves [2, ...]
-        senses = {sense: {name: leaf[i] for name, leaf in found.items()} for i, sense in enumerate(("diet", "samples"))}
-        for sense, weight in (("diet", on_diet), ("samples", on_samples)):
-            senses[sense] = where_finite(senses[sense], counted(gathered(rows), weight))
+        logits = jax.vmap(judged)(jnp.stack([weights[sense] for sense in self.senses]))  # [senses, m, classes]
+        found = jax.vmap(lambda said: scores(said, y))(logits)  # leaves [senses, ...]
+        senses = {
+            sense: where_finite(
+                {name: leaf[i] for name, leaf in found.items()}, counted(gathered(rows), weights[sense])
+            )
+            for i, sense in enumerate(self.senses)
+        }
         return {**senses, "rows": jnp.float32(n), "reference_rows": jnp.float32(y.shape[0])}
 
 

@@ -21,7 +21,7 @@ from simulator.checks import fields
 from simulator.checks.fields import Count, Positive, Range
 from simulator.checks.foreign import read_tensors
 from simulator.pool import Rows
-from simulator.probes.classifier import Network, check, in_blocks, merged, skeleton, train
+from simulator.probes.classifier import Network, Rule, check, in_blocks, merged, skeleton, train
 from simulator.sources.split import split_of
 from simulator.types import Array, GenlossError, Key, Params, Source
 
@@ -75,7 +75,8 @@ class Learned:
     network: Network
     steps: Count = 1000  # optimizer steps
     batch: Count = 128  # rows per step
-    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
+    learning_rate: Positive = 3e-3  # falling to 0 along a cosine
+    rule: Rule = "adam"  # what is made of gradients; or muon
     rows: Count | None = None  # real training rows it learns from, at most; None takes all
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one

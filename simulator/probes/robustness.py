@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from simulator.checks.fields import Count, Positive
 from simulator.pool import Rows, count, take
-from simulator.probes.classifier import Network, check, in_blocks, merged, train
+from simulator.probes.classifier import Network, Rule, check, in_blocks, merged, train
 from simulator.probes.corruptions import CORRUPTIONS, SEVERITIES
 from simulator.probes.features import classes, pictures
 from simulator.probes.finite import counted, where_finite
@@ -37,7 +37,8 @@ class Robustness:
     network: Network
     steps: Count = 300  # optimizer steps
     batch: Count = 64  # rows per step, drawn in proportion to weight
-    learning_rate: Positive = 3e-3  # of Adam, falling to 0 along a cosine
+    learning_rate: Positive = 3e-3  # falling to 0 along a cosine
+    rule: Rule = "adam"  # what is made of gradients; or muon
     augment: bool = False  # shift each image of a batch by up to an eighth of its side
     flips: bool = False  # and mirror every second one
     corruptions: tuple[str, ...] = tuple(CORRUPTIONS)

@@ -177,7 +177,7 @@ class Drive:
         if self.replicates is not None:
             mapped = jax.vmap(mapped, (None, 0, None, *axes))
         if self.sweep is not None:
-            mapped = jax.vmap(mapped, (0, None, None, *axes))
+            mapped = self.sweep.over(mapped, (0, None, None, *axes))
         if self.layout is None:
             compiled = jax.jit(mapped, donate_argnums=given, compiler_options=compiling.options())
         else:

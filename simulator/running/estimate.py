@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -140,7 +141,7 @@ def _training(
                 return None, f"not timed on a CPU: an optimizer step is {work:.1e} operations", taken
         one = spec.override(drive.chain, {"generator.chunk": 1})
         seconds, timed, taken = called(
-            driven(Sweep(one, chain.path, chain.values) if isinstance(chain, Sweep) else one)
+            driven(dataclasses.replace(chain, chain=one) if isinstance(chain, Sweep) else one)
         )
         if seconds * chunk > 3:
             return seconds * chunk * rounds, f"{timed} optimizer steps of {chunk * rounds} were timed", taken

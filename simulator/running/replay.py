@@ -134,7 +134,7 @@ class Replay:
             subject = self.subject
             if recipe != run["chain"]["recipe"]:
                 chain = spec.override(self.chain, {"recipe": spec.decode(recipe, self.trust)})
-                subject = Sweep(chain, subject.path, subject.values) if isinstance(subject, Sweep) else chain
+                subject = dataclasses.replace(subject, chain=chain) if isinstance(subject, Sweep) else chain
             if self.prepared is not None:
                 adopt(_chain(subject), self.prepared)
             key = spec.decode(run["key"])

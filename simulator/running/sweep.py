@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,13 @@ class Sweep:
     chain: Chain
     path: str  # dotted path of the field, or of several with commas between
     values: Mapping[str, Any]  # name of the setting -> a number, or a tuple of one for each field
+    at_once: int | None = None  # settings computed side by side, where all would take too much memory; None: all
 
     def __post_init__(self) -> None:
         if not self.values:
             raise GenlossError(f"The sweep over {self.path} has no values; give at least one.")
+        if self.at_once is not None and self.at_once < 1:
+            raise GenlossError(f"`at_once` of a sweep is {self.at_once} and must be at least 1, or None for all.")
         for name, value in self.values.items():  # each setting alone must be a chain that can be built
             if np.size(value) != len(self.paths):
                 raise GenlossError(
@@ -57,6 +60,22 @@ class Sweep:
         """[settings] a field."""
         table = [value if isinstance(value, tuple | list) else (value,) for value in self.values.values()]
         return tuple(jnp.asarray(column) for column in zip(*table, strict=True))
+
+    def over(self, piece: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
+        """A function of one setting as one of all: arguments whose axis is 0 have one of settings, the others none."""
+        if self.at_once is None:
+            return jax.vmap(piece, axes)
+
+        def in_turn(*arguments: Any) -> Any:
+            own = [a for a, axis in zip(arguments, axes, strict=True) if axis == 0]
+
+            def one(own: list[Any]) -> Any:
+                left = iter(own)
+                return piece(*(a if axis is None else next(left) for a, axis in zip(arguments, axes, strict=True)))
+
+            return jax.lax.map(one, own, batch_size=None if self.at_once == 1 else self.at_once)
+
+        return in_turn
 
     def make(self, value: Any) -> Chain:
         """The chain at one value, or at one value for each of several fields."""

@@ -13,7 +13,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from generators.nets.affine import Affine
-from generators.nets.convnet import Conv, ConvNet, GroupNorm, halved
+from generators.nets.convnet import Conv, ConvNet, GroupNorm, LightNet, halved
 from generators.nets.inception import Inception, mean
 from generators.nets.mixer import Mixer
 from generators.nets.mlp import MLP
@@ -29,6 +29,7 @@ SMALL = {
     "mlp": partial(MLP, hidden=(32,)),
     "linear": Affine,
     "convnet": partial(ConvNet, widths=(8, 16)),
+    "lightnet": partial(LightNet, widths=(8, 16)),
     "mixer": partial(Mixer, patch=2, width=16, depth=1),
     "vit": partial(ViT, patch=2, width=16, depth=1, heads=2),
 }
@@ -134,7 +135,7 @@ def test_a_transformer_knows_patches_by_their_learned_places_only():
 
 
 def test_rows_that_a_network_cannot_read_are_refused():
-    for network in (ConvNet, Mixer, ViT, Inception):
+    for network in (ConvNet, LightNet, Mixer, ViT, Inception):
         with pytest.raises(GenlossError, match="reads images"):
             network(12, 10, rngs=nnx.Rngs(0))
     with pytest.raises(GenlossError, match="must divide both"):

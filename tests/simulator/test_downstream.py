@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.neural_network import MLPClassifier
 
-from experiments.bench.classifiers import FASHION
+from experiments.bench.classifiers import CIFAR, FASHION
 from generators import Gaussian
 from generators.nets.affine import Affine
 from generators.nets.mixer import Mixer
@@ -25,7 +25,7 @@ from generators.nets.mlp import MLP
 from simulator import Dataset, GenlossError, Pool, View
 from simulator.pool import take
 from simulator.probes import Downstream
-from simulator.probes.classifier import augmented, train
+from simulator.probes.classifier import augmented, started, train
 from simulator.probes.downstream import calibration, scores
 from simulator.probes.features import Learned, flat
 from simulator.probes.mauve import HashedNgrams
@@ -40,10 +40,12 @@ def digits(n: int) -> tuple[Any, Any]:
     return source.draw(jax.random.key(1), n), source.draw(jax.random.key(0), 359, held_out=True)
 
 
-def probe(what: Any, synthetic: Any, reference: Any, diet: Pool | None = None, **learned: Any) -> dict[str, Any]:
+def probe(
+    what: Any, synthetic: Any, reference: Any, diet: Pool | None = None, t: int = 0, **learned: Any
+) -> dict[str, Any]:
     @jax.jit
     def measured(diet: Pool, synthetic: Any) -> dict[str, Any]:
-        return what(jax.random.key(0), View(jnp.int32(0), None, diet, synthetic, reference, Gaussian(2), **learned))
+        return what(jax.random.key(0), View(jnp.int32(t), None, diet, synthetic, reference, Gaussian(2), **learned))
 
     return measured(diet or Pool.of(synthetic), synthetic)
 
@@ -220,6 +222,37 @@ def test_the_linear_probe_of_frozen_features():
     assert float(batches["diet"]["nll"]) == pytest.approx(float(beforehand["diet"]["nll"]), rel=1e-4)
 
 
+def test_muon_steps_a_matrix_the_same_way_in_all_directions():
+    """The first step of 6 x 3 weights: all singular values near the rate, where Adam makes larger ones; of a bias,
+    Adam's with Nesterov's momentum at a tenth of it.  Of 3 x 6 weights near the rate times √(6/3).
+    """
+    for inputs, kinds, scale in ((6, 3, 1.0), (3, 6, 2**0.5)):
+        rows = {"x": jax.random.normal(jax.random.key(1), (200, inputs)) ** 3, "label": jnp.arange(200) % kinds}
+        moved = {}
+        for rule in ("adam", "muon"):
+            plan = Downstream(Affine, steps=1, batch=200, learning_rate=1e-3, rule=rule)
+            end = train(plan, jax.random.key(0), rows, jnp.ones(200), lambda r: r["x"], kinds)["head"]
+            begin = started(Affine, (inputs,), kinds, jax.random.split(jax.random.key(0), 3)[0])[1]["head"]
+            moved[rule] = jax.tree.map(lambda a, b: np.asarray(a - b), end, begin)
+        rank = min(inputs, kinds - 1)  # of a gradient of cross-entropy, whose columns add to 0
+        values = {rule: np.linalg.svd(of["kernel"])[1][:rank] / 1e-3 for rule, of in moved.items()}
+        assert 0.6 * scale < values["muon"].min() and values["muon"].max() < 1.3 * scale  # Jordan: 0.68 to 1.13
+        assert values["adam"].max() > 1.5 * scale
+        assert np.abs(moved["muon"]["bias"]) == pytest.approx(1e-4 * (1 + 0.09 / 0.19), rel=1e-3)  # Nesterov's
+
+
+def test_what_is_asked_for_alone_is_trained():
+    """One sense is said as it is said beside the other; before its generation there is no number."""
+    rows, test = digits(200)
+    small = partial(Downstream, partial(MLP, hidden=(8,)), steps=20)
+    both, diet = probe(small(), rows, test), probe(small(senses=("diet",), since=1), rows, test, t=1)
+    assert "samples" not in diet
+    for name, value in diet["diet"].items():
+        assert np.allclose(value, both["diet"][name], rtol=1e-5)
+    before = probe(small(senses=("diet",), since=1), rows, test, t=0)
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(before))
+
+
 # Augmentation.
 
 
@@ -262,6 +295,8 @@ def test_what_cannot_be_trained_is_said():
         ({"batch": 0}, "batch"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"flips": True}, "augment"),
+        ({"senses": ()}, "senses"),
+        ({"rule": "sgd"}, "rule"),
     ]
     for fields, word in wrong:
         with pytest.raises(GenlossError, match=word):
@@ -292,14 +327,22 @@ class WithStatistics(nnx.Module):
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("name, least", [("ConvNet", 0.91), ("Mixer", 0.89)])
-def test_networks_learn_real_images(real_data: Path, name: str, least: float):
-    """All 60,000 training images, judged by all 10,000 others: not below `least` by three standard errors of a share of
+@pytest.mark.parametrize(
+    "data, space, least",
+    [
+        ("fashion_mnist", FASHION["ConvNet"], 0.91),
+        ("fashion_mnist", FASHION["Mixer"], 0.89),
+        ("cifar10", CIFAR["LightNet, Muon"], 0.65),
+    ],
+    ids=["ConvNet", "Mixer", "LightNet"],
+)
+def test_networks_learn_real_images(real_data: Path, data: str, space: Learned, least: float):
+    """All training images, judged by all 10,000 others: not below `least` by three standard errors of a share of
     these, since rounding alone, which differs from one kind of processor to the next, has moved it by 0.002.
     """
-    source = Dataset.load(real_data / "fashion_mnist")
-    learned = FASHION[name].prepare(jax.random.key(0), source)
+    source = Dataset.load(real_data / data)
+    learned = space.prepare(jax.random.key(0), source)
     test = jax.tree.map(jnp.asarray, source.split.test)
-    logits = jax.jit(FASHION[name].logits)(test, learned)
+    logits = jax.jit(space.logits)(test, learned)
     right = float((logits.argmax(-1) == test["label"]).mean())
     assert right + 3 * (right * (1 - right) / len(test["label"])) ** 0.5 >= least

@@ -1,5 +1,6 @@
 """A sweep is over what something depends on; else it is refused before anything is computed."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from conftest import gaussian_chain
 from jax.core import Tracer
 
-from simulator import GenlossError, Sweep, View
+from simulator import GenlossError, Sweep, View, run
 from simulator.recipe import Accumulate, Mix, Replace, Select
 
 
@@ -83,3 +84,21 @@ def test_a_selected_arm_alone_is_what_is_computed():
     chain = gaussian_chain()
     pool = chain.init(jax.random.key(0), 2).pool
     assert jnp.array_equal(arm(0)(jax.random.key(1), 0, pool), Replace()(jax.random.key(1), jnp.int32(0), pool))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_settings_in_turn_are_those_side_by_side(at_once: int):
+    """Three settings, one or two at a time, with two replicates each."""
+    chain = gaussian_chain(recipe=Mix(real=0.5, size=10))
+    sweep = Sweep(chain, "recipe.real", {"a": 0.2, "b": 0.5, "c": 1.0})
+    together, in_turn = (
+        run(s, jax.random.key(0), 3, replicates=2) for s in (sweep, dataclasses.replace(sweep, at_once=at_once))
+    )
+    assert together.t.shape == (3, 2, 3)
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(in_turn), strict=True):
+        assert jnp.allclose(a, b, rtol=1e-5)
+
+
+def test_no_setting_at_once_is_refused():
+    with pytest.raises(GenlossError, match="at_once"):
+        Sweep(gaussian_chain(), "generator.jitter", {"a": 0.1}, at_once=0)
