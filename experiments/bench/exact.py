@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.bench import compiled, say, seconds, table
+from experiments.bench import compiled, say, seconds, spent, table
 from experiments.published import he_golden, kazdan_discrete, kazdan_gaussian, kazdan_regression
 from generators.gaussian import Gaussian
 from generators.kde import KDE
@@ -137,14 +136,6 @@ def reference(job: Callable[[int], Any]) -> float:
     return (time.perf_counter() - started) / done
 
 
-def cpu(job: Callable[[], Any]) -> float:
-    """CPU seconds that a job takes, in all threads."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    jax.block_until_ready(job())
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
 # The parts.
 
 
@@ -232,13 +223,13 @@ def few() -> None:
     )  # fmt: skip
     wins = 0
     for chain, n, plain in small_chains(rows):
-        slow = seeds * min(cpu(functools.partial(plain, seed)) for seed in range(2))
+        slow = seeds * min(spent(functools.partial(plain, seed))[1] for seed in range(2))
         keys, programs = jax.random.split(jax.random.key(0), seeds), []
         work = jax.jit(lambda keys, c=chain: jax.lax.map(lambda key: simulate(c, key, ITERATIONS), keys))
-        compiling = cpu(lambda k=keys, w=work, p=programs: p.append(w.lower(k).compile()))
-        running = cpu(functools.partial(programs[0], keys))
+        compiling = spent(lambda k=keys, w=work, p=programs: p.append(w.lower(k).compile()))[1]
+        running = spent(functools.partial(programs[0], keys))[1]
         if running < 1:
-            running = min(running, cpu(functools.partial(programs[0], keys)))
+            running = min(running, spent(functools.partial(programs[0], keys))[1])
         wins += slow > running + compiling
         name = f"{type(chain.generator).__name__}, {_regime(chain.recipe)}"
         times = (f"{slow / running:.2f}", f"{slow / (running + compiling):.2f}")
@@ -284,8 +275,8 @@ def one() -> None:
             work = functools.partial(simulate, chain, jax.random.key(0), fits)
             jax.block_until_ready(work())
             repeats = 3 if n * fits < most / 10 else 1
-            running = min(cpu(work) for _ in range(repeats))
-            slow = min(cpu(functools.partial(plain_line, n, fits, seed)) for seed in range(repeats))
+            running = min(spent(work)[1] for _ in range(repeats))
+            slow = min(spent(functools.partial(plain_line, n, fits, seed))[1] for seed in range(repeats))
             found.add_row(f"{n:,}", str(fits), f"{slow:.4f}", f"{running:.4f}", f"{slow / running:.2f}")
     say(found)
 

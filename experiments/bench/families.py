@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.bench import say, table
+from experiments.bench import say, spent, table
 from experiments.published import shumailov_vae
 from experiments.published.flow_moons import Moons
 from generators.coupling import Affine
@@ -110,26 +110,21 @@ def measured(family: Family, torch: bool) -> tuple[str, ...]:
     quality = jax.jit(lambda view_rows: family.measure(key, view._replace(synthetic=view_rows)))(said)
 
     chunk, there = min(model.chunk, model.steps), _twin(model, params, rows) if torch else None
-    ours, saying = spent(lambda: advance(pool, begun)), spent(lambda: sample(key, params))
+    ours, saying = least(lambda: advance(pool, begun)), least(lambda: sample(key, params))
     theirs = said_there = None
     if there is not None:
-        theirs, said_there = spent(_training(model, there, rows, FEW)), spent(partial(there.sample, family.real))
+        theirs, said_there = least(_training(model, there, rows, FEW)), least(partial(there.sample, family.real))
     count = sum(leaf.size for leaf in jax.tree.leaves({k: v for k, v in params.items() if k not in model.still}))
-    rates = (f"{of / spent:,.0f}" if spent else "" for of, spent in (
+    rates = (f"{of / took:,.0f}" if took else "" for of, took in (
         (chunk, ours), (FEW, theirs), (family.real, saying), (family.real, said_there)
     ))  # fmt: skip
     numbers = (f"{compiling:.1f}", f"{ours * model.calls:.1f}", f"{quality['recall']:.2f}", f"{quality['frechet']:.2f}")
     return f"{count:,}", f"{model.steps}", f"{model.batch}", *rates, *numbers
 
 
-def spent(work: Callable[[], Any], turns: int = 3) -> float:
+def least(work: Callable[[], Any], turns: int = 3) -> float:
     """The least of the processor seconds of a few turns, the first of which warms up."""
-    each = []
-    for _ in range(turns):
-        started = time.process_time()
-        jax.block_until_ready(work())
-        each.append(time.process_time() - started)
-    return min(each)
+    return min(spent(work)[1] for _ in range(turns))
 
 
 def _twin(model: Any, params: Any, rows: Any) -> Any:

@@ -6,7 +6,6 @@ held-out rows, accuracy on them of a classifier trained on samples; ± is the st
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.bench import say, table
+from experiments.bench import say, spent, table
 from generators.diffusion import Diffusion
 from generators.meanflow import MeanFlow
 from generators.nets.mlp import MLP
@@ -88,10 +87,3 @@ def measured(
         taken: (*(f"{m:.3f} ± {e:.3f}" for m, e in zip(mean[:5], error, strict=False)), *(f"{m:.2f}" for m in mean[5:]))
         for taken, (mean, error) in lines.items()
     }
-
-
-def spent(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What it gives, and its processor seconds."""
-    started = time.process_time()
-    found = jax.block_until_ready(work())
-    return found, time.process_time() - started
