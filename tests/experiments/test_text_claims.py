@@ -119,10 +119,10 @@ def test_what_is_said_of_logic_stays_correct_while_it_grows_poorer():
         held_out=100,
     )
     settings = {name: briesch_logic.SETTINGS[name] for name in ("replace", "real only")}
-    found = measured(chain, "recipe.index, generator.temperature", settings, 3, 4)
+    # Eight seeds: rounding, which training amplifies, has put one of four at 0.946, on one kind of processor.
+    found = measured(chain, "recipe.index, generator.temperature", settings, 3, 8)
     said = lambda setting, metric: read(found, setting, f"verified.{metric}")  # noqa: E731
-    # Rounding, which training amplifies, makes other chains on other processors: on one, one of four was at 0.946.
-    assert_above(said("replace", "correct"), 0.9)
+    assert_above(said("replace", "correct"), 0.95)
     assert_above(read(found, "replace", "verified.different", 0), said("replace", "different"))
     assert_above(said("real only", "different"), said("replace", "different"))
 
