@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from simulator.checks.fields import Count, NonNegative, check
 from simulator.numerics.chance import bartlett, normal
-from simulator.numerics.linalg import cholesky, scatter, solve_lower
+from simulator.numerics.linalg import COLUMNS, cholesky, moment, scatter, solve_lower
 from simulator.numerics.selection import summed
 from simulator.pool import Pool
 from simulator.types import Array, GenlossError, Key
@@ -53,8 +53,9 @@ class Gaussian:
 
     def fit(self, key: Key, params: GaussianParams, pool: Pool) -> tuple[GaussianParams, dict[str, Array]]:
         total = pool.weight.sum()
-        mean = summed(lambda w, x: w @ x, pool.weight, pool.rows) / total  # [d]
-        square = summed(lambda w, x: scatter(w, x - mean), pool.weight, pool.rows)  # [d, d]
+        block = 4096 if self.dim <= COLUMNS else 2048  # by columns, wider blocks are faster
+        mean = summed(moment, pool.weight, pool.rows, block=block) / total  # [d]
+        square = summed(lambda w, x: scatter(w, x - mean), pool.weight, pool.rows, block=block)  # [d, d]
         return GaussianParams(mean, square / (total - self.ddof)), {}
 
     def sample(self, key: Key, params: GaussianParams, n: int) -> Array:

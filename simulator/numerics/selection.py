@@ -19,14 +19,18 @@ def _plus(total: Any, part: Any) -> Any:
 
 
 def summed(
-    each: Callable[[Array, Rows], Any], weight: Array, rows: Rows, add: Callable[[Any, Any], Any] = _plus
+    each: Callable[[Array, Rows], Any],
+    weight: Array,
+    rows: Rows,
+    add: Callable[[Any, Any], Any] = _plus,
+    block: int = 2048,
 ) -> Any:
     """`each(weight, rows)`, which must be a sum over rows, taken in blocks that stay in the processor's cache.
 
     Blocks after the last row that weighs something are left out: of a pool with room for T data sets, fit t reads t.
     Another `add` makes it another reduction; a block may have no rows.
     """
-    size, block = weight.shape[0], 2048
+    size = weight.shape[0]
     whole = size // block
     if whole < 2:
         return each(weight, rows)
