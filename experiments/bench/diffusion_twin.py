@@ -67,6 +67,38 @@ class DiffusionTwin(Rows):
         return torch.round((x.clamp(-1, 1) + 1) * 127.5).to(torch.uint8) if self.images else x
 
 
+class MeanFlowTwin(DiffusionTwin):
+    """The mean velocity over a stretch of the straight path, and its steps along it."""
+
+    def losses(self, i: Tensor) -> Tensor:
+        x0, n = self.shown[i].float(), len(i)
+        x0 = x0 / 127.5 - 1 if self.images else x0
+        label = None
+        if self.label is not None:
+            label = self.label[i].masked_fill(torch.rand(n) < self.model.drop, self.classes)
+        pair = torch.rand(n, 2).sort(1).values  # [n, 2]: r and t
+        apart = torch.rand(n) < self.model.noise.apart
+        end = torch.where(apart, pair[:, 1], torch.rand(n))  # [n]
+        span = torch.where(apart, pair[:, 1] - pair[:, 0], 0.0)  # [n]
+        eps = torch.randn_like(x0)
+        v, x = eps - x0, x0 + end[:, None] * (eps - x0)
+        told, rate = torch.func.jvp(
+            lambda x, end, span: self.net(x, torch.stack([end, span], 1), label),
+            (x, end, span),
+            (v, torch.ones(n), torch.ones(n)),
+        )
+        return ((told - (v - span[:, None] * rate.detach())) ** 2).mean(1)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        label = self.labels(n).argmax(1) if self.classes else None
+        steps = self.model.sample_steps
+        x, span = torch.randn(n, self.shown.shape[1]), 1 / steps
+        for k in range(steps):
+            x = x - span * self.net(x, torch.tensor([[1 - k * span, span]]).expand(n, -1), label)
+        return torch.round((x.clamp(-1, 1) + 1) * 127.5).to(torch.uint8) if self.images else x
+
+
 class DenoiserTwin(nn.Module):
     """`nets/denoiser.py`, of its parameters; rows of any shape, which are vectors to it."""
 
@@ -83,9 +115,10 @@ class DenoiserTwin(nn.Module):
         self.tell, self.mix = (nn.ModuleList([linear(one[name]) for one in layers]) for name in ("tell", "mix"))
 
     def forward(self, x: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        row, half = x.flatten(1), self.time.in_features // 2  # [n, size]
-        angle = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
-        told = self.time(torch.cat([angle.sin(), angle.cos()], 1))  # [n, told]
+        row, t = x.flatten(1), t.view(len(x), -1, 1)  # [n, size], [n, times, 1]
+        half = self.time.in_features // (2 * t.shape[1])
+        angle = t * torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)  # [n, times, half]
+        told = self.time(torch.cat([angle.sin(), angle.cos()], 2).flatten(1))  # [n, told]
         if self.label is not None and class_labels is not None:
             told = told + self.label(class_labels)
         told, y = gelu(told), self.enter(row)  # [n, told], [n, width]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.bench.diffusion_twin import DenoiserTwin, DiffusionTwin
+from experiments.bench.diffusion_twin import DenoiserTwin, DiffusionTwin, MeanFlowTwin
 from experiments.bench.gan_twin import GANTwin
 from experiments.bench.twin_parts import Rows, mlp
 from experiments.bench.vae_twins import PAIRS, VAETwin
@@ -19,6 +19,7 @@ from generators.diffusion import Diffusion
 from generators.edm import EDM
 from generators.flow import EDGE, Flow
 from generators.gan import GAN
+from generators.meanflow import MeanFlow
 from generators.noise import Noise
 from generators.table_diffusion import TableDiffusion
 from generators.tvae import TVAE
@@ -32,6 +33,8 @@ def twin(model: Any, params: Any, rows: Any) -> Any:
     """
     if isinstance(model, VAE) and model.network not in PAIRS:
         return None
+    if isinstance(model, Diffusion) and isinstance(model.noise, MeanFlow):
+        return MeanFlowTwin(model, params, rows)
     if isinstance(model, Diffusion) and not isinstance(model.noise, EDM | Noise):
         return None
     twins = {

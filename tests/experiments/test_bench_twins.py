@@ -19,6 +19,7 @@ from generators.games import NonSaturating, Relativistic, Wasserstein
 from generators.gan import GAN
 from generators.hub.diffusers import state_dict
 from generators.likelihood import DiscretisedLogistic, Normal
+from generators.meanflow import MeanFlow
 from generators.nets.autoencoder import convolutional, mixers
 from generators.nets.denoiser import Denoiser
 from generators.nets.dit import DiT
@@ -73,6 +74,10 @@ FAMILIES = {
     "affine, images": Flow(coupling=Affine(), pairs=2, hidden=(8,), shape=(2, 3, 1), classes=3, levels=17),
     "spline, points": Flow(coupling=Spline(bins=4, bound=2.0), pairs=2, hidden=(8,), shape=(3,)),
     "diffusion, images": Diffusion(shape=(2, 3, 1), classes=3, network=SMALL, drop=0.3, sample_steps=10).shaped(IMAGES),
+    "mean flow, images": Diffusion(
+        noise=MeanFlow(apart=1.0), shape=(2, 3, 1), classes=3, network=SMALL, drop=0.3, sample_steps=2
+    ).shaped(IMAGES),
+    "mean flow, points": Diffusion(noise=MeanFlow(apart=1.0), shape=(3,), network=SMALL, sample_steps=1),
     "diffusion, points": Diffusion(shape=(3,), noise=EDM(sigma_data=1.3), network=SMALL, sample_steps=5),
     "tvae": TVAE(layout=MIXED, latent=2, hidden=(8,), size=50),
     "table diffusion": TableDiffusion(layout=MIXED, network=SMALL, size=50, sample_steps=10),
@@ -109,7 +114,8 @@ def test_the_twin_of_a_family_has_its_loss_and_its_samples(name: str):
 
     model: Any = FAMILIES[name]
     chance = np.random.default_rng(0)
-    filled = lambda leaf: jnp.asarray(chance.normal(0, 0.3, leaf.shape), jnp.float32)  # noqa: E731
+    scale = 1.0 if name.startswith("mean flow") else 0.3  # so that what is told changes with time
+    filled = lambda leaf: jnp.asarray(chance.normal(0, scale, leaf.shape), jnp.float32)  # noqa: E731
     params = {
         k: jax.tree.map(filled, v) if k in ("layers", "encoder", "decoder", "net") else v
         for k, v in model.init(KEY).items()
