@@ -1,5 +1,6 @@
 """Denoising networks of images: what both owe, and convolutions as matmuls."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,6 +21,8 @@ from generators.nets.convolution import (
     halved,
 )
 from generators.nets.dit import DiT, places
+from generators.nets.patch_denoiser import Mixing, PatchDenoiser
+from generators.nets.patches import cut, joined
 from generators.nets.unet import UNet
 from simulator import GenlossError
 
@@ -30,6 +33,7 @@ NETWORKS = {
         block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8, convolution="matmul"
     ),
     "dit": DiT(num_layers=2, num_attention_heads=2, attention_head_dim=8),
+    "patches": partial(PatchDenoiser, patch=2, width=16, depth=2, told=16),
 }
 SHAPE, CLASSES = (8, 8, 1), 3
 
@@ -51,7 +55,7 @@ def rows(n: int = 4) -> tuple[jax.Array, jax.Array, jax.Array]:
     return jax.random.normal(jax.random.key(1), (n, *SHAPE)), jnp.linspace(0, 999, n), jnp.arange(n) % (CLASSES + 1)
 
 
-@pytest.mark.quick("dit")
+@pytest.mark.quick("dit", "patches")
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_a_denoiser_hears_time_and_label_row_by_row(network: Any):
     graph, params = split(network)
@@ -71,7 +75,7 @@ def test_a_denoiser_hears_time_and_label_row_by_row(network: Any):
     assert np.array_equal(nothing(label), nothing(None))
 
 
-@pytest.mark.parametrize("network", cases(NETWORKS, "dit"))
+@pytest.mark.parametrize("network", cases(NETWORKS, "dit; patches"))
 def test_gradients_side_by_side_are_those_alone(network: Any):
     """Of chains with weights of their own, under `vmap`; every weight has one, and it is finite."""
     graph, params = split(network)
@@ -123,6 +127,70 @@ def test_a_new_network_says_nothing_and_can_learn(network: Any):
     assert losses[0] == pytest.approx(np.mean(np.square(x)), rel=1e-5) and losses[-1] < 0.7 * losses[0]
     # What is 0 at first does not keep what lies behind it from learning.
     assert all(np.abs(b).max() > 0 for b in jax.tree.leaves(slope))
+
+
+def test_a_layer_of_mixing_patch_by_patch_in_numpy():
+    """Patches [patches, n, width] in double precision, one loop each over images, channels and patches."""
+    patches, n, width, told = 6, 3, 4, 5
+    chance = np.random.default_rng(0)
+    layer = Mixing(patches, width, told, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    state = jax.tree.map(lambda a: jnp.asarray(chance.normal(size=a.shape), jnp.float32), nnx.state(layer, nnx.Param))
+    nnx.update(layer, state)
+    x, heard = chance.normal(size=(patches, n, width)), chance.normal(size=(n, told))
+    of = lambda to, y: y @ np.asarray(to.kernel[...], np.float64) + np.asarray(to.bias[...], np.float64)  # noqa: E731
+    bent = lambda y: y * (1 + np.tanh((2 / np.pi) ** 0.5 * (y + 0.044715 * y**3))) / 2  # noqa: E731
+    expected = np.empty_like(x)
+    for i in range(n):
+        image = x[:, i].copy()  # [patches, width]
+        parts = of(layer.tell, heard[i]).reshape(6, width)
+        across, within = parts[:3], parts[3:]
+        for (scale, shift, gate), mlp, turned in ((across, layer.across, True), (within, layer.within, False)):
+            seen = image / np.sqrt(np.mean(image**2) + 1e-5) * (1 + scale) + shift
+            lines = seen.T if turned else seen  # a line for each channel, or for each patch
+            said = np.stack([of(mlp[1], bent(of(mlp[0], line))) for line in lines])
+            image += gate * (said.T if turned else said)
+        expected[:, i] = image
+    found = layer(jnp.asarray(x, jnp.float32), jnp.asarray(heard, jnp.float32))
+    assert np.abs(expected - x).max() > 1 and np.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_patch_sees_others_through_layers_and_their_common_norm(depth: int):
+    """Without a layer all that a patch hears of others is one number, the root mean square of the image."""
+    graph, params = split(partial(PatchDenoiser, patch=2, width=16, depth=depth, told=16))
+    x, t, label = (a[:1] for a in rows())
+    slope = jax.jit(jax.jacobian(lambda x: nnx.merge(graph, params)(x, t, label)))(x)[0, :, :, 0, 0, :, :, 0]
+    slope = np.moveaxis(np.asarray(slope).reshape(4, 2, 4, 2, 4, 2, 4, 2), (1, 5), (2, 6)).reshape(16, 4, 16, 4)
+    for i in range(16):
+        others = np.delete(slope[i], i, axis=1).reshape(4, 60)  # what the pixels of patch i say by those of all others
+        most, second = np.linalg.svd(others, compute_uv=False)[:2]
+        assert most > 0.01 and (second > 0.1 * most if depth else second < 1e-4 * most)
+
+
+def test_patches_are_told_apart_by_their_places_and_by_what_mixes_them():
+    """A network whose places and mixing are in another order says of patches in that order the same, in that order."""
+    graph, params = split(NETWORKS["patches"])
+    x, t, label = rows()
+    order = np.random.default_rng(0).permutation(16)
+    turned = lambda x: joined(cut(x, 2).reshape(len(x), 16, -1)[:, order].reshape(len(x), 4, 4, -1), 2)  # noqa: E731
+    say = jax.jit(lambda params, x: nnx.merge(graph, params)(x, t, label))
+    assert np.abs(say(params, turned(x)) - turned(say(params, x))).max() > 0.1
+    other = jax.tree.map(lambda a: a, params)
+    other["place"] = params["place"][order]
+    for layer in other["layers"].values():
+        first, last = layer["across"][0], layer["across"][1]
+        first["kernel"], last["kernel"], last["bias"] = (
+            first["kernel"][order],
+            last["kernel"][:, order],
+            last["bias"][order],
+        )
+    assert np.allclose(say(other, turned(x)), turned(say(params, x)), atol=1e-4)
+
+
+def test_images_that_cannot_be_cut_are_refused():
+    for shape, word in (((9, 8, 1), "must divide both"), ((12,), "reads images")):
+        with pytest.raises(GenlossError, match=word):
+            PatchDenoiser(shape, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

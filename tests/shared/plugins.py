@@ -48,6 +48,7 @@ from generators.nets.autoencoder import convolutional, mixers
 from generators.nets.decoder import Decoder
 from generators.nets.denoiser import Denoiser
 from generators.nets.mlp import MLP
+from generators.nets.patch_denoiser import PatchDenoiser
 from generators.prices import GeometricBrownian
 from generators.recommender import Tastes
 from simulator import Dataset, Table, Truth
@@ -91,6 +92,10 @@ CASES = {
     "vae-points": (dataclasses.replace(TINY, likelihood=Normal(), draws=True), Truth(Gaussian(2))),
     "diffusion": (DENOISER, Dataset.digits()),
     "edm": (Diffusion(steps=20, chunk=10, batch=16, network=SMALL, sample_steps=3, noise=EDM()), Dataset.digits()),
+    "diffusion-patches": (
+        dataclasses.replace(DENOISER, network=partial(PatchDenoiser, width=8, depth=1, told=8)),
+        Dataset.digits(),
+    ),
     "mean-flow": (dataclasses.replace(DENOISER, noise=MeanFlow(), sample_steps=1), Dataset.digits()),
     "flow": (FLOW, Truth(Gaussian(2))),
     "flow-images": (FLOW, Dataset.digits()),
