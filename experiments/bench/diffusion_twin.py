@@ -82,7 +82,7 @@ class MeanFlowTwin(DiffusionTwin):
         span = torch.where(apart, pair[:, 1] - pair[:, 0], 0.0)  # [n]
         eps = torch.randn_like(x0)
         v, x = eps - x0, x0 + end[:, None] * (eps - x0)
-        told, rate = torch.func.jvp(
+        told, rate, *_ = torch.func.jvp(
             lambda x, end, span: self.net(x, torch.stack([end, span], 1), label),
             (x, end, span),
             (v, torch.ones(n), torch.ones(n)),
