@@ -1,4 +1,4 @@
-"""Decompositions: those of the library, never of a batch on CPU."""
+"""Decompositions: those of the library, never of a batch on CPU; and sums over weighted rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from generators.gaussian import Gaussian
+from simulator import Pool
 from simulator.numerics import linalg
 
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
@@ -64,3 +66,22 @@ def test_scatter_is_the_weighted_sum_of_outer_products(d: int):
     found = np.asarray(jax.jit(jax.vmap(linalg.scatter))(weight, x))  # [2, d, d]
     expected = np.einsum("bn,bni,bnj->bij", *(np.asarray(a, float) for a in (weight, x, x)))
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-5) and (found == found.swapaxes(1, 2)).all()
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4])
+def test_moments_of_a_table_of_many_blocks_are_numpys(d: int):
+    """Slots at the end are empty, beside weights that are no whole numbers, for a chain alone and for several."""
+    n, filled = 11_000, 9_500
+    chance = np.random.default_rng(d)
+    x = chance.normal(size=(2, n, d)) * (1 + np.arange(d)) + np.arange(d)
+    weight = np.where(np.arange(n) < filled, chance.uniform(size=(2, n)), 0.0)
+    fit = lambda x, w: Gaussian(d).fit(jax.random.key(0), Gaussian(d).init(jax.random.key(0)), Pool.of(x).weighed(w))[0]  # noqa: E731
+    many = jax.jit(jax.vmap(fit))(jnp.asarray(x, jnp.float32), jnp.asarray(weight, jnp.float32))
+    for i in range(2):
+        mean = np.average(x[i], 0, weight[i])
+        alone = jax.jit(fit)(jnp.asarray(x[i], jnp.float32), jnp.asarray(weight[i], jnp.float32))
+        for found in (alone, jax.tree.map(lambda a, i=i: a[i], many)):
+            np.testing.assert_allclose(found.mean, mean, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                found.cov, np.cov(x[i].T, aweights=weight[i], bias=True).reshape(d, d), 1e-4, 1e-3
+            )
