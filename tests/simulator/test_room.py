@@ -16,6 +16,7 @@ from simulator import recipe as recipes
 from simulator.numerics.chance import fold_in, words
 from simulator.recipe import Mix, Select, Then
 from simulator.recipe.contamination import Contaminate
+from simulator.recipe.contract import wants_scores
 from simulator.recipe.suspects import FarthestPoints
 
 
@@ -36,6 +37,10 @@ class Ledger:
         """[n, 2], uniform on [-1, 1) in whole steps, so that no rounding tells one program from another."""
         return (words(fold_in(key, params), (n, 2)) >> 10).astype(jnp.float32) * 2.0**-21 - 1
 
+    def log_prob(self, params: jax.Array, rows: jax.Array) -> jax.Array:
+        """[n], no density but an order of rows, for recipes that ask a model for one."""
+        return rows[:, 0]
+
 
 def births(key: jax.Array, view: Any) -> dict[str, jax.Array]:
     """The checksum in two halves, which float32 holds; what was eaten, by origin and birth, [2 * 6]."""
@@ -50,6 +55,10 @@ class Kept:
     """A recipe that does not say how far back it reaches."""
 
     recipe: Any
+
+    @property
+    def wants_scores(self) -> bool:
+        return wants_scores(self.recipe)
 
     def __call__(self, key: jax.Array, t: jax.Array, pool: Pool) -> jax.Array:
         return self.recipe(key, t, pool)
