@@ -27,16 +27,21 @@ class DiffusionTwin(Rows):
             self.kept = torch.from_numpy(model.noise.alphas_cumprod).float()  # [T]
 
     def losses(self, i: Tensor) -> Tensor:
-        x0, n = self.shown[i].float(), len(i)
-        x0 = x0 / 127.5 - 1 if self.images else x0
+        x0, label = self.taught(i)
+        n = len(i)
         t, a, s = self.at((torch.rand(1) + torch.arange(n) / n) % 1)
         a, s, eps = a[:, None], s[:, None], torch.randn_like(x0)
-        label = None
-        if self.label is not None:
-            label = self.label[i].masked_fill(torch.rand(n) < self.model.drop, self.classes)
         width = self.model.noise.sigma_data
         target = s / width * x0 - width * a * eps if self.edm else eps
         return ((self.net(a * x0 + s * eps, t, label) - target) ** 2).mean(1)
+
+    def taught(self, i: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows [batch, d] and labels [batch], some dropped, of those that i names."""
+        x0 = self.shown[i].float()
+        x0 = x0 / 127.5 - 1 if self.images else x0
+        if self.label is None:
+            return x0, None
+        return x0, self.label[i].masked_fill(torch.rand(len(i)) < self.model.drop, self.classes)
 
     def at(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the network is told, signal and noise at times u, [n] each."""
@@ -71,11 +76,8 @@ class MeanFlowTwin(DiffusionTwin):
     """The mean velocity over a stretch of the straight path, and its steps along it."""
 
     def losses(self, i: Tensor) -> Tensor:
-        x0, n = self.shown[i].float(), len(i)
-        x0 = x0 / 127.5 - 1 if self.images else x0
-        label = None
-        if self.label is not None:
-            label = self.label[i].masked_fill(torch.rand(n) < self.model.drop, self.classes)
+        x0, label = self.taught(i)
+        n = len(i)
         pair = torch.rand(n, 2).sort(1).values  # [n, 2]: r and t
         apart = torch.rand(n) < self.model.noise.apart
         end = torch.where(apart, pair[:, 1], torch.rand(n))  # [n]
